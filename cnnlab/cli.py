@@ -1,0 +1,126 @@
+"""The console script, and what all commands share: reading the command line, and ending with one line and an exit code."""
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from cnnlab import __version__
+from cnnlab.errors import CnnlabError, ConfigError, ResourceError, suggest
+
+COMMANDS = {
+    "train": "train a network, or continue a run",
+    "evaluate": "score a run on the test images, class by class",
+    "summary": "a network's layers, sizes, parameters and memory, before any training",
+}
+HELP = f"""cnnlab {__version__}: config-driven training of convolutional networks
+
+{{}}
+
+cnnlab COMMAND --help explains each. `python -m cnnlab.COMMAND` is the same as `cnnlab COMMAND`.
+"""
+
+
+@dataclass
+class CommandLine:
+    """After a command's name: words are runs or files, changes are `key=value`, options begin with a dash."""
+
+    words: list[str] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
+    options: dict[str, str | None] = field(default_factory=dict)
+
+
+def parse(arguments: Sequence[str], flags: Sequence[str] = (), with_value: Sequence[str] = ()) -> CommandLine:
+    """Sort arguments into words, changes and options.
+
+    Args:
+        arguments: after the command's name.
+        flags, with_value: the options that the command knows, without and with a value ("--cfg job" or "--cfg=job").
+
+    Raises:
+        ConfigError: an option that it does not know, or one that lacks its value.
+    """
+    line, rest = CommandLine(), list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("-"):
+            (line.changes if "=" in argument or argument.startswith("~") else line.words).append(argument)
+            continue
+        name, equals, value = argument.partition("=")
+        if name in flags and not equals:
+            line.options[name] = None
+        elif name in with_value and (equals or rest):
+            line.options[name] = value if equals else rest.pop(0)
+        elif name in with_value:
+            raise ConfigError(f"{name}: expected a value after it")
+        else:
+            known = [option for option in (*flags, *with_value, "--help") if option.startswith("--")]
+            raise ConfigError(f"{argument}: no such option.{suggest(name, known)} Options: {', '.join(sorted(set(known)))}.")
+    return line
+
+
+def only_one_run(line: CommandLine, command: str) -> str:
+    """The one word of a command that takes the directory of a run."""
+    if len(line.words) != 1:
+        got = " ".join(line.words) or "none"
+        raise ConfigError(f"{command}: expected one run, such as outputs/fashion-lenet/2026-11-20_10-11-12; got {got}")
+    return line.words[0]
+
+
+def run(command: str, arguments: Sequence[str]) -> int:
+    """Call a command's `main`; the exit code. What a person did or met becomes one line on stderr."""
+    try:
+        main: Callable[[Sequence[str]], int] = importlib.import_module(f"cnnlab.{command}").main
+        code = main(arguments)
+        sys.stdout.flush()
+        return code
+    except CnnlabError as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        known = as_known(error)
+        if known is None:
+            raise
+        return _fail(known)
+
+
+def as_known(error: BaseException) -> CnnlabError | None:
+    """The CnnlabError for an exception that the disk or the memory caused, or None: then it is a bug."""
+    if isinstance(error, OSError) and error.errno is not None:
+        place = f"{error.filename}: " if error.filename else ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            return ResourceError(f"{place}{error.strerror}; what was saved before is kept: make room and resume the run")
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return ConfigError(f"{place}{error.strerror}; choose a place that can be written, hydra.run.dir=PATH")
+    text = str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        detail = text.splitlines()[0] if text else "no more memory"
+        return ResourceError(f"out of memory ({detail}); try a smaller trainer.batch_size or evaluation.batch_size")
+    return None
+
+
+def console_script() -> None:
+    """`cnnlab COMMAND ...`."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP.format("\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items())), end="")
+        sys.exit(0)
+    if arguments[0] == "--version":
+        print(f"cnnlab {__version__}")
+        sys.exit(0)
+    if arguments[0] not in COMMANDS:
+        line = f"{arguments[0]}: no such command.{suggest(arguments[0], COMMANDS)} Commands: {', '.join(COMMANDS)}."
+        sys.exit(_fail(ConfigError(line)))
+    sys.exit(run(arguments[0], arguments[1:]))
+
+
+def _fail(error: CnnlabError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code

@@ -1,0 +1,108 @@
+"""Composing a run's configuration from `configs/`, and reading and writing it as one file. Loads no torch."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnlab import overrides
+from cnnlab.errors import CheckpointError, ConfigError, suggest
+from cnnlab.schema import Config, check
+
+
+def config_dir() -> Path:
+    """Where `configs/` lies: beside the modules in an installed wheel, else in the repository."""
+    package = Path(__file__).resolve().parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def groups(extra: Sequence[Path] = ()) -> dict[str, list[str]]:
+    """The config groups and their choices, from `configs/` and from further config directories."""
+    found: dict[str, set[str]] = {}
+    for root in (config_dir(), *extra):
+        for path in root.glob("*/*.yaml"):
+            found.setdefault(path.parent.name, set()).add(path.stem)
+    return {name: sorted(found[name]) for name in sorted(found)}
+
+
+def compose(changes: Sequence[str] = (), extra: Sequence[Path] = (), with_hydra: bool = False) -> DictConfig:
+    """Compose `configs/config.yaml` with changes as on the command line.
+
+    Args:
+        changes: such as `["model=lenet", "trainer.epochs=2"]`.
+        extra: further directories of choices.
+        with_hydra: keep the node `hydra`, which tells the run's directory and the choices by name.
+
+    Raises:
+        ConfigError: a key, group, choice or value that does not exist.
+    """
+    GlobalHydra.instance().clear()
+    prepared = overrides.prepare(changes, groups(extra))
+    if extra:
+        prepared.append(f"hydra.searchpath=[{','.join(overrides.quoted(path.resolve()) for path in extra)}]")
+    try:
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            return hydra_compose("config", prepared, return_hydra_config=with_hydra)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise overrides.explain(error, changes) from error
+
+
+def typed(node: DictConfig) -> Config:
+    """Turn a composed node into a checked `Config`; every interpolation is resolved.
+
+    Raises:
+        ConfigError: an illegal value, an unknown key of a `_target_`, or values that exclude each other.
+    """
+    for key in node:
+        if key not in Config.__dataclass_fields__:
+            raise ConfigError(f"{key}: no such key.{suggest(str(key), Config.__dataclass_fields__)}")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), node)
+        OmegaConf.resolve(merged)
+        cfg = cast(Config, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        raise overrides.explain(error, ()) from error
+    check(cfg)
+    return cfg
+
+
+def read(path: Path) -> Config:
+    """Read the `config.yaml` of a run.
+
+    Raises:
+        CheckpointError: missing, not YAML, or not a cnnlab configuration.
+    """
+    try:
+        return typed(cast(DictConfig, OmegaConf.load(path)))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.parent}: not a run, it has no {path.name}") from None
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except Exception as error:  # YAML's own errors have many classes
+        raise CheckpointError(f"{path}: cannot be read as a configuration: {error}") from error
+
+
+def to_yaml(cfg: Config) -> str:
+    """The configuration as YAML, which `read` reads back."""
+    return OmegaConf.to_yaml(OmegaConf.structured(cfg))
+
+
+def flat(cfg: Config) -> dict[str, Any]:
+    """Dotted keys and plain values, `_target_` shortened to `model`'s own name; for tables and TensorBoard."""
+    return dict(_leaves(dataclasses.asdict(cfg)))
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node

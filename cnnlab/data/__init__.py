@@ -1,0 +1,73 @@
+"""Data sets: from files to uint8 tensors, split and ready for the device."""
+
+import hashlib
+
+import torch
+
+from cnnlab import targets
+from cnnlab.data.images import DataSet, Images, Source
+from cnnlab.data.splits import held_out_count, limited, stratified
+from cnnlab.errors import ConfigError
+from cnnlab.schema import DataConfig
+
+__all__ = ["DataSet", "Images", "Source", "load_data"]
+
+
+def load_data(cfg: DataConfig, seed: int) -> DataSet:
+    """Read the set that `cfg` names, keep the chosen classes, split off the validation images.
+
+    Raises:
+        DataError: files that are missing or not what they should be.
+        ConfigError: a split, limit or class that the set cannot give.
+    """
+    source: Source = targets.instantiate(cfg.source, "data.source", root=cfg.root, download=cfg.download)
+    train, test, classes, numbers = source.train, source.test, source.classes, tuple(range(len(source.classes)))
+    if cfg.classes is not None:
+        numbers = tuple(cfg.classes)
+        if len(numbers) < 2 or len(set(numbers)) != len(numbers) or not set(numbers) <= set(range(len(classes))):
+            listing = ", ".join(f"{number} {name}" for number, name in enumerate(classes))
+            raise ConfigError(f"data.classes={cfg.classes}: expected two or more different ones of {listing}")
+        train, test = _only(train, numbers), _only(test, numbers)
+        classes = tuple(classes[number] for number in numbers)
+    validation = None
+    if count := held_out_count(cfg.validation, len(train)):
+        kept, held_out = stratified(train.labels, count, seed)
+        train, validation = train.take(kept), train.take(held_out)
+    if cfg.limit is not None:
+        train = train.take(limited(len(train), cfg.limit, seed))
+    channels = train.images.shape[1]
+    mean, std = _statistics(train) if cfg.normalize else (torch.zeros(channels), torch.ones(channels))
+    digest = _digest(train, validation)
+    return DataSet(cfg.name, train, validation, test, classes, numbers, mean, std, digest)
+
+
+def _only(part: Images, numbers: tuple[int, ...]) -> Images:
+    """The images of the classes `numbers`, relabelled 0, 1, ... in that order."""
+    renumber = torch.full((int(part.labels.max()) + 1,), -1)
+    for new, old in enumerate(numbers):
+        if old < len(renumber):
+            renumber[old] = new
+    labels = renumber[part.labels]
+    keep = torch.nonzero(labels >= 0).flatten()
+    return Images(part.images[keep], labels[keep])
+
+
+def _statistics(part: Images) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of pixels / 255 of each channel, float32, exact to float64 through histograms."""
+    means, stds = [], []
+    values = torch.arange(256, dtype=torch.float64) / 255
+    for channel in part.images.unbind(1):
+        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+        mean = (share * values).sum()
+        means.append(mean)
+        stds.append((share * (values - mean) ** 2).sum().sqrt())
+    std = torch.stack(stds)
+    return torch.stack(means).float(), torch.where(std > 0, std, 1.0).float()
+
+
+def _digest(train: Images, validation: Images | None) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (train, *([] if validation is None else [validation])):
+        digest.update(part.images.numpy())
+        digest.update(part.labels.numpy())
+    return digest.hexdigest()

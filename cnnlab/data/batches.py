@@ -1,0 +1,63 @@
+"""From a data set on the device to the tensors of a step: order, gather, augment, scale."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnnlab import seeding, targets
+from cnnlab.data.augment import Augmentation
+from cnnlab.data.images import DataSet, Images
+from cnnlab.errors import ConfigError
+
+
+def epoch_order(seed: int, epoch: int, count: int, device: torch.device) -> Tensor:
+    """The order of the images in an epoch (counted from 0): int64, `count`. Drawn on the CPU, equal on all devices."""
+    return torch.randperm(count, generator=seeding.fold(seed, "order", epoch)).to(device)
+
+
+def gather(part: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """uint8 images N x C x H x W and labels N at `indices` (int64, N)."""
+    return part.images.index_select(0, indices), part.labels.index_select(0, indices)
+
+
+def scaler(data: DataSet, memory_format: torch.memory_format, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """The function from uint8 images N x C x H x W to the network's float32 input: (pixels / 255 - mean) / std."""
+    mean, std = (tensor.to(device).view(1, -1, 1, 1) for tensor in (data.mean, data.std))
+    normalized = bool((mean != 0).any() or (std != 1).any())
+
+    def scale(images: Tensor) -> Tensor:
+        pixels = images.to(torch.float32, memory_format=memory_format).div_(255)
+        return pixels.sub_(mean).div_(std) if normalized else pixels
+
+    return scale
+
+
+def augmentations(section: Mapping[str, Any]) -> dict[str, Augmentation]:
+    """The configured augmentations by name, in the order in which they were chosen and are applied.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong type.
+    """
+    chosen: dict[str, Augmentation] = {}
+    for name, call in section.items():
+        where = f"augment.{name}"
+        targets.check(call, where, ("images", "generator"))
+        chosen[name] = partial(targets.locate(call, where), **targets.keys_of(call))
+    return chosen
+
+
+def augment(images: Tensor, chosen: Mapping[str, Augmentation], seed: int, step: int) -> Tensor:
+    """Apply the augmentations to the batch of a step, each drawing from its own stream.
+
+    Raises:
+        ConfigError: an augmentation refuses its arguments.
+    """
+    for name, augmentation in chosen.items():
+        try:
+            images = augmentation(images, seeding.fold(seed, f"augment.{name}", step, images.device))
+        except ValueError as error:
+            raise ConfigError(f"augment.{name}: {error}") from error
+    return images

@@ -1,0 +1,119 @@
+"""Fetching missing data files from torchvision's mirrors: to a temporary name, checked by md5, then renamed."""
+
+import hashlib
+import os
+import tarfile
+import tempfile
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from cnnlab.errors import DataError, ResourceError
+
+# The binary version lies beside the Python version that torchvision fetches; its md5 is on the same page.
+CIFAR10_ARCHIVE = ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")
+TIMEOUT_S = 20
+
+
+def fetch_idx(folder: Path, name: str, missing: Sequence[str], download: bool) -> None:
+    """Fetch the missing files of MNIST or Fashion-MNIST, as `.gz`, into `folder`.
+
+    Raises:
+        DataError: not allowed, or no mirror delivers.
+    """
+    need = f"{folder} lacks {', '.join(missing)} (each plain or .gz)"
+    _require(download, need)
+    from torchvision import datasets
+
+    source = getattr(datasets, name)
+    sums = dict(source.resources)
+    for stem in missing:
+        file = f"{stem}.gz"
+        fetch([mirror + file for mirror in source.mirrors], folder / file, sums[file], need)
+
+
+def fetch_cifar10(folder: Path, missing: Sequence[str], download: bool) -> None:
+    """Fetch CIFAR-10's binary version and unpack the missing files into `folder`.
+
+    Raises:
+        DataError: not allowed, or the server does not deliver.
+    """
+    need = f"{folder} lacks {', '.join(missing)}"
+    _require(download, need)
+    from torchvision.datasets import CIFAR10
+
+    name, md5 = CIFAR10_ARCHIVE
+    archive = folder.parent / name
+    fetch([CIFAR10.url.rpartition("/")[0] + "/" + name], archive, md5, need)
+    with tarfile.open(archive) as tar:
+        for member in missing:
+            data = tar.extractfile(f"cifar-10-batches-bin/{member}")
+            assert data is not None
+            folder.mkdir(exist_ok=True)
+            part = folder / f"{member}.part"
+            part.write_bytes(data.read())
+            part.replace(folder / member)
+    archive.unlink()
+
+
+def fetch(urls: Sequence[str], path: Path, md5: str, need: str) -> None:
+    """Download the first of `urls` that delivers the right bytes to `path`, with a progress bar.
+
+    Args:
+        urls: the same file on several mirrors.
+        path: where it goes; written under a temporary name beside it and renamed when its md5 is right.
+        md5: of the file, hexadecimal.
+        need: what is missing, for the error.
+
+    Raises:
+        DataError: no mirror delivered. ResourceError: the directory cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise ResourceError(f"{need}, and {path.parent} cannot be written: {error.strerror}; {_mend()}") from error
+    failures = []
+    try:
+        for url in urls:
+            try:
+                found = _stream(url, Path(part))
+            except OSError as error:  # urllib's errors and time-outs are OSErrors
+                failures.append(f"{url}: {getattr(error, 'reason', error)}")
+                continue
+            if found == md5:
+                os.chmod(part, 0o644)
+                os.replace(part, path)
+                return
+            failures.append(f"{url}: md5 {found}, expected {md5}")
+        raise DataError(f"{need}, and downloading failed ({'; '.join(failures)}); {_mend()}")
+    finally:
+        Path(part).unlink(missing_ok=True)
+
+
+def _stream(url: str, path: Path) -> str:
+    """Download `url` to `path`; the md5 of what came."""
+    digest = hashlib.md5(usedforsecurity=False)
+    columns = (TextColumn("downloading {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, path.open("wb") as file:
+        length = response.headers.get("Content-Length")
+        with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
+            task = progress.add_task(url.rpartition("/")[2], total=int(length) if length else None)
+            while chunk := response.read(1 << 18):
+                file.write(chunk)
+                digest.update(chunk)
+                progress.advance(task, len(chunk))
+    return digest.hexdigest()
+
+
+def _require(download: bool, need: str) -> None:
+    if not download:
+        raise DataError(f"{need}, and data.download=false forbids fetching; {_mend()}")
+
+
+def _mend() -> str:
+    return "put them there, or name another place by data.root or CNNLAB_DATA; data=digits needs no files"

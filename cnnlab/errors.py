@@ -1,0 +1,61 @@
+"""What a person did or met: one class a kind, one exit code each. Anything else that escapes is a bug (exit code 1)."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class CnnlabError(Exception):
+    """One line that says what, where, what was expected and how to mend it."""
+
+    exit_code = 2
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())
+
+
+class ConfigError(CnnlabError):
+    """A key, value, file name or combination of them that cannot be used."""
+
+
+class GeometryError(ConfigError):
+    """An image that is too small for the layers it meets."""
+
+
+class DataError(CnnlabError):
+    """A data file that is missing, cut short, or not what its name says."""
+
+
+class CheckpointError(CnnlabError):
+    """A run directory or checkpoint that cannot be read."""
+
+
+class DivergedError(CnnlabError):
+    """The loss or a gradient stopped being a finite number."""
+
+    exit_code = 3
+
+
+class ResourceError(CnnlabError):
+    """The disk or the memory gave out."""
+
+    exit_code = 4
+
+
+class RunTakenError(CnnlabError):
+    """The run directory belongs to another run."""
+
+    exit_code = 5
+
+
+class InterruptedRunError(CnnlabError):
+    """A signal stopped the run; it can be resumed."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+def suggest(word: str, candidates: Iterable[str]) -> str:
+    """`" Did you mean a or b?"`, or nothing when no candidate resembles `word`."""
+    near = difflib.get_close_matches(word, list(candidates), n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(near)}?" if near else ""

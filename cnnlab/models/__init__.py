@@ -1,0 +1,63 @@
+"""Networks, and building the one that a config names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnlab import seeding, targets
+from cnnlab.errors import CnnlabError, ConfigError
+from cnnlab.models.convnet import ConvNet
+from cnnlab.models.mlp import MLP
+
+__all__ = ["MLP", "ConvNet", "build_model"]
+
+
+def build_model(
+    section: Mapping[str, Any], input_shape: tuple[int, int, int], num_outputs: int, seed: int
+) -> tuple[nn.Module, torch.memory_format]:
+    """Build a network on the CPU, its initial weights from the stream "weights", and try it on two blank images.
+
+    Args:
+        section: the config's `model`. Its target gets `input_shape` and `num_outputs` if it takes arguments of these names.
+        input_shape: C, H, W of the images.
+        num_outputs: what the task needs.
+        seed: the run's.
+
+    Returns:
+        The network, and the memory format of its input: channels-last (1.2 to 1.6 times faster convolutions on a CPU), or
+        contiguous for networks that take their input apart with `view`.
+
+    Raises:
+        ConfigError: the target is no network, refuses its arguments, or its output is not N x `num_outputs`.
+    """
+    name = section.get("_target_")
+    with torch.random.fork_rng(devices=[]):
+        seeding.reseed_default(seed, "weights", 0, torch.device("cpu"))
+        model = targets.instantiate(section, "model", input_shape=input_shape, num_outputs=num_outputs)
+    targets.require(model, nn.Module, section, "model")
+    trained = model.training
+    model.eval()
+    try:
+        try:
+            memory_format = torch.channels_last
+            output = _try(model, input_shape, memory_format)
+        except RuntimeError:
+            memory_format = torch.contiguous_format
+            output = _try(model, input_shape, memory_format)
+    except CnnlabError:
+        raise
+    except Exception as error:
+        shape = " x ".join(map(str, input_shape))
+        raise ConfigError(f"model: {name} fails on images of {shape} (C x H x W): {type(error).__name__}: {error}") from error
+    if getattr(output, "shape", None) != (2, num_outputs):
+        got = " x ".join(map(str, output.shape)) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise ConfigError(f"model: {name} gives {got} for 2 images, expected 2 x {num_outputs} (images x outputs)")
+    built: nn.Module = model.train(trained)
+    return built, memory_format
+
+
+def _try(model: nn.Module, input_shape: tuple[int, int, int], memory_format: torch.memory_format) -> Any:
+    with torch.no_grad():
+        return model.to(memory_format=memory_format)(torch.zeros(2, *input_shape).to(memory_format=memory_format))

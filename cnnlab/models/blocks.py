@@ -1,0 +1,121 @@
+"""A convolution block as a config writes it: `{conv: 64, kernel: 3, stride: 2, padding: same, pool: 2}`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, cast
+
+from cnnlab.errors import ConfigError, suggest
+from cnnlab.models.geometry import Padding
+
+PADDINGS = ("valid", "same", "full")
+POOL_TYPES = ("max", "average")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A convolution, then its pooling; either may be missing. Pairs are (height, width)."""
+
+    conv: int | None  # number of filters
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[Padding, Padding]
+    pool: tuple[int, int] | None  # window
+    pool_stride: tuple[int, int]
+    pool_type: str
+    dropout: float | None  # None: what the model says
+    batch_norm: bool | None
+
+    @property
+    def conv_name(self) -> str:
+        """As the course notes write it: "conv 64 k3 s2 same"."""
+        stride = f" s{pair_name(self.stride)}" if self.stride != (1, 1) else ""
+        padding = f" {pair_name(self.padding)}" if self.padding != ("valid", "valid") else ""
+        return f"conv {self.conv} k{pair_name(self.kernel)}{stride}{padding}"
+
+    @property
+    def pool_name(self) -> str:
+        stride = f" s{pair_name(self.pool_stride)}" if self.pool_stride != self.pool else ""
+        return f"{self.pool_type} pool {pair_name(cast(tuple[int, int], self.pool))}{stride}"
+
+
+def parse_block(keys: Mapping[str, Any], where: str) -> Block:
+    """Check the keys of one block and fill in what they leave out (kernel 3, stride 1, valid, pool stride = window).
+
+    Args:
+        keys: as in the config.
+        where: such as "model.blocks[0]", for the error.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong kind.
+    """
+    names = [item.name for item in fields(Block)]
+    if not isinstance(keys, Mapping):
+        raise ConfigError(f"{where}={keys}: expected a mapping such as {{conv: 32, kernel: 3}}")
+    for key in keys:
+        if key not in names:
+            raise ConfigError(f"{where}.{key}: no such key of a block.{suggest(key, names)} Keys: {', '.join(names)}.")
+    if keys.get("conv") is None and keys.get("pool") is None:
+        raise ConfigError(f"{where}: expected conv (a number of filters), pool (a window), or both")
+    conv = None if keys.get("conv") is None else _positive(keys["conv"], f"{where}.conv")
+    for key in () if conv else ("kernel", "stride", "padding", "batch_norm"):
+        if key in keys:
+            raise ConfigError(f"{where}.{key}: has no meaning without conv, a number of filters")
+    pool = None if keys.get("pool") is None else _pair(keys["pool"], f"{where}.pool")
+    for key in () if pool else ("pool_stride", "pool_type"):
+        if key in keys:
+            raise ConfigError(f"{where}.{key}: has no meaning without pool, a window")
+    pool_type = keys.get("pool_type", "max")
+    if pool_type not in POOL_TYPES:
+        raise ConfigError(f"{where}.pool_type={pool_type}: expected {' or '.join(POOL_TYPES)}")
+    batch_norm = keys.get("batch_norm")
+    if batch_norm is not None and not isinstance(batch_norm, bool):
+        raise ConfigError(f"{where}.batch_norm={batch_norm}: expected true or false")
+    dropout = keys.get("dropout")
+    if dropout is not None:
+        check_rate(dropout, f"{where}.dropout")
+    return Block(
+        conv,
+        _pair(keys.get("kernel", 3), f"{where}.kernel"),
+        _pair(keys.get("stride", 1), f"{where}.stride"),
+        _paddings(keys.get("padding", "valid"), f"{where}.padding"),
+        pool,
+        _pair(keys.get("pool_stride", pool or 1), f"{where}.pool_stride"),
+        pool_type,
+        dropout,
+        batch_norm,
+    )
+
+
+def check_rate(rate: Any, where: str) -> None:
+    """Raise ConfigError unless 0 <= rate < 1."""
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
+        raise ConfigError(f"{where}={rate}: expected a rate of 0 or more and less than 1")
+
+
+def pair_name(pair: tuple[Any, Any]) -> str:
+    """ "3" for (3, 3), "3x5" for (3, 5)."""
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
+
+
+def _positive(value: Any, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{where}={value}: expected an integer of 1 or more")
+    return value
+
+
+def _pair(value: Any, where: str) -> tuple[int, int]:
+    if isinstance(value, list | tuple) and len(value) == 2:
+        return _positive(value[0], where), _positive(value[1], where)
+    if isinstance(value, list | tuple):
+        raise ConfigError(f"{where}={value}: expected a number, or a pair [height, width]")
+    return _positive(value, where), _positive(value, where)
+
+
+def _paddings(value: Any, where: str) -> tuple[Padding, Padding]:
+    pair = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
+    for item in pair:
+        if item not in PADDINGS and (isinstance(item, bool) or not isinstance(item, int) or item < 0):
+            raise ConfigError(f"{where}={value}: expected {', '.join(PADDINGS)}, a number of pixels, or a pair [height, width]")
+    if "same" in pair and pair[0] != pair[1]:
+        raise ConfigError(f"{where}={value}: same goes for both sides or for neither")
+    return pair[0], pair[1]

@@ -1,0 +1,50 @@
+"""The multilayer perceptron, the baseline without convolutions."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from cnnlab.errors import ConfigError
+from cnnlab.models.blocks import check_rate
+from cnnlab.models.initializers import Initializer, initialize
+from cnnlab.models.layers import Activation, dense_stack
+
+
+class MLP(nn.Module):
+    """Flatten, hidden dense layers, the output.
+
+    Args:
+        input_shape: C, H, W of the images.
+        num_outputs: logits.
+        hidden: widths; activation: after each; hidden_dropout: after each activation.
+        initializer: see `cnnlab.models.initializers`; initializer_std belongs to `normal`.
+
+    Input shape: N x C x H x W, float. Output shape: N x num_outputs.
+
+    Raises:
+        ConfigError: a value that cannot be used.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, int, int],
+        num_outputs: int,
+        hidden: Sequence[int] = (128,),
+        activation: Activation = "relu",
+        hidden_dropout: float = 0.0,
+        initializer: Initializer = "glorot_uniform",
+        initializer_std: float = 0.01,
+    ) -> None:
+        super().__init__()
+        check_rate(hidden_dropout, "model.hidden_dropout")
+        if any(width < 1 for width in hidden):
+            raise ConfigError(f"model.hidden={list(hidden)}: expected widths of 1 or more")
+        channels, height, width = input_shape
+        self.flatten = nn.Flatten()
+        self.dense = dense_stack(channels * height * width, hidden, num_outputs, activation, hidden_dropout)
+        initialize(self, initializer, initializer_std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, N x num_outputs."""
+        logits: Tensor = self.dense(self.flatten(images))
+        return logits

@@ -1,0 +1,116 @@
+"""The config changes on a command line: made fit for Hydra before it, and its complaints made fit for a person after it."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnlab import targets
+from cnnlab.errors import ConfigError, suggest
+from cnnlab.schema import OPEN_SECTIONS, key_types
+
+
+def prepare(changes: Sequence[str], choices: Mapping[str, Sequence[str]]) -> list[str]:
+    """Check changes such as `model=lenet` against the groups' choices and the schema, and rewrite them for Hydra.
+
+    Keys of sections with a `_target_` are forced in (`++`), since their legal keys are those of the target's signature,
+    which is checked later. `model._target_=...` without a choice of `model` starts from the empty `model=custom`.
+
+    Raises:
+        ConfigError: not `key=value`, or an unknown key, group or choice.
+    """
+    keys = key_types()
+    sections = {part for key in keys for part in _parents(key)} | set(choices)
+    ready: list[str] = []
+    for change, override in zip(changes, _parse(changes), strict=True):
+        name = override.key_or_group
+        if name in choices and not override.is_delete():
+            _check_choice(name, override, choices[name])
+            ready.append(change)
+        elif name.startswith("hydra") or override.is_add() or override.is_force_add() or override.is_delete():
+            ready.append(change)
+        elif any(name.startswith(f"{section}.") for section in OPEN_SECTIONS):
+            ready.append(f"++{change}")
+        elif name in keys:
+            ready.append(change)
+        elif name in sections:
+            inside = ", ".join(key for key in keys if key.startswith(f"{name}."))
+            raise ConfigError(f"{change}: {name} is a section; change one of its keys: {inside}")
+        else:
+            raise ConfigError(f"{name or change}: no such key.{_near_key(name, [*keys, *choices])}")
+    changed = {override.key_or_group for override in _parse(changes)}
+    if "model._target_" in changed and "model" not in changed:
+        ready.insert(0, "model=custom")
+    return ready
+
+
+def explain(error: Exception, changes: Sequence[str]) -> ConfigError:
+    """One line for an exception of Hydra or OmegaConf."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    key = getattr(cause, "full_key", None)
+    if key in key_types() and isinstance(cause, OmegaConfBaseException):
+        given = next((change.split("=", 1)[1] for change in changes if change.lstrip("+").startswith(f"{key}=")), None)
+        what = f"{key}={given}" if given is not None else key
+        return ConfigError(f"{what}: expected {targets.type_name(key_types()[key])}")
+    text = str(cause).strip()
+    if str(error) != text:
+        text = f"{str(error).strip()}: {text}"
+    # OmegaConf appends lines with internals, Hydra a hint that is wrong for a typo.
+    text = re.sub(r"\n\s*(full_key|object_type|reference_type|To append to your config)\b.*", "", text)
+    return ConfigError(text)
+
+
+def quoted(value: object) -> str:
+    """A value as Hydra's grammar reads it back unchanged."""
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _parse(changes: Sequence[str]) -> list[Override]:
+    parser = OverridesParser.create()
+    parsed = []
+    for change in changes:
+        try:
+            parsed.append(parser.parse_override(change))
+        except HydraException as error:
+            if "=" not in change:
+                expected = "expected key=value"
+            else:
+                expected = f"{change.partition('=')[2]!r} cannot be read as a value; quote it, '{change.partition('=')[0]}=\"...\"'"
+            raise ConfigError(f"{change}: {expected}") from error
+    return parsed
+
+
+def _check_choice(group: str, override: Override, choices: Sequence[str]) -> None:
+    for value in _values(override):
+        if value not in choices and value != "null":
+            raise ConfigError(f"{group}={value}: no such {group}.{suggest(value, choices)} Choices: {', '.join(choices)}.")
+
+
+def _values(override: Override) -> Iterable[str]:
+    if override.is_sweep_override():
+        return [str(value).strip("'\"") for value in override.sweep_string_iterator()]
+    value: Any = override.value()
+    return [str(item) for item in value] if isinstance(value, list) else ["null" if value is None else str(value)]
+
+
+def _parents(key: str) -> list[str]:
+    parts = key.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts))]
+
+
+def _near_key(name: str, legal: Iterable[str]) -> str:
+    """The nearest legal keys, by the whole dotted name or by its last part (`epochs` for `trainer.epochs`)."""
+    legal = list(legal)
+    last = name.rpartition(".")[2]
+    by_last = [key for key in legal if difflib.get_close_matches(last, [key.rpartition(".")[2]], 1, 0.75)]
+    near = list(dict.fromkeys([*difflib.get_close_matches(name, legal, 2, 0.7), *by_last]))[:3]
+    if near:
+        return f" Did you mean {' or '.join(near)}?"
+    return " `python -m cnnlab.train --help` lists the keys."

@@ -1,0 +1,128 @@
+"""The typed, closed schema of a run and its checks. Loads no torch.
+
+Defaults and explanations stand in `configs/config.yaml`; this file holds the types, the legal values and the rules between
+keys. Sections with a `_target_` (OPEN_SECTIONS) are open mappings, checked against the signature of what they name
+(`cnnlab.targets`).
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Union, cast
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from cnnlab.errors import ConfigError, suggest
+
+OPEN_SECTIONS = ("model", "task", "optimizer", "schedule", "augment", "data.source")
+
+
+def legal(choices: Sequence[str] = (), minimum: float | None = None, above: float | None = None) -> Any:
+    """A field without a default and with the values that `check` accepts: >= `minimum`, or > `above`."""
+    return field(default=MISSING, metadata={"choices": choices, "minimum": minimum, "above": above})
+
+
+@dataclass
+class DataConfig:
+    name: str = MISSING
+    source: dict[str, Any] = MISSING
+    root: str = MISSING
+    download: bool = MISSING
+    validation: Union[int, float] = legal(minimum=0)  # noqa: UP007 - OmegaConf 2.3 does not read `int | float`
+    limit: int | None = legal(minimum=1)
+    classes: list[int] | None = MISSING
+    normalize: bool = MISSING
+
+
+@dataclass
+class TrainerConfig:
+    epochs: int = legal(minimum=1)
+    steps: int | None = legal(minimum=1)
+    batch_size: int = legal(minimum=1)
+    precision: str = legal(choices=("fp32", "tf32", "bf16"))
+    device: str = MISSING
+    threads: int | None = legal(minimum=1)
+    deterministic: bool = MISSING
+    clip_norm: float | None = legal(above=0)
+    patience: int | None = legal(minimum=1)
+    log_every: int = legal(minimum=1)
+    log_gradients: bool = MISSING
+
+
+@dataclass
+class EvaluationConfig:
+    split: str = legal(choices=("validation", "test"))
+    weights: str = legal(choices=("last", "best"))
+    batch_size: int = legal(minimum=1)
+
+
+@dataclass
+class CheckpointConfig:
+    every_s: float = legal(minimum=0)
+
+
+@dataclass
+class Config:
+    """What one run does, complete and checked."""
+
+    seed: int = MISSING
+    console: str = legal(choices=("auto", "plain", "quiet"))
+    data: DataConfig = field(default_factory=DataConfig)
+    model: dict[str, Any] = MISSING
+    task: dict[str, Any] = MISSING
+    optimizer: dict[str, Any] = MISSING
+    schedule: dict[str, Any] = MISSING
+    augment: dict[str, Any] = MISSING
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+
+def check(cfg: Config) -> None:
+    """Raise ConfigError for a value out of range or for values that exclude each other."""
+    for key, value, meta in _fields(cfg):
+        if value is None:
+            continue
+        if meta.get("choices") and value not in meta["choices"]:
+            near = suggest(str(value), meta["choices"])
+            raise ConfigError(f"{key}={value}: expected one of {', '.join(meta['choices'])}.{near}")
+        if meta.get("minimum") is not None and not value >= meta["minimum"]:
+            raise ConfigError(f"{key}={value}: expected {meta['minimum']} or more")
+        if meta.get("above") is not None and not value > meta["above"]:
+            raise ConfigError(f"{key}={value}: expected more than {meta['above']}")
+    held_out = cfg.data.validation
+    if isinstance(held_out, float) and held_out >= 1:
+        raise ConfigError(f"data.validation={held_out}: expected a count (5000), a fraction below 1 (0.1), or 0")
+    if not held_out:
+        needs = "needs a validation split, and data.validation=0 leaves none; set data.validation=5000, say"
+        if cfg.evaluation.weights == "best":
+            raise ConfigError(f"evaluation.weights=best {needs}")
+        if cfg.trainer.patience is not None:
+            raise ConfigError(f"trainer.patience={cfg.trainer.patience} (early stopping) {needs}")
+
+
+def key_types() -> dict[str, Any]:
+    """Every dotted key of the closed part of the schema, with its type."""
+    return dict(_schema(Config))
+
+
+def _schema(section: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for item in dataclasses.fields(section):
+        key = f"{prefix}{item.name}"
+        if dataclasses.is_dataclass(item.type):
+            yield from _schema(cast(type, item.type), f"{key}.")
+        else:
+            yield key, item.type
+
+
+def _fields(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+    for item in dataclasses.fields(section):
+        value = getattr(section, item.name)
+        if dataclasses.is_dataclass(value):
+            yield from _fields(value, f"{prefix}{item.name}.")
+        else:
+            yield f"{prefix}{item.name}", value, item.metadata

@@ -1,0 +1,166 @@
+"""`_target_`: find what a config names, check its keys against the signature, call it.
+
+A section such as `{_target_: torch.optim.Adam, lr: 0.001}` is a call. Some arguments are provided by the program (the
+parameters, the image size); those that the signature does not take are left out, so that any callable fits.
+"""
+
+import importlib
+import inspect
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cnnlab.errors import CnnlabError, ConfigError, suggest
+
+
+def locate(section: Mapping[str, Any], where: str) -> Callable[..., Any]:
+    """The callable that `section["_target_"]` names; `where` is the section's name, for the error.
+
+    Raises:
+        ConfigError: no such module or name, or it cannot be called.
+    """
+    path = section.get("_target_")
+    if not isinstance(path, str) or "." not in path:
+        raise ConfigError(f"{where}._target_={path}: expected the dotted path of a class or function, package.module.Name")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # the console script, unlike `python -m`, does not look in the current directory
+    module_path, _, name = path.rpartition(".")
+    try:
+        module = importlib.import_module(module_path)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{where}._target_={path}: no module {error.name!r}; looked in the installed packages and in {os.getcwd()}"
+        ) from error
+    except Exception as error:
+        raise ConfigError(f"{where}._target_={path}: importing it failed: {type(error).__name__}: {error}") from error
+    try:
+        target = getattr(module, name)
+    except AttributeError as error:
+        raise ConfigError(f"{where}._target_={path}: {module_path} has no {name!r}.{suggest(name, dir(module))}") from error
+    if not callable(target):
+        raise ConfigError(f"{where}._target_={path}: expected a class or a function, got {type(target).__name__}")
+    return typing.cast(Callable[..., Any], target)
+
+
+def keys_of(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments in a section: everything but `_target_`."""
+    return {key: value for key, value in section.items() if key != "_target_"}
+
+
+def parameters_of(section: Mapping[str, Any], where: str) -> Mapping[str, inspect.Parameter]:
+    """The parameters that a section's target takes; none for the few C functions without a signature."""
+    try:
+        return inspect.signature(locate(section, where)).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def require(built: object, kind: type, section: Mapping[str, Any], where: str) -> None:
+    """Raise ConfigError unless the target built a `kind`."""
+    if not isinstance(built, kind):
+        expected = f"{kind.__module__.removesuffix('.module').removesuffix('.optimizer')}.{kind.__name__}"
+        raise ConfigError(f"{where}._target_={section['_target_']}: expected {expected}, got {type(built).__name__}")
+
+
+def check(section: Mapping[str, Any], where: str, provided: Sequence[str] = ()) -> None:
+    """Check a section's keys and the types of its values against the signature of its target.
+
+    Args:
+        section: the config section, with its `_target_`.
+        where: the section's name, for the error.
+        provided: names of the arguments that the program passes; they are not keys.
+
+    Raises:
+        ConfigError: an unknown or missing key, or a value of the wrong type.
+    """
+    target, given, parameters = locate(section, where), keys_of(section), parameters_of(section, where)
+    if not parameters and given and not inspect.isfunction(target) and not inspect.isclass(target):
+        return  # nothing is known of it
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    named = {k: p for k, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    legal = [name for name in named if name not in provided and name != "self"]
+    for key, value in given.items():
+        if key not in legal:
+            if open_ended and key not in provided:
+                continue
+            listing = f"Keys: {', '.join(legal)}." if legal else "It has no keys."
+            near = suggest(key, legal).replace("mean ", f"mean {where}.").replace(" or ", f" or {where}.")
+            raise ConfigError(f"{where}.{key}: no such key of {section['_target_']}.{near} {listing}")
+        hint = _hints(target).get(key, Any)
+        if not _fits(value, hint):
+            raise ConfigError(f"{where}.{key}={value}: expected {type_name(hint)}, got {type(value).__name__}")
+    for key in legal:
+        if named[key].default is inspect.Parameter.empty and key not in given:
+            raise ConfigError(f"{where}.{key}: {section['_target_']} needs a value for it; add {where}.{key}=VALUE")
+
+
+def instantiate(section: Mapping[str, Any], where: str, **provided: Any) -> Any:
+    """Call a section's target with its keys and with those of `provided` that it takes.
+
+    Raises:
+        ConfigError: the call refused its arguments (its own message is passed on).
+    """
+    target = locate(section, where)
+    check(section, where, tuple(provided))
+    takes = parameters_of(section, where)
+    arguments = {k: v for k, v in provided.items() if k in takes} | keys_of(section)
+    try:
+        return target(**arguments)
+    except CnnlabError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {section['_target_']} refused its arguments: {error}") from error
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except Exception:  # annotations of other people may not resolve; then nothing is known of the types
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a YAML value can be passed for `hint`; hints that YAML cannot express are never violated by themselves."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in arguments)
+    if origin is typing.Literal:
+        return value in arguments
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (bool, str):
+        return isinstance(value, hint)
+    if hint is type(None):
+        return value is None
+    kind = origin or hint
+    if inspect.isclass(kind) and issubclass(kind, Sequence):
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            return False
+        if kind is tuple and arguments and arguments[-1] is not Ellipsis:
+            return len(value) == len(arguments) and all(map(_fits, value, arguments))
+        return not arguments or all(_fits(item, arguments[0]) for item in value)
+    if inspect.isclass(kind) and issubclass(kind, Mapping):
+        return isinstance(value, Mapping)
+    # In a union with plain types (float | Tensor) a class of somebody's own is not what a config can hold.
+    return not (inspect.isclass(kind) and kind.__module__.startswith("torch"))
+
+
+def type_name(hint: Any) -> str:
+    """A type in a person's words: `int | None` is "an integer or null"."""
+    names = {float: "a number", int: "an integer", bool: "true or false", str: "a word", type(None): "null"}
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        plain = [option for option in arguments if not str(getattr(option, "__module__", "")).startswith("torch")]
+        return " or ".join(dict.fromkeys(type_name(option) for option in plain))
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if inspect.isclass(origin or hint) and issubclass(origin or hint, Sequence) and hint is not str:
+        return f"a list of {len(arguments)} values" if origin is tuple and arguments[-1] is not Ellipsis else "a list"
+    if inspect.isclass(origin or hint) and issubclass(origin or hint, Mapping):
+        return "a mapping"
+    return str(names.get(hint, getattr(hint, "__name__", hint)))

@@ -1,0 +1,114 @@
+"""What a person sees while a run trains: a header, a live bar an epoch, a line an epoch that stays, a closing block."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console as Terminal
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from cnnlab.tracking.run import RunDirectory
+
+if TYPE_CHECKING:
+    from cnnlab.training.session import Session
+
+
+class Console:
+    """console=auto: live on a terminal, plain lines elsewhere. plain: no bar. quiet: the last line only."""
+
+    def __init__(self, session: "Session", run: RunDirectory, first_step: int) -> None:
+        self.session, self.run = session, run
+        self.metric = session.task.metric
+        self.quiet = session.cfg.console == "quiet"
+        self.terminal = Terminal(highlight=False, soft_wrap=True, quiet=self.quiet)
+        live = session.cfg.console == "auto" and self.terminal.is_terminal
+        columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[text]}"))
+        self.bar = Progress(*columns, console=self.terminal, auto_refresh=False, transient=True) if live else None
+        self.task: TaskID | None = None
+        self.epoch_number = self.epoch_steps = 0
+        self._header(first_step)
+
+    def begin_epoch(self, epoch: int, done: int, steps: int) -> None:
+        self.epoch_number, self.epoch_steps = epoch + 1, steps
+        if self.bar is not None:
+            self.bar.start()
+            self.task = self.bar.add_task(self._epoch_name(), total=steps, completed=done, text="")
+            self.bar.refresh()
+
+    def progress(self, done: int, images_per_s: float, loss: float, score: float, train_s: float) -> None:
+        if self.bar is None or self.task is None:
+            return
+        left = train_s / done * (self.epoch_steps - done)
+        text = (
+            f"{done:,}/{self.epoch_steps:,}  {images_per_s:,.0f} images/s  loss {loss:.4f}  "
+            f"{self.metric} {score:.4f}  {duration(left)} left"
+        )
+        self.bar.update(self.task, completed=done, text=text, refresh=True)
+
+    def epoch(self, line: dict[str, Any], best: bool) -> None:
+        self.stop()
+        parts = [
+            f"{part} loss {line[f'{part}_loss']:.4f} {self.metric} {line[f'{part}_{self.metric}']:.4f}"
+            for part in ("train", "validation", "test")
+            if f"{part}_loss" in line
+        ]
+        speed = f"{line['train_s']:.1f} s  {line['images_per_s']:,.0f} images/s"
+        self.terminal.print("  ".join([self._epoch_name(), *parts, speed, *(["[green]best[/]"] if best else [])]))
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None and self.task is not None:
+            self.bar.remove_task(self.task)
+            self.bar.stop()
+            self.task = None
+
+    def closing(self, result: dict[str, Any]) -> None:
+        test, name = result["test"], self.run.name
+        weights = "best weights by validation" if result["weights"] == "best" else "last weights"
+        how = {"early_stopped": ", stopped early"}.get(result["status"], "")
+        score = f"{self.metric} {test[self.metric]:.4f}  loss {test['loss']:.4f}"
+        if self.quiet:
+            print(f"{name}  test {score}  {result['epochs']} epochs  {result['seconds']:.1f} s")
+            return
+        self.terminal.print(
+            f"\n[bold]test {score}[/]  ({weights}, {result['steps']:,} steps in {duration(result['seconds'])}{how})\n\n"
+            f"see it        tensorboard --logdir {name.split('/')[0] if name.startswith('outputs/') else name}\n"
+            f"take it apart python -m cnnlab.evaluate {name}\n"
+            f"train longer  python -m cnnlab.train resume={name} {self._longer()}",
+        )
+
+    def _header(self, first_step: int) -> None:
+        session, cfg, data = self.session, self.session.cfg, self.session.data
+        channels, height, width = data.shape
+        counts = ", ".join(f"{len(part):,} {name}" for name, part in data.parts().items())
+        augment = f", augmented by {', '.join(cfg.augment)}" if cfg.augment else ""
+        steps = f"{session.total_steps:,} steps, {session.steps_per_epoch:,} an epoch"
+        network = self.run.read_environment().get("choices", {}).get("model", "network")
+        kind = str(cfg.model["_target_"]).rpartition(".")[2]
+        optimizer = f"{str(cfg.optimizer['_target_']).rpartition('.')[2]}, lr {cfg.optimizer.get('lr', 'of its own')}"
+        device = self.run.read_environment().get("device", "")
+        rows = {
+            "network": f"{network} ({kind}), {session.num_parameters:,} parameters",
+            "data": f"{data.name}, {height} x {width} x {channels}, {len(data.classes)} classes: {counts}{augment}",
+            "training": f"{optimizer}, batches of {cfg.trainer.batch_size}, {steps}, seed {cfg.seed}",
+            "device": f"{session.runtime.device} ({device}), {session.runtime.threads} threads, {session.runtime.precision}",
+            "run": self.run.name + (f", continued after step {first_step:,}" if first_step else ""),
+        }
+        for key, value in rows.items():
+            self.terminal.print(f"[bold]{key:<9}[/]{value}")
+        self.terminal.print()
+
+    def _epoch_name(self) -> str:
+        total = -(-self.session.total_steps // self.session.steps_per_epoch)
+        return f"epoch {self.epoch_number:>{len(str(total))}}/{total}"
+
+    def _longer(self) -> str:
+        trainer = self.session.cfg.trainer
+        return f"trainer.steps={trainer.steps * 2}" if trainer.steps else f"trainer.epochs={trainer.epochs * 2}"
+
+
+def duration(seconds: float) -> str:
+    """ "8.2 s", "3:05" (minutes), "2:03:05" (hours)."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

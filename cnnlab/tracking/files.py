@@ -1,0 +1,81 @@
+"""Writing files so that a kill, a full disk or a power cut leaves either the old content or the new. All writing of a run
+(but for TensorBoard's event files, which only repeat it) goes through here."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace `path` durably: written under a temporary name beside it, flushed, renamed, the directory flushed.
+
+    Raises:
+        OSError: the disk is full or not writable; `path` then holds what it held.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace `path` durably with indented JSON; numbers that are not finite become null."""
+    write_atomic(path, (json.dumps(_finite(content), indent=2) + "\n").encode())
+
+
+def append_json_line(path: Path, content: Any) -> None:
+    """Append one line of JSON durably."""
+    with path.open("a") as file:
+        file.write(json.dumps(_finite(content)) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file of JSON lines, up to the first that a power cut left incomplete; none without the file."""
+    lines: list[dict[str, Any]] = []
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return lines
+    for line in text.splitlines():
+        try:
+            content = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(content, dict):
+            break
+        lines.append(content)
+    return lines
+
+
+def write_json_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    """Replace `path` durably with these lines."""
+    write_atomic(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+def _finite(content: Any) -> Any:
+    """`content` with null for inf and nan, which JSON has not."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    if isinstance(content, float) and content - content != 0:
+        return None
+    return content
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

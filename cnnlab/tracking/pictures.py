@@ -1,0 +1,106 @@
+"""Pictures for TensorBoard: confusion matrix, sheets of images with captions. All are uint8, H x W x 3."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from cnnlab.data.batches import epoch_order
+
+if TYPE_CHECKING:
+    from cnnlab.training.session import Session
+
+Picture = NDArray[np.uint8]
+NUM_SHOWN = 40  # images on a sheet, at most
+
+
+def confusion_counts(labels: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
+    """Test images by class (rows) and predicted class (columns): int64, K x K. labels, predicted: int64, N."""
+    return torch.bincount(labels * num_classes + predicted, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def confusion(labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> Picture:
+    """The confusion matrix as a table, a row a class, shaded by the share of the row."""
+    counts = confusion_counts(labels, predicted, len(classes)).numpy()
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    cell, font, small = 52, _font(15), _font(13)
+    margin = max(int(font.getlength(name)) for name in classes) + 34
+    side = margin + cell * len(classes) + 12
+    image = Image.new("RGB", (side, side), "white")
+    draw = ImageDraw.Draw(image)
+    draw.text((margin + cell * len(classes) / 2, 6), "predicted", "black", small, "ma")
+    for row, name in enumerate(classes):
+        middle = margin + cell * row + cell / 2
+        draw.text((margin - 8, middle), name, "black", font, "rm")
+        column_name = Image.new("L", (margin, 24))
+        ImageDraw.Draw(column_name).text((0, 12), name, 255, font, "lm")
+        turned = column_name.rotate(90, expand=True)
+        image.paste("black", (int(middle) - 12, -8), turned)
+        for column in range(len(classes)):
+            share, x, y = shares[row, column], margin + cell * column, margin + cell * row
+            strong = (34, 94, 168) if row == column else (203, 24, 29)
+            shade = share if row == column else min(1.0, share * 4)  # mistakes are few: make them visible
+            colour = tuple(round(255 + (end - 255) * shade) for end in strong)
+            draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill=colour)
+            if counts[row, column]:
+                text = "white" if shade > 0.5 else "black"
+                draw.text((x + cell / 2 - 1, y + cell / 2), f"{counts[row, column]}", text, font, "mm")
+    turned = Image.new("L", (cell * len(classes), 20))
+    ImageDraw.Draw(turned).text((cell * len(classes) / 2, 2), "class", 255, small, "ma")
+    image.paste("black", (4, margin), turned.rotate(90, expand=True))
+    return np.asarray(image)
+
+
+def sheet(images: Tensor, captions: Sequence[str], columns: int = 8) -> Picture:
+    """Images (uint8, N x C x H x W, C 1 or 3) in rows, each above its caption of one or two lines."""
+    shown = images[:NUM_SHOWN]
+    count, channels, height, width = shown.shape
+    scale = max(1, round(84 / max(height, width)))
+    lines = max(caption.count("\n") + 1 if caption else 0 for caption in captions)
+    font, gap = _font(12), 6
+    cell_width = width * scale + gap if not lines else max(width * scale, 104) + gap
+    cell_height = height * scale + gap + 15 * lines
+    rows = -(-count // columns)
+    page = Image.new("RGB", (cell_width * min(columns, count) + gap, cell_height * rows + gap), "white")
+    draw = ImageDraw.Draw(page)
+    pixels = shown.permute(0, 2, 3, 1).cpu().numpy()
+    for number, caption in zip(range(count), captions, strict=False):
+        x, y = gap + cell_width * (number % columns), gap + cell_height * (number // columns)
+        one = Image.fromarray(pixels[number, :, :, 0] if channels == 1 else pixels[number, :, :, :3])
+        page.paste(one.resize((width * scale, height * scale), Image.Resampling.NEAREST), (x, y))
+        draw.multiline_text((x, y + height * scale + 1), caption, "black", font, spacing=1)
+    return np.asarray(page)
+
+
+def first_batch(session: "Session") -> Tensor:
+    """The images of step 0 as the network saw them before scaling: uint8, at most 40 x C x H x W."""
+    order = epoch_order(session.cfg.seed, 0, len(session.parts["train"]), session.runtime.device)
+    images, _ = session.step.batch(order[: session.cfg.trainer.batch_size], 0)
+    return images[:NUM_SHOWN]
+
+
+def worst_mistakes(
+    labels: Tensor, predicted: Tensor, probability: Tensor, classes: Sequence[str]
+) -> tuple[Tensor, list[str]]:
+    """The wrong predictions that the network was surest of: their indices, and captions such as "Shirt 0.98, is Coat"."""
+    wrong = torch.nonzero(labels != predicted).flatten()
+    worst = wrong[probability[wrong].argsort(descending=True, stable=True)][:NUM_SHOWN]
+    rows = zip(labels[worst].tolist(), predicted[worst].tolist(), probability[worst].tolist(), strict=True)
+    return worst, [f"{classes[guess]} {sure:.2f}\nis {classes[truth]}" for truth, guess, sure in rows]
+
+
+def worst_errors(numbers: Tensor, predicted: Tensor) -> tuple[Tensor, list[str]]:
+    """The largest absolute errors of a regression: their indices, and captions such as "6.31, is 2"."""
+    worst = (predicted - numbers).abs().argsort(descending=True, stable=True)[:NUM_SHOWN]
+    rows = zip(numbers[worst].tolist(), predicted[worst].tolist(), strict=True)
+    return worst, [f"{guess:.2f}\nis {truth:g}" for truth, guess in rows]
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # Pillow's own scalable font
+    return font

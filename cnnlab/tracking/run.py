@@ -1,0 +1,178 @@
+"""The run directory: the record of a run. Its file names are defined here and nowhere else. Loads no torch."""
+
+import fcntl
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from cnnlab import config
+from cnnlab.errors import CheckpointError, RunTakenError
+from cnnlab.schema import Config
+from cnnlab.tracking import files
+
+
+class RunDirectory:
+    """One run's directory; opened for writing by one process at a time.
+
+    Attributes are the paths of DESIGN's run directory: config, environment, metrics, result, predictions, last, best.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.environment = path / "environment.json"
+        self.metrics = path / "metrics.jsonl"
+        self.result = path / "result.json"
+        self.predictions = path / "predictions.safetensors"
+        self.last = path / "last.safetensors"
+        self.best = path / "best.safetensors"
+        self._lock: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The path as a person types it: relative to the current directory where it lies below it."""
+        path = self.path.resolve()
+        return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+    def lock(self) -> None:
+        """Keep other processes from writing here until this one ends, however it ends.
+
+        Raises:
+            RunTakenError: another process is at it. CheckpointError: there is no such directory.
+        """
+        try:
+            self._lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        except FileNotFoundError:
+            raise CheckpointError(f"{self.path}: no such run") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            self._lock = None
+            raise RunTakenError(f"{self.name}: another process is training this run; wait for it, or stop it") from None
+
+    def unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def begin(self, cfg: Config, record: dict[str, Any]) -> None:
+        """Write config.yaml and environment.json of a new run; `record` goes into the latter."""
+        files.write_json(self.environment, environment() | record)
+        files.write_atomic(self.config, config.to_yaml(cfg).encode())
+
+    def continue_with(self, cfg: Config) -> None:
+        """Take the end of a run that goes on off the record, and write down its configuration, perhaps with a later end."""
+        self.result.unlink(missing_ok=True)
+        files.write_atomic(self.config, config.to_yaml(cfg).encode())
+
+    def read_result(self) -> dict[str, Any] | None:
+        """result.json, or None where there is none yet."""
+        return _read_json(self.result)
+
+    def read_environment(self) -> dict[str, Any]:
+        return _read_json(self.environment) or {}
+
+    def keep_metrics(self, step: int, steps_per_epoch: int) -> None:
+        """Drop the lines of epochs that a run continued from `step` will go through again."""
+        lines = files.read_json_lines(self.metrics)
+        kept = [line for line in lines if line["step"] <= step and line["step"] % steps_per_epoch == 0]
+        if self.metrics.exists():
+            files.write_json_lines(self.metrics, kept)
+
+    def discard(self) -> None:
+        """Remove a run that failed before it began to train; files that are not its own stay."""
+        self.unlock()
+        for name in (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", ".lock", "config.yaml", "environment.json"):
+            (self.path / name).unlink(missing_ok=True)
+        for folder in (self.path / ".hydra", self.path, self.path.parent):
+            try:
+                folder.rmdir()
+            except OSError:  # not empty
+                return
+
+
+def claim(path: Path, may_rename: bool) -> Path:
+    """Create the directory of a new run, so that no second run can get it.
+
+    Args:
+        path: wanted.
+        may_rename: add _2, _3, ... when it is taken (two runs started in one second).
+
+    Raises:
+        RunTakenError: it is there already, not empty, and may not be renamed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 1000):
+        candidate = path if number == 1 else path.with_name(f"{path.name}_{number}")
+        try:
+            candidate.mkdir()
+            return candidate
+        except FileExistsError:
+            if not may_rename:
+                if candidate.is_dir() and not any(candidate.iterdir()):
+                    return candidate
+                what = "is not a directory" if not candidate.is_dir() else "holds another run or other files"
+                mend = f"choose another hydra.run.dir, or continue it: python -m cnnlab.train resume={candidate}"
+                raise RunTakenError(f"{candidate}: {what}; {mend}") from None
+    raise RunTakenError(f"{path}: taken, and so are a thousand names after it")
+
+
+def open_run(path: str) -> tuple[RunDirectory, Config]:
+    """The run at `path` with its configuration, for reading.
+
+    Raises:
+        CheckpointError: not a run.
+    """
+    run = RunDirectory(Path(path))
+    if not run.path.is_dir():
+        what = "is a file, expected the directory of a run" if run.path.exists() else "no such directory"
+        raise CheckpointError(f"{path}: {what}, such as outputs/fashion-lenet/2026-11-20_10-11-12")
+    return run, config.read(run.config)
+
+
+def environment() -> dict[str, Any]:
+    """What a run's bits may depend on, and how it was called."""
+    packages = ("cnnlab", "torch", "torchvision", "hydra-core", "omegaconf", "numpy", "safetensors", "tensorboard")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in packages},
+        "git": _git_revision(),
+        "command": shlex.join(sys.argv),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    """The commit of the code, with "+changes" when it has local ones; None outside a repository."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON object")
+    return content

@@ -1,0 +1,171 @@
+"""`python -m cnnlab.train KEY=VALUE ...`: train a network, sweep with -m, or continue a run with resume=RUN."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnlab import cli, config, overrides
+from cnnlab.errors import CnnlabError, ConfigError, InterruptedRunError
+from cnnlab.tracking.run import claim, open_run
+
+FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve", "--hydra-help", "--version")
+WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
+RESUME_KEYS = ("trainer.epochs", "trainer.steps", "console")
+
+HELP = """Train a network on a data set; every setting is a KEY=VALUE.
+
+  python -m cnnlab.train                                   LeNet on MNIST
+  python -m cnnlab.train model=chollet data=fashion optimizer=rmsprop trainer.epochs=5
+  python -m cnnlab.train data=cifar10 model=cifar-flatten augment=[flip,crop] schedule=one_cycle
+  python -m cnnlab.train -m model=lenet,mlp seed=0,1,2      all six, one after another
+  python -m cnnlab.train resume=RUN                        continue a run that was stopped
+  python -m cnnlab.train resume=RUN trainer.epochs=20      lengthen one that ended
+  python -m cnnlab.train model._target_=mine.Net           a torch.nn.Module of your own, in mine.py
+
+Groups, and what to choose from:
+{groups}
+
+Settings and their defaults:
+{settings}
+A group's own settings stand in configs/GROUP/CHOICE.yaml, and change like the others: optimizer.lr=0.01, model.dropout=0.2.
+
+Options:
+  -m, --multirun      run every combination of comma-separated values
+  --cfg job           print the configuration instead of training
+  --config-dir DIR    look for choices in DIR, too: DIR/model/mine.yaml is model=mine
+  --hydra-help        the options of Hydra, which composes the configuration
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; the exit code."""
+    line = cli.parse(arguments, FLAGS, WITH_VALUE)
+    if "--help" in line.options or "-h" in line.options:
+        print(help_text(), end="")
+        return 0
+    if line.words:
+        near = [f"{group}={word}" for word in line.words for group, choices in config.groups().items() if word in choices]
+        raise ConfigError(f"{line.words[0]}: expected KEY=VALUE.{' Did you mean ' + ' '.join(near) + '?' if near else ''}")
+    resumed = [change.partition("=")[2] for change in line.changes if change.startswith("resume=")]
+    if resumed:
+        if line.options:
+            raise ConfigError(f"resume={resumed[0]}: continues one run, and takes no {', '.join(line.options)}")
+        return resume(resumed[-1], [change for change in line.changes if not change.startswith("resume=")])
+    extra = [Path(line.options[name] or "") for name in ("--config-dir", "-cd") if name in line.options]
+    changes = overrides.prepare(line.changes, config.groups(extra))
+    options = [part for name, value in line.options.items() for part in (name, value) if part is not None]
+    if set(line.options) <= {"--config-dir", "-cd"}:
+        changes.append(f"hydra.run.dir={overrides.quoted(_claim_directory(line.changes, extra))}")
+    return _enter_hydra(changes, options)
+
+
+def resume(directory: str, changes: Sequence[str]) -> int:
+    """Continue a run in its own directory.
+
+    Raises:
+        CheckpointError: not a run. ConfigError: a change that a run cannot take.
+    """
+    run, cfg = open_run(directory)
+    for change in changes:
+        key = change.partition("=")[0]
+        if key not in RESUME_KEYS:
+            raise ConfigError(f"{change}: a continued run keeps its settings; only {', '.join(RESUME_KEYS)} may change")
+    before = cfg.trainer.steps or cfg.trainer.epochs
+    if cfg.trainer.steps and any(change.startswith("trainer.epochs=") for change in changes):
+        raise ConfigError(f"trainer.epochs: {run.name} is counted in steps; change trainer.steps={cfg.trainer.steps}")
+    if not cfg.trainer.steps and any(change.startswith("trainer.steps=") for change in changes):
+        raise ConfigError(f"trainer.steps: {run.name} is counted in epochs; change trainer.epochs={cfg.trainer.epochs}")
+    try:
+        node = OmegaConf.merge(OmegaConf.structured(cfg), OmegaConf.from_dotlist(list(changes)))
+    except OmegaConfBaseException as error:
+        raise overrides.explain(error, changes) from error
+    cfg = config.typed(cast(DictConfig, node))
+    after = cfg.trainer.steps or cfg.trainer.epochs
+    result = run.read_result() or {}
+    if after < before:
+        raise ConfigError(f"{changes[0]}: {run.name} is set to {before} already; expected more")
+    if result.get("status") == "early_stopped" or (result.get("status") == "finished" and after == before):
+        how = "finished" if result["status"] == "finished" else "stopped early, as trainer.patience asked"
+        unit = "trainer.steps" if cfg.trainer.steps else "trainer.epochs"
+        more = f"; {unit}={before * 2} would lengthen it" if result["status"] == "finished" else ""
+        print(f"{run.name} has {how} after {result['epochs']} epochs: nothing to do{more}")
+        return 0
+    from cnnlab.training.experiment import run_resumed
+    from cnnlab.training.schedule import depends_on_end
+
+    if after > before and depends_on_end(cfg.schedule):
+        raise ConfigError(
+            f"{changes[0]}: the schedule {cfg.schedule['_target_']} depends on where the run ends ({before}), "
+            "so this run cannot be lengthened; start a new one"
+        )
+    run_resumed(cfg, run,)
+    return 0
+
+
+def help_text() -> str:
+    """The text of --help; groups and settings are read from `configs/`."""
+    groups = "\n".join(f"  {name:<10} {' '.join(choices)}" for name, choices in config.groups().items())
+    root = (config.config_dir() / "config.yaml").read_text()
+    settings = root.partition("\n\n")[2].partition("\nhydra:")[0]
+    return HELP.format(groups=groups, settings="\n".join("  " + row for row in settings.splitlines()) + "\n")
+
+
+def _claim_directory(changes: Sequence[str], extra: Sequence[Path]) -> Path:
+    """Compose and check the configuration, before anything is loaded or written; then create the run's directory."""
+    node = config.compose(changes, extra, with_hydra=True)
+    HydraConfig.instance().set_config(node)
+    wanted = Path(node.hydra.run.dir)
+    chosen_by_hand = any(change.startswith("hydra.run.dir=") for change in changes)
+    own = OmegaConf.masked_copy(node, [key for key in node if key != "hydra"])
+    config.typed(own)
+    return claim(wanted, may_rename=not chosen_by_hand)
+
+
+def _enter_hydra(changes: Sequence[str], options: Sequence[str]) -> int:
+    """Let Hydra compose again and call the job: once, or once for each combination of a sweep."""
+    failures: list[CnnlabError] = []
+
+    def job(node: DictConfig) -> Any:
+        from cnnlab.training.experiment import run_new
+
+        hydra_node = HydraConfig.get()
+        sweeping = hydra_node.mode == RunMode.MULTIRUN
+        try:
+            choices = {str(key): value for key, value in hydra_node.runtime.choices.items() if "/" not in str(key)}
+            return run_new(config.typed(node), Path(hydra_node.runtime.output_dir), choices)["test"]
+        except Exception as error:
+            known = error if isinstance(error, CnnlabError) else cli.as_known(error)
+            if known is None:
+                raise
+            failures.append(known)
+            if sweeping:
+                print(f"error: job {hydra_node.job.num} ({hydra_node.job.override_dirname}): {known}", file=sys.stderr)
+            if isinstance(known, InterruptedRunError):
+                sys.exit(known.exit_code)  # Hydra ends a sweep on this alone
+            return None
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own text
+    sys.argv = ["cnnlab.train", *options, *changes]
+    try:
+        hydra.main(config_path=str(config.config_dir()), config_name="config", version_base="1.3")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise overrides.explain(error, changes) from error
+    except SystemExit:
+        if not failures:
+            raise
+    if failures:
+        raise failures[-1]
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run("train", sys.argv[1:]))

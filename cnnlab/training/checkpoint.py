@@ -1,0 +1,149 @@
+"""Checkpoints: weights, optimiser state and position of a run in one safetensors file. Loading one runs no code.
+
+Tensors: `model.<name>`, `optimizer.<parameter>.<key>`, `progress.sums`. Metadata "cnnlab": JSON of the rest.
+"""
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from cnnlab.errors import CheckpointError
+from cnnlab.tracking.files import write_atomic
+
+
+@dataclass
+class Progress:
+    """The position of a run: all that is not weights, optimiser state or running sums.
+
+    step: updates done. train_s: seconds of training steps in the epoch so far, seconds: of the whole run so far.
+    best: the best validation metric so far, best_step its step; bad_epochs: validations since then.
+    """
+
+    step: int = 0
+    train_s: float = 0.0
+    seconds: float = 0.0
+    best: float | None = None
+    best_step: int = 0
+    bad_epochs: int = 0
+
+
+@dataclass
+class State:
+    """What a checkpoint holds, by reference to the live objects; began: when the run would have begun without its breaks, on
+    the monotonic clock."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    sums: Tensor
+    progress: Progress = field(default_factory=Progress)
+    began: float = field(default_factory=time.monotonic)
+
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.began
+
+
+def save_checkpoint(path: Path, state: State) -> None:
+    """Write `state` to `path`, atomically and durably.
+
+    Raises:
+        OSError: the disk is full or not writable; the old file stays.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
+    numbers: dict[str, Any] = {}
+    for index, entries in state.optimizer.state_dict()["state"].items():
+        for key, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{index}.{key}"] = value
+            else:
+                numbers[f"{index}.{key}"] = value
+    tensors["progress.sums"] = state.sums
+    state.progress.seconds = state.elapsed_s()
+    meta = {"progress": dataclasses.asdict(state.progress), "optimizer": numbers}
+    copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    write_atomic(path, save(copies, {"cnnlab": json.dumps(meta)}))
+
+
+def load_checkpoint(path: Path, state: State) -> None:
+    """Read `path` into the live objects of `state`.
+
+    Raises:
+        CheckpointError: unreadable, or of another network or optimiser.
+    """
+    tensors, meta = _read(path)
+    _copy_into(state.model, tensors, path)
+    optimizer = _optimizer_state(tensors, meta, state.optimizer, path)
+    state.optimizer.load_state_dict({"state": optimizer, "param_groups": state.optimizer.state_dict()["param_groups"]})
+    try:
+        state.sums.copy_(tensors["progress.sums"])
+        known = {item.name for item in dataclasses.fields(Progress)}
+        for key, value in meta["progress"].items():
+            if key not in known:
+                raise KeyError(key)
+            setattr(state.progress, key, value)
+        state.began = time.monotonic() - state.progress.seconds
+    except (KeyError, RuntimeError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint of this version of cnnlab ({error})") from error
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Read only the network's weights and buffers.
+
+    Raises:
+        CheckpointError: unreadable, or of another network.
+    """
+    tensors, _ = _read(path)
+    _copy_into(model, tensors, path)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, "pt") as file:
+            meta = json.loads((file.metadata() or {})["cnnlab"])
+            return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118 - not a dict
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such checkpoint") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}); restore it, or start a new run") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: a safetensors file, but not a checkpoint of cnnlab") from error
+
+
+def _copy_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    held = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    own = model.state_dict()
+    for name in sorted(own.keys() | held.keys()):
+        if name not in held or name not in own or own[name].shape != held[name].shape:
+            there, here = (tuple(side[name].shape) if name in side else "nothing" for side in (held, own))
+            raise CheckpointError(f"{path}: holds another network: {name} is {there} there and {here} in this run's network")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(held[name])  # into the live tensor, so that its memory format stays
+
+
+def _optimizer_state(
+    tensors: dict[str, Tensor], meta: dict[str, Any], optimizer: torch.optim.Optimizer, path: Path
+) -> dict[int, dict[str, Any]]:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    entries: dict[int, dict[str, Any]] = {}
+    try:
+        flat = [(name.removeprefix("optimizer."), t) for name, t in tensors.items() if name.startswith("optimizer.")]
+        for name, value in [*flat, *meta["optimizer"].items()]:
+            index, _, key = name.partition(".")
+            parameter = parameters[int(index)]
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                # In the parameter's memory format: fused kernels walk both by address.
+                value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            elif isinstance(value, Tensor) and value.ndim:
+                raise ValueError(f"optimizer state {name} has the shape {tuple(value.shape)}")
+            entries.setdefault(int(index), {})[key] = value
+    except (ValueError, IndexError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: holds the state of another optimizer or network ({error})") from error
+    return entries

@@ -1,0 +1,117 @@
+"""One run from its configuration to its result, new or continued."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+from cnnlab.errors import CheckpointError, CnnlabError, DivergedError, InterruptedRunError, RunTakenError
+from cnnlab.schema import Config
+from cnnlab.tracking import files
+from cnnlab.tracking.recorder import Recorder
+from cnnlab.tracking.run import RunDirectory
+from cnnlab.training.checkpoint import State, load_checkpoint, load_weights
+from cnnlab.training.interrupt import StopRequest
+from cnnlab.training.runtime import describe
+from cnnlab.training.scoring import score
+from cnnlab.training.session import Session, build_session
+from cnnlab.training.trainer import fit, out_of_patience
+
+
+def run_new(cfg: Config, directory: Path, choices: dict[str, str]) -> dict[str, Any]:
+    """Train a new run in `directory`, which exists; `choices` are the names that the config groups were chosen by.
+
+    Returns:
+        The content of result.json.
+
+    Raises:
+        CnnlabError: a run that fails before its first step leaves no directory; a later failure is in its result.json.
+    """
+    run = RunDirectory(directory)
+    run.lock()
+    if run.config.exists():
+        raise RunTakenError(f"{run.name}: holds a run already; continue it: python -m cnnlab.train resume={run.name}")
+    try:
+        session = build_session(cfg)
+        cfg.trainer.device, cfg.trainer.threads = str(session.runtime.device), session.runtime.threads
+        cfg.data.root = str(Path(cfg.data.root).resolve())
+        record = {"choices": choices, "device": describe(session.runtime.device), "data": _data_record(session)}
+        run.begin(cfg, record)
+    except BaseException:
+        run.discard()
+        raise
+    return _train(session, run)
+
+
+def run_resumed(cfg: Config, run: RunDirectory) -> dict[str, Any]:
+    """Continue `run`, with `cfg` as its configuration, from its checkpoint or from step 0.
+
+    Raises:
+        CheckpointError: the data is not what the run began with, or the checkpoint cannot be read.
+    """
+    run.lock()
+    session = build_session(cfg)
+    began_with = run.read_environment().get("data", {}).get("digest")
+    if began_with not in (None, session.data.digest):
+        raise CheckpointError(
+            f"{run.name}: the training images under {cfg.data.root} are not those that the run began with; "
+            "restore them, or start a new run"
+        )
+    run.continue_with(cfg)
+    return _train(session, run)
+
+
+def _train(session: Session, run: RunDirectory) -> dict[str, Any]:
+    state = State(session.model, session.optimizer, session.step.sums)
+    if run.last.exists():
+        load_checkpoint(run.last, state)
+    progress = state.progress
+    run.keep_metrics(progress.step, session.steps_per_epoch)
+    recorder = Recorder(session, run, progress.step)
+
+    def outcome(status: str) -> dict[str, Any]:
+        return {
+            "status": status,
+            "epochs": -(-progress.step // session.steps_per_epoch),
+            "steps": progress.step,
+            "parameters": session.num_parameters,
+            "seconds": round(state.elapsed_s(), 3),
+        }
+
+    try:
+        with StopRequest() as stop:
+            fit(session, state, run, recorder, stop)
+            result = outcome("early_stopped" if out_of_patience(session, progress) else "finished")
+            result |= _final_scores(session, run, recorder)
+            files.write_json(run.result, result)
+    except CnnlabError as error:
+        status = {DivergedError: "diverged", InterruptedRunError: "interrupted"}.get(type(error), "failed")
+        recorder.close()
+        files.write_json(run.result, outcome(status) | {"cause": str(error)})
+        raise
+    recorder.finish(result)
+    run.unlock()
+    return result
+
+
+def _final_scores(session: Session, run: RunDirectory, recorder: Recorder) -> dict[str, Any]:
+    """The scores of the weights that `evaluation.weights` names, and each test image's prediction."""
+    weights, task = session.cfg.evaluation.weights, session.task
+    if weights == "best":
+        load_weights(run.best, session.model)
+    scores: dict[str, Any] = {"weights": weights}
+    outputs = {part: session.outputs(part) for part in ("validation", "test") if part in session.parts}
+    for part, given in outputs.items():
+        scored = score(task, given, session.parts[part].labels)
+        scores[part] = {"loss": scored.loss, task.metric: scored.metric}
+    value, probability = task.predict(outputs["test"])
+    tensors = {"prediction": value} if probability is None else {"class": value, "probability": probability}
+    files.write_atomic(run.predictions, save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
+    recorder.pictures(value.cpu(), None if probability is None else probability.cpu())
+    return scores
+
+
+def _data_record(session: Session) -> dict[str, Any]:
+    data = session.data
+    counts = {name: len(part) for name, part in data.parts().items()}
+    return {"name": data.name, "shape": list(data.shape), "classes": list(data.classes), **counts, "digest": data.digest}

@@ -1,0 +1,33 @@
+"""Ctrl-C and SIGTERM as a flag that the training loop reads, so that a run stops where it can be continued."""
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+
+
+class StopRequest:
+    """While entered, the first Ctrl-C or SIGTERM sets `signal_number`; the second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python refuses handlers
+            for number in NAMES:
+                self._before[number] = signal.signal(number, self._received)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        self.signal_number = number
+        for each in NAMES:
+            signal.signal(each, signal.SIG_DFL)
+        print(f"\n{NAMES[signal.Signals(number)]}: saving; once more to leave at once", file=sys.stderr)

@@ -1,0 +1,91 @@
+"""The machine under a run: device, threads, precision, memory. The only place that sets global state of torch."""
+
+import ctypes
+import os
+import platform
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cnnlab.errors import ConfigError
+from cnnlab.schema import TrainerConfig
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Resolved: device with its index, number of CPU threads, precision."""
+
+    device: torch.device
+    threads: int
+    precision: str
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context of a forward pass: bf16 where the precision says so."""
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def synchronize(self) -> None:
+        """Wait for the device, so that a clock read next tells the truth."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def configure(cfg: TrainerConfig) -> Runtime:
+    """Resolve device and threads, and set torch up for them.
+
+    Raises:
+        ConfigError: a device that is not there, or a precision that it does not have.
+    """
+    device = _device(cfg.device)
+    if cfg.precision == "tf32" and device.type != "cuda":
+        raise ConfigError("trainer.precision=tf32: only CUDA devices have it, and this run is on the CPU; use fp32 or bf16")
+    threads = cfg.threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.precision == "tf32"
+    torch.use_deterministic_algorithms(cfg.deterministic)
+    torch.backends.cudnn.benchmark = not cfg.deterministic
+    if cfg.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    keep_freed_memory()
+    return Runtime(device, threads, cfg.precision)
+
+
+def keep_freed_memory() -> None:
+    """Ask glibc to keep freed blocks: by default those over 128 KB go back to the kernel and come again, page fault by
+    page fault, at every step. It takes a LeNet epoch from 4.5 to 3.2 s, a Chollet step from 14 to 9 ms (2 cores)."""
+    if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL("libc.so.6").mallopt
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # malloc.h
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, (1 << 31) - 1)
+    mallopt(top_pad, 1 << 26)
+
+
+def describe(device: torch.device) -> str:
+    """The name of the GPU or CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        with open("/proc/cpuinfo") as info:
+            return next(line.partition(":")[2].strip() for line in info if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _device(name: str) -> torch.device:
+    count = torch.cuda.device_count() if name == "auto" or name.startswith("cuda") else 0
+    if name == "auto":
+        return torch.device("cuda", 0) if count else torch.device("cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, _, index = name.partition(":")
+    if kind != "cuda" or not (index.isdigit() or name == "cuda"):
+        raise ConfigError(f"trainer.device={name}: expected auto, cpu, cuda or cuda:N")
+    if int(index or 0) >= count:
+        raise ConfigError(f"trainer.device={name}: torch sees {count} CUDA devices here; use trainer.device=cpu")
+    return torch.device("cuda", int(index or 0))

@@ -1,0 +1,82 @@
+"""Everything that one run trains with, built from its configuration and in the order in which errors are cheapest."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cnnlab import targets
+from cnnlab.data import DataSet, Images, load_data
+from cnnlab.data.batches import augmentations, scaler
+from cnnlab.models import build_model
+from cnnlab.schema import Config
+from cnnlab.training.runtime import Runtime, configure
+from cnnlab.training.schedule import build_schedule
+from cnnlab.training.scoring import Score, outputs_of, score
+from cnnlab.training.step import Step, build_optimizer
+from cnnlab.training.task import Task
+
+
+@dataclass
+class Session:
+    """cfg: with device and threads resolved. data: on the CPU. parts: train, validation (if any) and test on the device, with
+    the task's targets for labels. lr_factor: the schedule."""
+
+    cfg: Config
+    runtime: Runtime
+    data: DataSet
+    parts: dict[str, Images]
+    task: Task
+    model: nn.Module
+    scale: Callable[[Tensor], Tensor]
+    optimizer: torch.optim.Optimizer
+    lr_factor: Callable[[int], float]
+    step: Step
+    steps_per_epoch: int
+    total_steps: int
+
+    def outputs(self, part: str) -> Tensor:
+        """The network's outputs for a part: float32, N x num_outputs."""
+        return outputs_of(self.model, self.parts[part], self.scale, self.runtime, self.cfg.evaluation.batch_size)
+
+    def score(self, part: str) -> Score:
+        return score(self.task, self.outputs(part), self.parts[part].labels)
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last update."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+
+def build_session(cfg: Config) -> Session:
+    """Load the data, build the network, the optimizer and the step.
+
+    Raises:
+        ConfigError, GeometryError, DataError: what the configuration names cannot be had.
+    """
+    for section in ("model", "task", "optimizer"):
+        targets.locate(getattr(cfg, section), section)
+    chosen = augmentations(cfg.augment)
+    runtime = configure(cfg.trainer)
+    data = load_data(cfg.data, cfg.seed)
+    task: Task = targets.instantiate(cfg.task, "task", num_classes=len(data.classes), numbers=data.numbers)
+    model, memory_format = build_model(cfg.model, data.shape, task.num_outputs, cfg.seed)
+    model.to(runtime.device)
+    steps_per_epoch = -(-len(data.train) // cfg.trainer.batch_size)
+    total_steps = cfg.trainer.steps or cfg.trainer.epochs * steps_per_epoch
+    lr_factor = build_schedule(cfg.schedule, total_steps, steps_per_epoch)
+    optimizer = build_optimizer(cfg.optimizer, model, runtime.device)
+    parts = {
+        name: Images(part.images, task.targets(part.labels)).to(runtime.device) for name, part in data.parts().items()
+    }
+    scale = scaler(data, memory_format, runtime.device)
+    step = Step(model, optimizer, task, parts["train"], scale, chosen, runtime, cfg.seed, cfg.trainer.clip_norm)
+    step.batch(torch.arange(1, device=runtime.device), 0)  # augmentations that refuse their arguments do so here
+    return Session(
+        cfg, runtime, data, parts, task, model, scale, optimizer, lr_factor, step, steps_per_epoch, total_steps
+    )

@@ -1,0 +1,137 @@
+"""What one update is: gather, augment, scale, forward, loss, backward, clip, check, update.
+
+It asks the device nothing: sums, the finite check and the points of the loss curve stay on the device until read.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnlab import seeding, targets
+from cnnlab.data.augment import Augmentation
+from cnnlab.data.batches import augment, gather
+from cnnlab.data.images import Images
+from cnnlab.training.runtime import Runtime
+from cnnlab.training.task import Task
+
+
+def build_optimizer(section: Mapping[str, Any], model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+    """The configured optimizer over all trainable parameters, in its fastest form: fused where it has one, else foreach.
+
+    On CUDA the learning rate is a tensor, so that setting it needs no host and no capture is broken.
+
+    Raises:
+        ConfigError: the target is no optimizer, or refuses its arguments.
+    """
+    takes = targets.parameters_of(section, "optimizer")
+    fast = {"fused": True} if "fused" in takes else {"foreach": True}
+    if device.type == "cuda" and "fused" not in takes:
+        fast["capturable"] = True
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = targets.instantiate(section, "optimizer", params=parameters, **fast)
+    targets.require(optimizer, torch.optim.Optimizer, section, "optimizer")
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+        if device.type == "cuda":
+            group["lr"] = torch.tensor(group["lr"], device=device)
+    built: torch.optim.Optimizer = optimizer
+    return built
+
+
+class Step:
+    """One update of one network, callable once a step.
+
+    sums: float64, 2: the loss times the images and the metric, summed over the epoch so far.
+    first_bad: int64 scalar, the first step whose loss or gradient norm was not finite, -1 while there is none. That step
+    and all later ones leave the weights as they are.
+    snapshots: (step, sums, gradient norms) at the points of the loss curve, on the device.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        task: Task,
+        train: Images,
+        scale: Callable[[Tensor], Tensor],
+        augmentations: Mapping[str, Augmentation],
+        runtime: Runtime,
+        seed: int,
+        clip_norm: float | None,
+    ) -> None:
+        self.model, self.optimizer, self.task, self.train, self.scale = model, optimizer, task, train, scale
+        self.augmentations, self.runtime, self.seed, self.clip_norm = augmentations, runtime, seed, clip_norm
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.sums = torch.zeros(2, dtype=torch.float64, device=runtime.device)
+        self.first_bad = torch.full((), -1, device=runtime.device)
+        self.gradient_norms = torch.zeros(len(self.parameters), device=runtime.device)
+        self.snapshots: list[tuple[int, Tensor, Tensor]] = []
+
+    def batch(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """The augmented uint8 images N x C x H x W and the targets N of a step."""
+        images, wanted = gather(self.train, indices)
+        return augment(images, self.augmentations, self.seed, step), wanted
+
+    def __call__(self, indices: Tensor, step: int, lr_factor: float) -> None:
+        """Train on the images at `indices` (int64, N); `step` counts updates from 0."""
+        images, wanted = self.batch(indices, step)
+        seeding.reseed_default(self.seed, "step", step, self.runtime.device)
+        with self.runtime.autocast():
+            outputs = self.model(self.scale(images))
+        outputs = outputs.float()
+        loss = self.task.training_loss(outputs, wanted)
+        for parameter in self.parameters:
+            parameter.grad = None
+        loss.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            self._update(loss.detach(), step, lr_factor)
+            score = self.task.score(outputs.detach(), wanted)
+            self.sums += torch.stack((loss.detach().double() * len(indices), score.double()))
+
+    def snapshot(self, step: int) -> None:
+        """Keep the sums and gradient norms after `step` updates, for the loss curve."""
+        self.snapshots.append((step, self.sums.clone(), self.gradient_norms))
+
+    def gradient_names(self) -> list[str]:
+        """The names of the parameters that `snapshots` hold gradient norms of, in the same order."""
+        return [name for name, parameter in self.model.named_parameters() if parameter.grad is not None]
+
+    def _update(self, loss: Tensor, step: int, lr_factor: float) -> None:
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        self.gradient_norms = torch.stack(torch._foreach_norm(gradients))
+        norm = torch.linalg.vector_norm(self.gradient_norms)
+        bad = ~torch.isfinite(loss + norm)
+        self.first_bad = torch.where(bad & (self.first_bad < 0), step, self.first_bad)
+        if self.clip_norm is not None:
+            torch._foreach_mul_(gradients, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+        healthy = self.first_bad < 0
+        if self.runtime.device.type == "cpu":  # reading a CPU tensor waits for nothing
+            if healthy:
+                set_lr(self.optimizer, lr_factor)
+                self.optimizer.step()
+        else:
+            mask_gradients(gradients, healthy)
+            set_lr(self.optimizer, lr_factor, healthy)
+            self.optimizer.step()
+
+
+def set_lr(optimizer: torch.optim.Optimizer, factor: float, healthy: Tensor | None = None) -> None:
+    """Set each group's lr to its initial lr times `factor`; 0 on the device where `healthy` (bool scalar) is false."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(group["initial_lr"] * factor)
+            if healthy is not None:
+                group["lr"].mul_(healthy)
+        else:
+            group["lr"] = group["initial_lr"] * factor
+
+
+def mask_gradients(gradients: list[Tensor], healthy: Tensor) -> None:
+    """Zero all gradients in place where `healthy` (bool scalar) is false, without asking the host.
+
+    With a learning rate of 0 as well, no optimizer's update changes a weight then.
+    """
+    for gradient in gradients:
+        gradient.copy_(torch.where(healthy, gradient, 0.0))

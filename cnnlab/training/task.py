@@ -1,0 +1,122 @@
+"""What a network is asked: how many outputs, which loss, which metric, and what its outputs predict.
+
+`targets` are what `Task.targets` makes of the class indices, once, when the data goes to the device.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cnnlab.errors import ConfigError
+
+
+class Task(Protocol):
+    """metric: its name in files and tables. higher_is_better: its direction. num_outputs: of the network."""
+
+    metric: str
+    higher_is_better: bool
+    num_outputs: int
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """Class indices (int64, N) as the loss takes them (N)."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of outputs (N x num_outputs): a scalar."""
+
+    def training_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss that is minimised, label smoothing included."""
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The sum of the metric over a batch: a scalar."""
+
+    def predict(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """For each image what is predicted (N), and for classes its probability (float32, N)."""
+
+
+class Multiclass:
+    """One of K classes: softmax cross-entropy, accuracy.
+
+    label_smoothing: the share of the target that is spread evenly over all classes (Szegedy et al. 2016,
+    arXiv:1512.00567, section 7), in training alone.
+    """
+
+    metric, higher_is_better = "accuracy", True
+
+    def __init__(self, num_classes: int, label_smoothing: float = 0.0) -> None:
+        self.num_outputs, self.label_smoothing = num_classes, _share(label_smoothing)
+
+    def targets(self, labels: Tensor) -> Tensor:
+        return labels
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, targets)
+
+    def training_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, targets, label_smoothing=self.label_smoothing)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs.argmax(1) == targets).sum()
+
+    def predict(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        probability, label = outputs.float().softmax(1).max(1)
+        return label, probability
+
+
+class Binary:
+    """One of two classes: one logit, sigmoid cross-entropy, accuracy. A logit above 0 means the second class."""
+
+    metric, higher_is_better, num_outputs = "accuracy", True, 1
+
+    def __init__(self, num_classes: int, label_smoothing: float = 0.0) -> None:
+        if num_classes != 2:
+            raise ConfigError(f"task=binary: needs two classes, the data has {num_classes}; choose them: data.classes=[3,5]")
+        self.label_smoothing = _share(label_smoothing)
+
+    def targets(self, labels: Tensor) -> Tensor:
+        return labels.float()
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(outputs[:, 0], targets.to(outputs.dtype))
+
+    def training_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.loss(outputs, targets * (1 - self.label_smoothing) + self.label_smoothing / 2)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return ((outputs[:, 0] > 0) == (targets > 0.5)).sum()
+
+    def predict(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        second = outputs[:, 0].float().sigmoid()
+        return (outputs[:, 0] > 0).long(), torch.maximum(second, 1 - second)
+
+
+class Regression:
+    """The label as a number: one linear output, squared error, mean absolute error."""
+
+    metric, higher_is_better, num_outputs = "mae", False, 1
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self.numbers = torch.tensor(numbers, dtype=torch.float32)
+
+    def targets(self, labels: Tensor) -> Tensor:
+        return self.numbers[labels]
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.mse_loss(outputs[:, 0], targets.to(outputs.dtype))
+
+    def training_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.loss(outputs, targets)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs[:, 0] - targets).abs().sum()
+
+    def predict(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        return outputs[:, 0].float(), None
+
+
+def _share(label_smoothing: float) -> float:
+    if not 0 <= label_smoothing < 1:
+        raise ConfigError(f"task.label_smoothing={label_smoothing}: expected 0 or more and less than 1")
+    return label_smoothing
