@@ -63,7 +63,7 @@ def typed(node: DictConfig) -> Config:
     """
     for key in node:
         if key not in Config.__dataclass_fields__:
-            raise ConfigError(f"{key}: no such key.{suggest(str(key), Config.__dataclass_fields__)}")
+            raise ConfigError(f"{key!s}: no such key.{suggest(str(key), Config.__dataclass_fields__)}")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Config), node)
         OmegaConf.resolve(merged)

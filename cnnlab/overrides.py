@@ -82,7 +82,9 @@ def _parse(changes: Sequence[str]) -> list[Override]:
             if "=" not in change:
                 expected = "expected key=value"
             else:
-                expected = f"{change.partition('=')[2]!r} cannot be read as a value; quote it, '{change.partition('=')[0]}=\"...\"'"
+                expected = (
+                    f"{change.partition('=')[2]!r} cannot be read as a value; quote it, '{change.partition('=')[0]}=\"...\"'"
+                )
             raise ConfigError(f"{change}: {expected}") from error
     return parsed
 

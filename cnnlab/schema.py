@@ -26,6 +26,8 @@ def legal(choices: Sequence[str] = (), minimum: float | None = None, above: floa
 @dataclass
 class DataConfig:
     name: str = MISSING
+    shape: list[int] = MISSING
+    num_classes: int = legal(minimum=2)
     source: dict[str, Any] = MISSING
     root: str = MISSING
     download: bool = MISSING
@@ -94,6 +96,8 @@ def check(cfg: Config) -> None:
             raise ConfigError(f"{key}={value}: expected {meta['minimum']} or more")
         if meta.get("above") is not None and not value > meta["above"]:
             raise ConfigError(f"{key}={value}: expected more than {meta['above']}")
+    if len(cfg.data.shape) != 3 or min(cfg.data.shape) < 1:
+        raise ConfigError(f"data.shape={cfg.data.shape}: expected [channels, height, width], each 1 or more")
     held_out = cfg.data.validation
     if isinstance(held_out, float) and held_out >= 1:
         raise ConfigError(f"data.validation={held_out}: expected a count (5000), a fraction below 1 (0.1), or 0")

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
         return resume(resumed[-1], [change for change in line.changes if not change.startswith("resume=")])
     extra = [Path(line.options[name] or "") for name in ("--config-dir", "-cd") if name in line.options]
     changes = overrides.prepare(line.changes, config.groups(extra))
-    options = [part for name, value in line.options.items() for part in (name, value) if part is not None]
+    options = [part for item in line.options.items() for part in item if part is not None]
     if set(line.options) <= {"--config-dir", "-cd"}:
         changes.append(f"hydra.run.dir={overrides.quoted(_claim_directory(line.changes, extra))}")
     return _enter_hydra(changes, options)
@@ -107,7 +107,10 @@ def resume(directory: str, changes: Sequence[str]) -> int:
             f"{changes[0]}: the schedule {cfg.schedule['_target_']} depends on where the run ends ({before}), "
             "so this run cannot be lengthened; start a new one"
         )
-    run_resumed(cfg, run,)
+    run_resumed(
+        cfg,
+        run,
+    )
     return 0
 
 

@@ -18,9 +18,14 @@ def load_data(cfg: DataConfig, seed: int) -> DataSet:
 
     Raises:
         DataError: files that are missing or not what they should be.
-        ConfigError: a split, limit or class that the set cannot give.
+        ConfigError: data.shape is not the images', or a split, limit or class that the set cannot give.
     """
     source: Source = targets.instantiate(cfg.source, "data.source", root=cfg.root, download=cfg.download)
+    if list(source.train.images.shape[1:]) != cfg.shape or len(source.classes) != cfg.num_classes:
+        raise ConfigError(
+            f"data.shape={cfg.shape}, data.num_classes={cfg.num_classes}: {cfg.name} has images of "
+            f"{list(source.train.images.shape[1:])} and {len(source.classes)} classes"
+        )
     train, test, classes, numbers = source.train, source.test, source.classes, tuple(range(len(source.classes)))
     if cfg.classes is not None:
         numbers = tuple(cfg.classes)
@@ -68,6 +73,6 @@ def _statistics(part: Images) -> tuple[torch.Tensor, torch.Tensor]:
 def _digest(train: Images, validation: Images | None) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for part in (train, *([] if validation is None else [validation])):
-        digest.update(part.images.numpy())
-        digest.update(part.labels.numpy())
+        digest.update(memoryview(part.images.numpy()))
+        digest.update(memoryview(part.labels.numpy()))
     return digest.hexdigest()

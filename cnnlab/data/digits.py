@@ -5,6 +5,8 @@ that field sampled through a random affine map and cut off at a random stroke wi
 roots are used, which IEEE 754 defines to the bit, and numpy's frozen RandomState, so the pixels agree between machines.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,7 +22,7 @@ Stroke = list[tuple[float, float]]  # corners, x to the right and y down, the di
 
 _OVAL: Stroke = [(0.5, 0), (0.85, 0.05), (0.92, 0.5), (0.85, 0.95), (0.5, 1), (0.15, 0.95), (0.08, 0.5), (0.15, 0.05)]
 _NARROW: Stroke = [(0.5, 0), (0.75, 0.05), (0.75, 0.95), (0.5, 1), (0.25, 0.95), (0.25, 0.05)]
-_SIX: Stroke = [(0.75, 0.03), (0.4, 0.08), (0.12, 0.5), (0.12, 0.95), (0.5, 1.05), (0.88, 0.92), (0.88, 0.55), (0.5, 0.42), (0.15, 0.66)]  # fmt: skip  # noqa: E501
+_SIX: Stroke = [(0.75, 0.03), (0.4, 0.08), (0.12, 0.5), (0.12, 0.95), (0.5, 1.05), (0.88, 0.92), (0.88, 0.55), (0.5, 0.42), (0.15, 0.66)]  # fmt: skip
 _BOWL: Stroke = [(0.5, 0.45), (0.88, 0.5), (0.88, 0.95), (0.5, 1), (0.12, 0.95), (0.12, 0.5)]
 _TOP: Stroke = [(0.5, 0), (0.82, 0.04), (0.82, 0.44), (0.5, 0.48), (0.18, 0.44), (0.18, 0.04)]
 _BELLY: Stroke = [(0.45, 0.44), (0.92, 0.45), (0.92, 0.98), (0.5, 1.04), (0.1, 0.88)]
@@ -30,11 +32,7 @@ def _round(corners: Stroke, closed: bool = False) -> Stroke:
     """Round the corners by Chaikin's cutting, three times; a closed curve comes back to its start."""
     points = [*corners, corners[0]] if closed else corners
     for _ in range(3):
-        cut = [
-            (a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t)
-            for a, b in zip(points, points[1:], strict=False)
-            for t in (0.25, 0.75)
-        ]
+        cut = [(a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t) for a, b in pairwise(points) for t in (0.25, 0.75)]
         points = [*cut, cut[0]] if closed else [points[0], *cut, points[-1]]
     return points
 
@@ -76,7 +74,7 @@ STYLES: tuple[tuple[list[Stroke], ...], ...] = (
     (
         [_round(_TOP, True), _round([(x, 0.48 + 0.52 * y) for x, y in _OVAL], True)],
         [_round([(0.85, 0.12), (0.5, -0.06), (0.1, 0.15), (0.5, 0.48), (0.95, 0.8), (0.5, 1.08), (0.05, 0.8), (0.5, 0.48), (0.85, 0.12)])],
-        [_round(_NARROW[:1] + [(0.8, 0.25), (0.5, 0.48), (0.2, 0.25)], True), _round([(0.5, 0.48), (0.9, 0.75), (0.5, 1), (0.1, 0.75)], True)],
+        [_round([*_NARROW[:1], (0.8, 0.25), (0.5, 0.48), (0.2, 0.25)], True), _round([(0.5, 0.48), (0.9, 0.75), (0.5, 1), (0.1, 0.75)], True)],
     ),
     (
         [_turned(_round(_SIX))],
@@ -132,7 +130,8 @@ def _draw_batch(labels: NDArray[np.int64], fields: NDArray[np.float32], random: 
     ink = np.clip((stroke - distance) / edge + np.float32(0.5), 0, 1) * brightness
     grain = np.frombuffer(random.bytes(count * SIZE * SIZE), np.uint8).reshape(count, SIZE, SIZE)
     grey = ink + noise * (grain.astype(np.float32) / np.float32(255) - np.float32(0.5))
-    return (np.clip(grey, 0, 1) * np.float32(255)).astype(np.uint8)
+    pixels: NDArray[np.uint8] = (np.clip(grey, 0, 1) * np.float32(255)).astype(np.uint8)
+    return pixels
 
 
 def _distances(strokes: list[Stroke]) -> NDArray[np.float32]:
@@ -141,9 +140,10 @@ def _distances(strokes: list[Stroke]) -> NDArray[np.float32]:
     x, y = axis[None, :], axis[:, None]
     nearest = np.full((GRID, GRID), np.inf)
     for stroke in strokes:
-        for (ax, ay), (bx, by) in zip(stroke, stroke[1:], strict=False):
+        for (ax, ay), (bx, by) in pairwise(stroke):
             dx, dy = bx - ax, by - ay
             along = np.clip(((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy + 1e-12), 0, 1)
             squared = (x - ax - along * dx) ** 2 + (y - ay - along * dy) ** 2
             np.minimum(nearest, squared, out=nearest)
-    return np.sqrt(nearest).astype(np.float32)
+    distances: NDArray[np.float32] = np.sqrt(nearest).astype(np.float32)
+    return distances

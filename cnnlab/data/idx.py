@@ -73,7 +73,8 @@ def read(path: Path) -> NDArray[np.uint8]:
 
 def _part(folder: Path, prefix: str, num_classes: int) -> Images:
     image_path, label_path = find(folder, f"{prefix}-images-idx3-ubyte"), find(folder, f"{prefix}-labels-idx1-ubyte")
-    assert image_path is not None and label_path is not None
+    assert image_path is not None
+    assert label_path is not None
     images, labels = read(image_path), read(label_path)
     if images.ndim != 3 or not images.size:
         raise DataError(f"{image_path}: holds an array of shape {images.shape}, expected images (N x H x W)")

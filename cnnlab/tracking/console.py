@@ -105,6 +105,13 @@ class Console:
         return f"trainer.steps={trainer.steps * 2}" if trainer.steps else f"trainer.epochs={trainer.epochs * 2}"
 
 
+def wide_console() -> Terminal:
+    """For tables: never narrower than they are, so that no cell is cut off; a narrow terminal wraps the lines."""
+    terminal = Terminal(highlight=False, soft_wrap=True)
+    terminal.width = max(terminal.width, 160)
+    return terminal
+
+
 def duration(seconds: float) -> str:
     """ "8.2 s", "3:05" (minutes), "2:03:05" (hours)."""
     if seconds < 60:

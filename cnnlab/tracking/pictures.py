@@ -83,9 +83,7 @@ def first_batch(session: "Session") -> Tensor:
     return images[:NUM_SHOWN]
 
 
-def worst_mistakes(
-    labels: Tensor, predicted: Tensor, probability: Tensor, classes: Sequence[str]
-) -> tuple[Tensor, list[str]]:
+def worst_mistakes(labels: Tensor, predicted: Tensor, probability: Tensor, classes: Sequence[str]) -> tuple[Tensor, list[str]]:
     """The wrong predictions that the network was surest of: their indices, and captions such as "Shirt 0.98, is Coat"."""
     wrong = torch.nonzero(labels != predicted).flatten()
     worst = wrong[probability[wrong].argsort(descending=True, stable=True)][:NUM_SHOWN]

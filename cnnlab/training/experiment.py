@@ -114,4 +114,5 @@ def _final_scores(session: Session, run: RunDirectory, recorder: Recorder) -> di
 def _data_record(session: Session) -> dict[str, Any]:
     data = session.data
     counts = {name: len(part) for name, part in data.parts().items()}
-    return {"name": data.name, "shape": list(data.shape), "classes": list(data.classes), **counts, "digest": data.digest}
+    scale = {"mean": data.mean.tolist(), "std": data.std.tolist()}
+    return {"name": data.name, "classes": list(data.classes), **counts, **scale, "digest": data.digest}

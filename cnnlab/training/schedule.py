@@ -26,7 +26,7 @@ def step_decay(step: int, steps_per_epoch: int, every_epochs: int = 5, gamma: fl
     """
     if every_epochs < 1 or gamma <= 0:
         raise ValueError(f"every_epochs={every_epochs}, gamma={gamma}: expected 1 or more, and more than 0")
-    return gamma ** float(step // (every_epochs * steps_per_epoch))
+    return float(gamma ** (step // (every_epochs * steps_per_epoch)))
 
 
 def cosine(step: int, total_steps: int, steps_per_epoch: int, warmup_epochs: float = 0.0, final: float = 0.0) -> float:

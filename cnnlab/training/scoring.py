@@ -19,13 +19,11 @@ class Score:
     metric: float
 
 
-def outputs_of(
-    model: nn.Module, part: Images, scale: Callable[[Tensor], Tensor], runtime: Runtime, batch_size: int
-) -> Tensor:
+def outputs_of(model: nn.Module, part: Images, scale: Callable[[Tensor], Tensor], runtime: Runtime, batch_size: int) -> Tensor:
     """The network's outputs for a whole part, in evaluation mode: float32, N x num_outputs, on the device."""
     model.eval()
     with torch.inference_mode(), runtime.autocast():
-        outputs = torch.cat([model(scale(images)).float() for images in part.images.split(batch_size)])
+        outputs = torch.cat([model(scale(images)).float() for images in torch.split(part.images, batch_size)])
     return outputs
 
 
@@ -33,3 +31,17 @@ def score(task: Task, outputs: Tensor, targets: Tensor) -> Score:
     """Loss and metric of outputs (N x num_outputs); the mean loss is summed in float64."""
     loss = task.loss(outputs.double(), targets)
     return Score(loss.item(), task.score(outputs, targets).item() / len(targets))
+
+
+def calibration_error(probability: Tensor, correct: Tensor, num_bins: int = 15) -> float:
+    """The expected calibration error: over bins of equal width, the mean of |accuracy - mean probability| by image.
+
+    Args:
+        probability: of the predicted class, float, N, in 0 to 1.
+        correct: whether the prediction is right, bool, N.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, equation 3. A bin is (low, high].
+    """
+    bins = (probability.double() * num_bins).ceil().clamp(1, num_bins).long() - 1
+    gap = torch.zeros(num_bins, dtype=torch.float64).index_add_(0, bins, correct.double() - probability.double())
+    return (gap.abs().sum() / len(probability)).item()

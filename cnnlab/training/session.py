@@ -1,6 +1,6 @@
 """Everything that one run trains with, built from its configuration and in the order in which errors are cheapest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +53,12 @@ class Session:
         return float(self.optimizer.param_groups[0]["lr"])
 
 
+def build_task(cfg: Config, numbers: Sequence[int]) -> Task:
+    """The configured task over the classes that the source numbers `numbers`."""
+    task: Task = targets.instantiate(cfg.task, "task", num_classes=len(numbers), numbers=list(numbers))
+    return task
+
+
 def build_session(cfg: Config) -> Session:
     """Load the data, build the network, the optimizer and the step.
 
@@ -64,19 +70,15 @@ def build_session(cfg: Config) -> Session:
     chosen = augmentations(cfg.augment)
     runtime = configure(cfg.trainer)
     data = load_data(cfg.data, cfg.seed)
-    task: Task = targets.instantiate(cfg.task, "task", num_classes=len(data.classes), numbers=data.numbers)
+    task = build_task(cfg, data.numbers)
     model, memory_format = build_model(cfg.model, data.shape, task.num_outputs, cfg.seed)
     model.to(runtime.device)
     steps_per_epoch = -(-len(data.train) // cfg.trainer.batch_size)
     total_steps = cfg.trainer.steps or cfg.trainer.epochs * steps_per_epoch
     lr_factor = build_schedule(cfg.schedule, total_steps, steps_per_epoch)
     optimizer = build_optimizer(cfg.optimizer, model, runtime.device)
-    parts = {
-        name: Images(part.images, task.targets(part.labels)).to(runtime.device) for name, part in data.parts().items()
-    }
+    parts = {name: Images(part.images, task.targets(part.labels)).to(runtime.device) for name, part in data.parts().items()}
     scale = scaler(data, memory_format, runtime.device)
     step = Step(model, optimizer, task, parts["train"], scale, chosen, runtime, cfg.seed, cfg.trainer.clip_norm)
     step.batch(torch.arange(1, device=runtime.device), 0)  # augmentations that refuse their arguments do so here
-    return Session(
-        cfg, runtime, data, parts, task, model, scale, optimizer, lr_factor, step, steps_per_epoch, total_steps
-    )
+    return Session(cfg, runtime, data, parts, task, model, scale, optimizer, lr_factor, step, steps_per_epoch, total_steps)

@@ -1,0 +1,149 @@
+"""`python -m cnnlab.evaluate RUN [KEY=VALUE ...]`: the test score of a run, class by class."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.table import Table
+
+from cnnlab import cli, config, overrides
+from cnnlab.errors import ConfigError
+from cnnlab.schema import Config
+from cnnlab.tracking.console import wide_console
+from cnnlab.tracking.run import RunDirectory, open_run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HELP = """Score a run on the test images: loss, accuracy, a table of the classes, the confusion matrix, the calibration error.
+
+  python -m cnnlab.evaluate RUN                            RUN: the directory of a run
+  python -m cnnlab.evaluate RUN evaluation.weights=best    the weights of the best validation score
+  python -m cnnlab.evaluate RUN data=mnist                 another set of images of the same shape
+  python -m cnnlab.evaluate RUN data.root=DIR trainer.device=cpu trainer.threads=1 evaluation.batch_size=100
+
+Nothing is written. The network, its preprocessing and the data set are those that the run recorded.
+"""
+SECTIONS = ("data", "evaluation.weights", "evaluation.batch_size", "trainer.device", "trainer.threads", "trainer.precision")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; the exit code."""
+    line = cli.parse(arguments, ("--help", "-h"))
+    if line.options:
+        print(HELP, end="")
+        return 0
+    run, recorded = open_run(cli.only_one_run(line, "evaluate"))
+    for change in line.changes:
+        key = change.partition("=")[0]
+        if key not in SECTIONS and not key.startswith("data."):
+            raise ConfigError(f"{change}: evaluate takes changes of data, data.*, {', '.join(SECTIONS[1:])} only")
+    report(run, _changed(recorded, line.changes))
+    return 0
+
+
+def report(run: RunDirectory, cfg: Config) -> None:
+    """Score the run with `cfg`, which may name other data than it was trained on, and print the tables."""
+    import torch
+
+    from cnnlab.data import load_data
+    from cnnlab.data.batches import scaler
+    from cnnlab.models import build_model
+    from cnnlab.training.checkpoint import load_weights
+    from cnnlab.training.runtime import configure
+    from cnnlab.training.scoring import calibration_error, outputs_of, score
+    from cnnlab.training.session import build_task
+
+    weights = run.best if cfg.evaluation.weights == "best" else run.last
+    runtime = configure(cfg.trainer)
+    data = load_data(cfg.data, cfg.seed)
+    recorded = run.read_environment().get("data", {})
+    if "mean" in recorded:  # of the images that the network was trained on
+        data = dataclasses.replace(data, mean=torch.tensor(recorded["mean"]), std=torch.tensor(recorded["std"]))
+    if len(recorded.get("classes", data.classes)) != len(data.classes):
+        raise ConfigError(f"data={data.name}: has {len(data.classes)} classes, the run has {len(recorded['classes'])}")
+    task = build_task(cfg, data.numbers)
+    model, memory_format = build_model(cfg.model, data.shape, task.num_outputs, cfg.seed)
+    load_weights(weights, model)
+    scale = scaler(data, memory_format, runtime.device)
+    test = data.test.to(runtime.device)
+    outputs = outputs_of(model.to(runtime.device), test, scale, runtime, cfg.evaluation.batch_size).cpu()
+    scored = score(task, outputs, task.targets(data.test.labels))
+    predicted, probability = task.predict(outputs)
+
+    console = wide_console()
+    console.print(f"{run.name}, {weights.stem} weights, on {len(data.test):,} test images of {data.name}\n")
+    console.print(f"[bold]test {task.metric} {scored.metric:.4f}  loss {scored.loss:.4f}[/]")
+    if probability is None:
+        error = predicted - task.targets(data.test.labels)
+        console.print(f"root mean squared error {error.square().mean().sqrt().item():.4f}, bias {error.mean().item():+.4f}\n")
+        console.print(_error_table(data.test.labels, error, [str(number) for number in data.numbers]))
+        return
+    correct = predicted == data.test.labels
+    console.print(f"expected calibration error {calibration_error(probability, correct):.4f} (15 bins)\n")
+    _print_classes(console, data.test.labels, predicted, data.classes)
+
+
+def _changed(recorded: Config, changes: Sequence[str]) -> Config:
+    """The recorded configuration with changes; `data=NAME` takes that choice's section, with the run's classes."""
+    overrides.prepare(changes, config.groups())
+    chosen = [change for change in changes if change.startswith("data=")]
+    node = OmegaConf.structured(recorded)
+    if chosen:
+        section = config.compose(chosen).data
+        section.classes, section.validation = recorded.data.classes, 0
+        node.data = section
+    rest = [change for change in changes if change not in chosen]
+    try:
+        merged = OmegaConf.merge(node, OmegaConf.from_dotlist(rest))
+    except OmegaConfBaseException as error:
+        raise overrides.explain(error, changes) from error
+    if list(merged.data.shape) != list(recorded.data.shape):
+        raise ConfigError(f"{chosen[0]}: images of {merged.data.shape}, the run's network was built for {recorded.data.shape}")
+    merged.trainer.patience = None  # needs a validation split, which scoring does not
+    wanted = merged.evaluation.weights
+    merged.evaluation.weights = "last"
+    cfg = config.typed(cast(DictConfig, merged))
+    cfg.evaluation.weights = wanted
+    return cfg
+
+
+def _print_classes(console: Console, labels: "Tensor", predicted: "Tensor", classes: Sequence[str]) -> None:
+    from cnnlab.tracking.pictures import confusion_counts
+
+    counts = confusion_counts(labels, predicted, len(classes))
+    table = Table("class", box=None, header_style="bold", pad_edge=False)
+    for name in ("images", "precision", "recall", "F1"):
+        table.add_column(name, justify="right")
+    for index, name in enumerate(classes):
+        hits, truly, guessed = (int(n) for n in (counts[index, index], counts[index].sum(), counts[:, index].sum()))
+        ratios = [(hits, guessed), (hits, truly), (2 * hits, truly + guessed)]
+        table.add_row(name, f"{truly:,}", *(f"{part / whole:.4f}" if whole else "-" for part, whole in ratios))
+    console.print(table)
+    console.print("\n[bold]Confusion[/]: a row a class, a column a prediction")
+    matrix = Table("", box=None, header_style="bold", pad_edge=False)
+    for name in classes:
+        matrix.add_column(name if len(name) <= 6 else name[:5] + "…", justify="right")
+    for index, name in enumerate(classes):
+        cells = [f"[bold]{n}[/]" if column == index else str(n or "·") for column, n in enumerate(counts[index].tolist())]
+        matrix.add_row(name, *cells)
+    console.print(matrix)
+
+
+def _error_table(labels: "Tensor", error: "Tensor", names: Sequence[str]) -> Table:
+    table = Table("number", box=None, header_style="bold", pad_edge=False)
+    for name in ("images", "mean absolute error", "bias"):
+        table.add_column(name, justify="right")
+    for index, name in enumerate(names):
+        own = error[labels == index]
+        if len(own):
+            table.add_row(name, f"{len(own):,}", f"{own.abs().mean().item():.4f}", f"{own.mean().item():+.4f}")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run("evaluate", sys.argv[1:]))

@@ -1,0 +1,116 @@
+"""`python -m cnnlab.summary model=... data=...`: a network layer by layer, before any training. No data file is read."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from cnnlab import cli, config
+from cnnlab.errors import ConfigError
+from cnnlab.schema import Config
+from cnnlab.tracking.console import wide_console
+
+if TYPE_CHECKING:
+    from torch import nn
+
+HELP = """Show a network layer by layer, before any training: sizes, parameters, multiplications, receptive fields, memory.
+
+  python -m cnnlab.summary model=lenet data=fashion
+  python -m cnnlab.summary model=cats-dogs data.shape=[3,150,150] data.num_classes=2 task=binary
+  python -m cnnlab.summary model=allconv trainer.batch_size=256 optimizer=sgd trainer.precision=bf16
+  python -m cnnlab.summary model._target_=torchvision.models.resnet18 data.shape=[3,224,224]
+
+Takes the settings of `python -m cnnlab.train`; data.shape is channels, height, width. No data file is read.
+"""
+PLAIN = ("ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Sigmoid", "Tanh", "Identity")  # no parameters, same shape: no row
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; the exit code."""
+    line = cli.parse(arguments, ("--help", "-h"))
+    if line.options:
+        print(HELP, end="")
+        return 0
+    if line.words:
+        raise ConfigError(f"{line.words[0]}: summary takes only KEY=VALUE, such as model=lenet data=fashion")
+    show(config.typed(config.compose(line.changes)))
+    return 0
+
+
+def show(cfg: Config) -> None:
+    """Print the table and the totals of the configured network."""
+    from cnnlab.models import build_model
+    from cnnlab.models.inspection import inspect_network
+    from cnnlab.training.session import build_task
+
+    channels, height, width = cfg.data.shape
+    numbers = cfg.data.classes if cfg.data.classes is not None else list(range(cfg.data.num_classes))
+    model, _ = build_model(cfg.model, (channels, height, width), build_task(cfg, numbers).num_outputs, cfg.seed)
+    found = inspect_network(model, (channels, height, width))
+    console = wide_console()
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("layer", "kind", "output", "parameters", "counted", "multiplications", "sees", "left over"):
+        table.add_column(name, justify="right" if name in ("parameters", "multiplications") else "left", no_wrap=True)
+    table.add_row("input", "", f"{height} x {width} x {channels}")
+    for layer in found.layers:
+        if layer.kind in PLAIN:
+            continue
+        table.add_row(
+            layer.name,
+            layer.kind,
+            _shape(layer.output),
+            f"{layer.parameters:,}" if layer.parameters else "",
+            layer.counted,
+            f"{layer.multiplications:,}" if layer.multiplications else "",
+            f"{layer.receptive_field[0]} x {layer.receptive_field[1]}" if layer.receptive_field else "?",
+            _left_over(layer.left_over),
+        )
+    console.print(table)
+    plain = dict.fromkeys(layer.kind for layer in found.layers if layer.kind in PLAIN)
+    if plain:
+        console.print(f"\nNot listed: {', '.join(plain)} (no parameters, the shape stays)")
+    batch, total = cfg.trainer.batch_size, sum(layer.multiplications for layer in found.layers)
+    frozen = f" ({found.parameters - found.trainable:,} of them frozen)" if found.parameters != found.trainable else ""
+    console.print(f"\n[bold]{found.parameters:,} parameters[/]{frozen}, {total:,} multiplications an image")
+    rows = {
+        "weights": found.parameters * 4,
+        "gradients": found.trainable * 4,
+        "optimizer": round(found.trainable * 4 * _optimizer_states(cfg, model)),
+        f"activations of {batch} images": found.activation_bytes * batch,
+    }
+    console.print(f"memory to train, float32: {_mib(sum(rows.values()))}")
+    for name, size in rows.items():
+        console.print(f"  {name:<26}{_mib(size):>12}")
+
+
+def _optimizer_states(cfg: Config, model: "nn.Module") -> float:
+    """Numbers that the optimizer keeps for each trainable parameter, found by one update of a small one."""
+    import torch
+
+    from cnnlab.training.step import build_optimizer
+
+    probe = torch.nn.Linear(64, 64)
+    optimizer = build_optimizer(cfg.optimizer, probe, torch.device("cpu"))
+    probe(torch.zeros(1, 64)).sum().backward()
+    optimizer.step()
+    kept = [value.numel() for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
+    return sum(size for size in kept if size > 1) / sum(parameter.numel() for parameter in probe.parameters())
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    """Height x width x channels, as the course notes and Keras write it."""
+    return " x ".join(str(size) for size in (*shape[1:], shape[0]))
+
+
+def _left_over(spare: tuple[int, int]) -> str:
+    names = [f"{count} {name}{'s' if count > 1 else ''}" for count, name in zip(spare, ("row", "column"), strict=True) if count]
+    return ", ".join(names)
+
+
+def _mib(size: float) -> str:
+    return f"{size / 2**20:,.1f} MiB"
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run("summary", sys.argv[1:]))
