@@ -79,12 +79,8 @@ def _parse(changes: Sequence[str]) -> list[Override]:
         try:
             parsed.append(parser.parse_override(change))
         except HydraException as error:
-            if "=" not in change:
-                expected = "expected key=value"
-            else:
-                expected = (
-                    f"{change.partition('=')[2]!r} cannot be read as a value; quote it, '{change.partition('=')[0]}=\"...\"'"
-                )
+            key, equals, value = change.partition("=")
+            expected = f"{value!r} cannot be read as a value; quote it: '{key}=\"...\"'" if equals else "expected key=value"
             raise ConfigError(f"{change}: {expected}") from error
     return parsed
 

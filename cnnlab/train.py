@@ -143,7 +143,7 @@ def _enter_hydra(changes: Sequence[str], options: Sequence[str]) -> int:
         hydra_node = HydraConfig.get()
         sweeping = hydra_node.mode == RunMode.MULTIRUN
         try:
-            choices = {str(key): value for key, value in hydra_node.runtime.choices.items() if "/" not in str(key)}
+            choices = {str(key): str(value) for key, value in hydra_node.runtime.choices.items() if "/" not in str(key)}
             return run_new(config.typed(node), Path(hydra_node.runtime.output_dir), choices)["test"]
         except Exception as error:
             known = error if isinstance(error, CnnlabError) else cli.as_known(error)

@@ -73,6 +73,6 @@ def _statistics(part: Images) -> tuple[torch.Tensor, torch.Tensor]:
 def _digest(train: Images, validation: Images | None) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for part in (train, *([] if validation is None else [validation])):
-        digest.update(memoryview(part.images.numpy()))
-        digest.update(memoryview(part.labels.numpy()))
+        digest.update(part.images.numpy().data)
+        digest.update(part.labels.numpy().data)
     return digest.hexdigest()

@@ -89,14 +89,8 @@ class RunDirectory:
     def discard(self) -> None:
         """Remove a run that failed before it began to train; files that are not its own stay."""
         self.unlock()
-        for name in (
-            ".hydra/config.yaml",
-            ".hydra/hydra.yaml",
-            ".hydra/overrides.yaml",
-            ".lock",
-            "config.yaml",
-            "environment.json",
-        ):
+        hydra_files = [f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")]
+        for name in (*hydra_files, ".lock", self.config.name, self.environment.name):
             (self.path / name).unlink(missing_ok=True)
         for folder in (self.path / ".hydra", self.path, self.path.parent):
             try:

@@ -1,0 +1,54 @@
+"""Small data sets in the official formats, and calling commands in this process."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnlab import cli
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """Write `array` (uint8) as an IDX file, compressed when the name ends in .gz."""
+    content = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
+
+
+def write_cifar(root: Path, records: int) -> None:
+    """Write the six files of CIFAR-10's binary version with `records` random images each."""
+    random = np.random.default_rng(5)
+    folder = root / "cifar-10-batches-bin"
+    folder.mkdir(parents=True)
+    for name in [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"]:
+        content = random.integers(0, 256, (records, 3073), dtype=np.uint8)
+        content[:, 0] = np.arange(records) % 10
+        (folder / name).write_bytes(content.tobytes())
+
+
+@pytest.fixture
+def data_root(tmp_path: Path) -> Path:
+    """MNIST and Fashion-MNIST with 300 training and 100 test images each, random pixels, labels 0 to 9 in turn."""
+    random = np.random.default_rng(4)
+    root = tmp_path / "data"
+    for name in ("MNIST", "FashionMNIST"):
+        for prefix, count in (("train", 300), ("t10k", 100)):
+            images = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+            write_idx(root / name / "raw" / f"{prefix}-images-idx3-ubyte.gz", images)
+            write_idx(root / name / "raw" / f"{prefix}-labels-idx1-ubyte.gz", (np.arange(count) % 10).astype(np.uint8))
+    return root
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]):
+    """call("train", "data=digits", ...) runs a command in this process: (exit code, stdout, stderr)."""
+
+    def run(command: str, *arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = cli.run(command, [str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
