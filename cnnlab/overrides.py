@@ -8,27 +8,30 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cnnlab import targets
 from cnnlab.errors import ConfigError, suggest
 from cnnlab.schema import OPEN_SECTIONS, key_types
 
 
-def prepare(changes: Sequence[str], choices: Mapping[str, Sequence[str]]) -> list[str]:
+def prepare(changes: Sequence[str], choices: Mapping[str, Sequence[str]], sweep: bool = False) -> list[str]:
     """Check changes such as `model=lenet` against the groups' choices and the schema, and rewrite them for Hydra.
 
     Keys of sections with a `_target_` are forced in (`++`), since their legal keys are those of the target's signature,
     which is checked later. `model._target_=...` without a choice of `model` starts from the empty `model=custom`.
 
     Raises:
-        ConfigError: not `key=value`, or an unknown key, group or choice.
+        ConfigError: not `key=value`, an unknown key, group or choice, or several values where one is expected (no `sweep`).
     """
     keys = key_types()
     sections = {part for key in keys for part in _parents(key)} | set(choices)
     ready: list[str] = []
     for change, override in zip(changes, _parse(changes), strict=True):
         name = override.key_or_group
+        if override.is_sweep_override() and not sweep:
+            values = change.partition("=")[2]
+            raise ConfigError(f"{change}: several values; add -m to run each of them, or write a list: {name}=[{values}]")
         if name in choices and not override.is_delete():
             _check_choice(name, override, choices[name])
             ready.append(change)
@@ -55,6 +58,8 @@ def explain(error: Exception, changes: Sequence[str]) -> ConfigError:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     key = getattr(cause, "full_key", None)
+    if isinstance(cause, MissingMandatoryValue):
+        return ConfigError(f"{key}: needs a value; add {key}=VALUE")
     if key in key_types() and isinstance(cause, OmegaConfBaseException):
         given = next((change.split("=", 1)[1] for change in changes if change.lstrip("+").startswith(f"{key}=")), None)
         what = f"{key}={given}" if given is not None else key

@@ -8,9 +8,11 @@ import importlib
 import inspect
 import os
 import sys
+import traceback
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cnnlab.errors import CnnlabError, ConfigError, suggest
@@ -91,7 +93,8 @@ def check(section: Mapping[str, Any], where: str, provided: Sequence[str] = ()) 
             raise ConfigError(f"{where}.{key}: no such key of {section['_target_']}.{near} {listing}")
         hint = _hints(target).get(key, Any)
         if not _fits(value, hint):
-            raise ConfigError(f"{where}.{key}={value}: expected {type_name(hint)}, got {type(value).__name__}")
+            got = "" if typing.get_origin(hint) is typing.Literal else f", got {type(value).__name__}"
+            raise ConfigError(f"{where}.{key}={value}: expected {type_name(hint)}{got}")
     for key in legal:
         if named[key].default is inspect.Parameter.empty and key not in given:
             raise ConfigError(f"{where}.{key}: {section['_target_']} needs a value for it; add {where}.{key}=VALUE")
@@ -113,6 +116,16 @@ def instantiate(section: Mapping[str, Any], where: str, **provided: Any) -> Any:
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {section['_target_']} refused its arguments: {error}") from error
+    except Exception as error:
+        if target.__module__.startswith("cnnlab."):  # a bug of ours wants its traceback
+            raise
+        raise ConfigError(f"{where}: {section['_target_']} failed: {failure(error)}") from error
+
+
+def failure(error: Exception) -> str:
+    """What went wrong in somebody's own code, and where: "RuntimeError: ... (mine.py, line 12)"."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno})"
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from cnnlab.tracking.run import claim, open_run
 
 FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve", "--hydra-help", "--version")
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
+VALUES = {"--cfg": ("job", "hydra", "all"), "-c": ("job", "hydra", "all")}
 RESUME_KEYS = ("trainer.epochs", "trainer.steps", "console")
 
 HELP = """Train a network on a data set; every setting is a KEY=VALUE.
@@ -52,6 +53,9 @@ def main(arguments: Sequence[str]) -> int:
     if "--help" in line.options or "-h" in line.options:
         print(help_text(), end="")
         return 0
+    for option, legal in VALUES.items():
+        if option in line.options and line.options[option] not in legal:
+            raise ConfigError(f"{option} {line.options[option]}: expected one of {', '.join(legal)}")
     if line.words:
         near = [f"{group}={word}" for word in line.words for group, choices in config.groups().items() if word in choices]
         raise ConfigError(f"{line.words[0]}: expected KEY=VALUE.{' Did you mean ' + ' '.join(near) + '?' if near else ''}")
@@ -61,8 +65,11 @@ def main(arguments: Sequence[str]) -> int:
             raise ConfigError(f"resume={resumed[0]}: continues one run, and takes no {', '.join(line.options)}")
         return resume(resumed[-1], [change for change in line.changes if not change.startswith("resume=")])
     extra = [Path(line.options[name] or "") for name in ("--config-dir", "-cd") if name in line.options]
-    changes = overrides.prepare(line.changes, config.groups(extra))
-    options = [part for item in line.options.items() for part in item if part is not None]
+    for directory in extra:
+        if not directory.is_dir():
+            raise ConfigError(f"--config-dir {directory}: no such directory")
+    changes = overrides.prepare(line.changes, config.groups(extra), sweep="-m" in line.options or "--multirun" in line.options)
+    options: list[str] = [part for name, value in line.options.items() for part in (name, value) if part is not None]
     if set(line.options) <= {"--config-dir", "-cd"}:
         changes.append(f"hydra.run.dir={overrides.quoted(_claim_directory(line.changes, extra))}")
     return _enter_hydra(changes, options)
@@ -128,7 +135,7 @@ def _claim_directory(changes: Sequence[str], extra: Sequence[Path]) -> Path:
     HydraConfig.instance().set_config(node)
     wanted = Path(node.hydra.run.dir)
     chosen_by_hand = any(change.startswith("hydra.run.dir=") for change in changes)
-    own = OmegaConf.masked_copy(node, [key for key in node if key != "hydra"])
+    own = OmegaConf.masked_copy(node, [str(key) for key in node if key != "hydra"])
     config.typed(own)
     return claim(wanted, may_rename=not chosen_by_hand)
 

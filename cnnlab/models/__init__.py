@@ -50,7 +50,7 @@ def build_model(
         raise
     except Exception as error:
         shape = " x ".join(map(str, input_shape))
-        raise ConfigError(f"model: {name} fails on images of {shape} (C x H x W): {type(error).__name__}: {error}") from error
+        raise ConfigError(f"model: {name} fails on images of {shape} (C x H x W): {targets.failure(error)}") from error
     if getattr(output, "shape", None) != (2, num_outputs):
         got = " x ".join(map(str, output.shape)) if isinstance(output, torch.Tensor) else type(output).__name__
         raise ConfigError(f"model: {name} gives {got} for 2 images, expected 2 x {num_outputs} (images x outputs)")

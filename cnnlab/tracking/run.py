@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlab import config
-from cnnlab.errors import CheckpointError, RunTakenError
+from cnnlab.errors import CheckpointError, ConfigError, RunTakenError
 from cnnlab.schema import Config
 from cnnlab.tracking import files
 
@@ -107,21 +107,25 @@ def claim(path: Path, may_rename: bool) -> Path:
         may_rename: add _2, _3, ... when it is taken (two runs started in one second).
 
     Raises:
-        RunTakenError: it is there already, not empty, and may not be renamed.
+        RunTakenError: it is there already, not empty, and may not be renamed. ConfigError: it cannot be created.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for number in range(1, 1000):
-        candidate = path if number == 1 else path.with_name(f"{path.name}_{number}")
-        try:
-            candidate.mkdir()
-            return candidate
-        except FileExistsError:
-            if not may_rename:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 1000):
+            candidate = path if number == 1 else path.with_name(f"{path.name}_{number}")
+            try:
+                candidate.mkdir()
+                return candidate
+            except FileExistsError:
+                if may_rename:
+                    continue
                 if candidate.is_dir() and not any(candidate.iterdir()):
                     return candidate
-                what = "is not a directory" if not candidate.is_dir() else "holds another run or other files"
+                what = "holds another run or other files" if candidate.is_dir() else "is not a directory"
                 mend = f"choose another hydra.run.dir, or continue it: python -m cnnlab.train resume={candidate}"
                 raise RunTakenError(f"{candidate}: {what}; {mend}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be created ({error.strerror}); choose another hydra.run.dir") from error
     raise RunTakenError(f"{path}: taken, and so are a thousand names after it")
 
 
@@ -132,8 +136,8 @@ def open_run(path: str) -> tuple[RunDirectory, Config]:
         CheckpointError: not a run.
     """
     run = RunDirectory(Path(path))
-    if not run.path.is_dir():
-        what = "is a file, expected the directory of a run" if run.path.exists() else "no such directory"
+    if not path or not run.path.is_dir():
+        what = "no path" if not path else "is a file, expected the directory of a run" if run.path.exists() else "no such directory"
         raise CheckpointError(f"{path}: {what}, such as outputs/fashion-lenet/2026-11-20_10-11-12")
     return run, config.read(run.config)
 

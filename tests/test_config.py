@@ -1,0 +1,79 @@
+"""Composing, checking, writing and reading a configuration."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cnnlab import config
+from cnnlab.errors import CheckpointError, ConfigError
+from cnnlab.schema import key_types
+
+
+def composed(*changes: str) -> config.Config:
+    return config.typed(config.compose(changes))
+
+
+def test_bare_train_is_what_the_documentation_says() -> None:
+    cfg = composed()
+    assert cfg == composed(
+        "model=lenet", "data=mnist", "optimizer=adam", "schedule=constant", "augment=none", "seed=0", "trainer.batch_size=64",
+        "trainer.epochs=10", "trainer.precision=fp32", "task=multiclass",
+    )  # fmt: skip
+    assert (cfg.data.validation, cfg.evaluation.split, cfg.evaluation.weights) == (5000, "validation", "last")
+    assert composed("data=digits").data.validation == 1000
+    assert (cfg.checkpoint.every_s, cfg.trainer.log_every) == (10, 50)
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    cfg = composed("data=cifar10", "augment=[flip,crop]", "data.validation=0.1", "data.classes=[1,2]", "schedule=one_cycle")
+    (tmp_path / "config.yaml").write_text(config.to_yaml(cfg))
+    assert config.read(tmp_path / "config.yaml") == cfg
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "a: [", "model: 3", "seed: x", "\x00"])
+def test_a_file_that_is_no_configuration(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(CheckpointError, match=r"config\.yaml"):
+        config.read(tmp_path / "config.yaml")
+
+
+def test_augmentations_combine_in_the_order_given() -> None:
+    assert list(composed("augment=[cutout,flip]").augment) == ["cutout", "flip"]
+    assert list(composed("augment=crop").augment) == ["crop"]
+    assert composed("augment=none").augment == {}
+
+
+def test_keys_of_a_target_need_no_plus() -> None:
+    assert composed("model.dropout=0.3").model["dropout"] == 0.3
+    assert composed("model._target_=torch.nn.Flatten", "model.start_dim=1").model == {
+        "_target_": "torch.nn.Flatten",
+        "start_dim": 1,
+    }
+
+
+def test_the_data_directory_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CNNLAB_DATA", "/somewhere")
+    assert composed().data.root == "/somewhere"
+    monkeypatch.delenv("CNNLAB_DATA")
+    assert composed().data.root == "data"
+    assert composed("data.root=/else").data.root == "/else"
+
+
+def test_every_key_of_the_schema_has_a_default() -> None:
+    flat = config.flat(composed())
+    for key in key_types():
+        assert any(name == key or name.startswith(f"{key}.") for name in flat) or key == "augment", key
+
+
+def test_an_illegal_value_set_from_python_is_refused() -> None:
+    node = config.compose([])
+    node.trainer.epochs = 0
+    with pytest.raises(ConfigError, match=r"trainer\.epochs=0: expected 1 or more"):
+        config.typed(node)
+
+
+def test_configuration_needs_no_torch() -> None:
+    code = "import sys, cnnlab.config as c; c.typed(c.compose(['model=chollet'])); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,63 @@
+"""Every network takes a step on every data set, or says why it cannot. A new file in configs/ is tested by being there."""
+
+import math
+from itertools import product
+
+import pytest
+import torch
+
+from cnnlab import config
+from cnnlab.data import Images
+from cnnlab.data.images import Source
+from cnnlab.errors import GeometryError
+from cnnlab.training.session import build_session
+
+GROUPS = config.groups()
+MODELS = [name for name in GROUPS["model"] if name != "custom"]
+
+
+def blank_source(shape: tuple[int, int, int]) -> Source:
+    """Random images in place of the files, which continuous integration may not have."""
+    random = torch.Generator().manual_seed(0)
+    parts = [
+        Images(torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=random), torch.arange(count) % 10)
+        for count in (20, 10)
+    ]
+    return Source(*parts, tuple("0123456789"))
+
+
+def one_step(*changes: str) -> float:
+    """The loss of the first step on random images of the configured shape."""
+    cfg = config.typed(config.compose([*changes, "data.validation=0", "trainer.batch_size=4", "trainer.threads=2"]))
+    cfg.data.source = {"_target_": "test_every_model.blank_source", "shape": cfg.data.shape}
+    session = build_session(cfg)
+    session.step(torch.arange(4), 0, 1.0)
+    assert int(session.step.first_bad) == -1
+    return float(session.step.sums[0]) / 4
+
+
+@pytest.mark.parametrize(("model", "data"), list(product(MODELS, GROUPS["data"])))
+def test_every_model_on_every_data_set(model: str, data: str) -> None:
+    if model == "cats-dogs":
+        with pytest.raises(GeometryError, match="does not fit"):
+            one_step(f"model={model}", f"data={data}")
+    else:
+        # Ten classes, nothing learned: the loss is of the order of log 10.
+        assert 1.0 < one_step(f"model={model}", f"data={data}") < 3 * math.log(10)
+
+
+def test_cats_dogs_on_images_of_its_size() -> None:
+    loss = one_step("model=cats-dogs", "data.shape=[3,150,150]", "task=binary", "data.classes=[3,5]")
+    assert 0.2 < loss < 3 * math.log(2)
+
+
+@pytest.mark.parametrize("group", ["optimizer", "schedule", "task", "augment"])
+def test_every_choice_of_the_other_groups(group: str) -> None:
+    for choice in GROUPS[group]:
+        classes = ["data.classes=[3,5]"] if choice == "binary" else []
+        assert math.isfinite(one_step(f"{group}={choice}", "model=lenet", *classes)), choice
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_precisions_of_the_cpu(precision: str) -> None:
+    assert math.isfinite(one_step("model=lenet", f"trainer.precision={precision}"))

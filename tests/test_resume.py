@@ -1,0 +1,223 @@
+"""A run continued after any stop is the run that was never stopped, to the bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cnnlab.training import trainer
+
+# Dropout, augmentation, a short last batch, a schedule that moves, validation: everything that a position touches.
+SETTINGS = (
+    "data=digits", "data.limit=1500", "data.validation=200", "trainer.epochs=3", "trainer.batch_size=64",
+    "augment=[crop,rotation]", "model.dropout=0.1", "optimizer=rmsprop", "schedule=step", "schedule.every_epochs=1",
+    "console=quiet", "trainer.threads=2",
+)  # fmt: skip
+STEPS_PER_EPOCH = 24  # 1500 / 64, the last one short
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    for name in ("last", "best", "predictions"):
+        a, b = load_file(one / f"{name}.safetensors"), load_file(other / f"{name}.safetensors")
+        assert a.keys() == b.keys()
+        for key in a:
+            assert torch.equal(a[key], b[key]), f"{name}: {key}"
+    assert metrics(one) == metrics(other)
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    timeless = {"train_s", "images_per_s"}
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in timeless} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that is never stopped."""
+    from cnnlab import cli
+
+    run = tmp_path_factory.mktemp("whole") / "run"
+    assert cli.run("train", [*SETTINGS, f"hydra.run.dir={run}"]) == 0
+    return run
+
+
+class Stop(Exception):
+    """Stands for a kill: nothing after it runs."""
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Make the process die before update `step`, every checkpoint until then having been taken."""
+    monkeypatch.setattr(trainer, "LOOK_EVERY_S", 0.0)
+    original = trainer.epoch_order
+
+    class Order:
+        def __init__(self, order: torch.Tensor, first: int) -> None:
+            self.order, self.first = order, first
+
+        def __getitem__(self, part: slice) -> torch.Tensor:
+            if self.first + part.start // 64 >= step:
+                raise Stop
+            return self.order[part]
+
+    monkeypatch.setattr(
+        trainer, "epoch_order", lambda seed, epoch, *rest: Order(original(seed, epoch, *rest), epoch * STEPS_PER_EPOCH)
+    )
+
+
+@pytest.mark.parametrize("step", [1, 7, STEPS_PER_EPOCH - 1, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 1, 2 * STEPS_PER_EPOCH + 5])
+def test_stopped_before_any_step_and_resumed_gives_the_same_bits(
+    call, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_at(patch, step)
+        with pytest.raises(Stop):
+            call("train", *SETTINGS, "checkpoint.every_s=0", f"hydra.run.dir={run}")
+    assert not (run / "result.json").exists()
+    before = sorted(os.listdir(tmp_path))
+    code, _, err = call("train", f"resume={run}")
+    assert (code, err) == (0, "")
+    assert sorted(os.listdir(tmp_path)) == before  # no second directory
+    assert_same_run(whole, run)
+
+
+def test_a_run_without_a_checkpoint_starts_at_step_0(call, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.yaml", "environment.json"):
+        (run / name).write_bytes((whole / name).read_bytes())
+    assert call("train", f"resume={run}")[0] == 0
+    assert_same_run(whole, run)
+
+
+def test_a_finished_run_says_so_and_is_left_alone(call, whole: Path) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in whole.iterdir()}
+    code, out, err = call("train", f"resume={whole}")
+    assert (code, err) == (0, "")
+    assert "finished after 3 epochs: nothing to do" in out
+    assert {path.name: path.stat().st_mtime_ns for path in whole.iterdir()} == before
+
+
+def test_a_longer_run_is_the_run_that_was_asked_for_longer(call, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shorter = [setting.replace("epochs=3", "epochs=1") for setting in SETTINGS if "schedule" not in setting]
+    longer = [setting for setting in SETTINGS if "schedule" not in setting]
+    assert call("train", *shorter, f"hydra.run.dir={run}")[0] == 0
+    assert call("train", f"resume={run}", "trainer.epochs=3", "console=quiet")[0] == 0
+    assert call("train", *longer, f"hydra.run.dir={tmp_path / 'long'}")[0] == 0
+    assert_same_run(tmp_path / "long", run)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("optimizer.lr=0.1", "keeps its settings"),
+        ("trainer.epochs=2", "expected more"),
+        ("trainer.steps=500", "counted in epochs"),
+        ("trainer.epochs=x", "expected an integer"),
+        ("console=loud", "expected one of auto"),
+    ],
+)
+def test_what_a_continued_run_cannot_change(call, whole: Path, change: str, says: str) -> None:
+    code, _, err = call("train", f"resume={whole}", change)
+    assert code == 2
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_a_schedule_that_depends_on_the_end_cannot_be_lengthened(call, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    quick = ("data=digits", "data.limit=100", "trainer.epochs=1", "schedule=cosine", "console=quiet")
+    assert call("train", *quick, f"hydra.run.dir={run}")[0] == 0
+    code, _, err = call("train", f"resume={run}", "trainer.epochs=2")
+    assert code == 2
+    assert "depends on where the run ends" in err
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "foreign", "pickle"])
+def test_a_damaged_checkpoint_is_one_line(call, whole: Path, tmp_path: Path, damage: str) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.yaml", "environment.json", "metrics.jsonl"):
+        (run / name).write_bytes((whole / name).read_bytes())
+    good = (whole / "last.safetensors").read_bytes()
+    bad = {"empty": b"", "cut": good[: len(good) // 2], "foreign": (whole / "predictions.safetensors").read_bytes()}
+    (run / "last.safetensors").write_bytes(bad.get(damage, b"\x80\x04\x95pickled"))
+    code, _, err = call("train", f"resume={run}")
+    assert code == 2
+    assert "last.safetensors" in err
+    assert err.count("\n") == 1
+
+
+def test_changed_data_is_refused(call, data_root: Path, tmp_path: Path) -> None:
+    from conftest import write_idx
+
+    run = tmp_path / "run"
+    quick = ("data=mnist", f"data.root={data_root}", "data.validation=50", "trainer.epochs=1", "console=quiet")
+    assert call("train", *quick, f"hydra.run.dir={run}")[0] == 0
+    images = torch.zeros(300, 28, 28, dtype=torch.uint8).numpy()
+    write_idx(data_root / "MNIST/raw/train-images-idx3-ubyte.gz", images)
+    code, _, err = call("train", f"resume={run}", "trainer.epochs=2")
+    assert code == 2
+    assert "are not those that the run began with" in err
+
+
+def start(run: Path, *changes: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "cnnlab.train", *SETTINGS, "trainer.epochs=40", f"hydra.run.dir={run}", *changes]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_says_how_to_resume_and_exits(tmp_path: Path, number: int, code: int) -> None:
+    run = tmp_path / "run"
+    process = start(run)
+    wait_for(run / "metrics.jsonl", process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert f"python -m cnnlab.train resume={run}" in err
+    assert "Traceback" not in err
+    result = json.loads((run / "result.json").read_text())
+    assert result["status"] == "interrupted"
+    assert result["steps"] > 0
+    assert (run / "last.safetensors").exists()
+
+
+def test_kill_9_in_real_processes_and_resume_gives_the_same_bits(call, tmp_path: Path) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = start(killed, "trainer.epochs=6", "checkpoint.every_s=0.2")
+    wait_for(killed / "last.safetensors", process)
+    time.sleep(0.3)
+    process.kill()
+    process.communicate()
+    assert call("train", f"resume={killed}")[0] == 0
+    assert call("train", *SETTINGS, "trainer.epochs=6", f"hydra.run.dir={whole}")[0] == 0
+    assert_same_run(whole, killed)
+
+
+def test_two_processes_cannot_train_one_run(call, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(run)
+    try:
+        wait_for(run / "metrics.jsonl", process)
+        code, _, err = call("train", f"resume={run}")
+        assert code == 5
+        assert "another process" in err
+    finally:
+        process.kill()
+        process.communicate()
