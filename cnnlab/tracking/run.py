@@ -7,6 +7,8 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,6 @@ class RunDirectory:
         self.predictions = path / "predictions.safetensors"
         self.last = path / "last.safetensors"
         self.best = path / "best.safetensors"
-        self._lock: int | None = None
 
     @property
     def name(self) -> str:
@@ -40,27 +41,23 @@ class RunDirectory:
         path = self.path.resolve()
         return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
-    def lock(self) -> None:
-        """Keep other processes from writing here until this one ends, however it ends.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing here; a process that dies lets go.
 
         Raises:
-            RunTakenError: another process is at it. CheckpointError: there is no such directory.
+            RunTakenError: another process is at it.
         """
+        handle = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
         try:
-            self._lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-        except FileNotFoundError:
-            raise CheckpointError(f"{self.path}: no such run") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            self._lock = None
-            raise RunTakenError(f"{self.name}: another process is training this run; wait for it, or stop it") from None
-
-    def unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                message = f"{self.name}: another process is training this run; wait for it, or stop it"
+                raise RunTakenError(message) from None
+            yield
+        finally:
+            os.close(handle)
 
     def begin(self, cfg: Config, record: dict[str, Any]) -> None:
         """Write config.yaml and environment.json of a new run; `record` goes into the latter."""
@@ -88,7 +85,6 @@ class RunDirectory:
 
     def discard(self) -> None:
         """Remove a run that failed before it began to train; files that are not its own stay."""
-        self.unlock()
         hydra_files = [f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")]
         for name in (*hydra_files, ".lock", self.config.name, self.environment.name):
             (self.path / name).unlink(missing_ok=True)

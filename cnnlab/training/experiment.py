@@ -28,19 +28,19 @@ def run_new(cfg: Config, directory: Path, choices: dict[str, str]) -> dict[str, 
         CnnlabError: a run that fails before its first step leaves no directory; a later failure is in its result.json.
     """
     run = RunDirectory(directory)
-    run.lock()
-    if run.config.exists():
-        raise RunTakenError(f"{run.name}: holds a run already; continue it: python -m cnnlab.train resume={run.name}")
-    try:
-        session = build_session(cfg)
-        cfg.trainer.device, cfg.trainer.threads = str(session.runtime.device), session.runtime.threads
-        cfg.data.root = str(Path(cfg.data.root).resolve())
-        record = {"choices": choices, "device": describe(session.runtime.device), "data": _data_record(session)}
-        run.begin(cfg, record)
-    except BaseException:
-        run.discard()
-        raise
-    return _train(session, run)
+    with run.locked():
+        if run.config.exists():
+            raise RunTakenError(f"{run.name}: holds a run already; continue it: python -m cnnlab.train resume={run.name}")
+        try:
+            session = build_session(cfg)
+            cfg.trainer.device, cfg.trainer.threads = str(session.runtime.device), session.runtime.threads
+            cfg.data.root = str(Path(cfg.data.root).resolve())
+            record = {"choices": choices, "device": describe(session.runtime.device), "data": _data_record(session)}
+            run.begin(cfg, record)
+        except BaseException:
+            run.discard()
+            raise
+        return _train(session, run)
 
 
 def run_resumed(cfg: Config, run: RunDirectory) -> dict[str, Any]:
@@ -49,16 +49,16 @@ def run_resumed(cfg: Config, run: RunDirectory) -> dict[str, Any]:
     Raises:
         CheckpointError: the data is not what the run began with, or the checkpoint cannot be read.
     """
-    run.lock()
-    session = build_session(cfg)
-    began_with = run.read_environment().get("data", {}).get("digest")
-    if began_with not in (None, session.data.digest):
-        raise CheckpointError(
-            f"{run.name}: the training images under {cfg.data.root} are not those that the run began with; "
-            "restore them, or start a new run"
-        )
-    run.continue_with(cfg)
-    return _train(session, run)
+    with run.locked():
+        session = build_session(cfg)
+        began_with = run.read_environment().get("data", {}).get("digest")
+        if began_with not in (None, session.data.digest):
+            raise CheckpointError(
+                f"{run.name}: the training images under {cfg.data.root} are not those that the run began with; "
+                "restore them, or start a new run"
+            )
+        run.continue_with(cfg)
+        return _train(session, run)
 
 
 def _train(session: Session, run: RunDirectory) -> dict[str, Any]:
@@ -90,7 +90,6 @@ def _train(session: Session, run: RunDirectory) -> dict[str, Any]:
         files.write_json(run.result, outcome(status) | {"cause": str(error)})
         raise
     recorder.finish(result)
-    run.unlock()
     return result
 
 

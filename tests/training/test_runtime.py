@@ -1,0 +1,97 @@
+"""Device, threads and precision, as asked and as resolved."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from cnnlab import config
+from cnnlab.errors import ConfigError
+from cnnlab.schema import TrainerConfig
+from cnnlab.training import runtime
+from cnnlab.training.runtime import Runtime, configure, describe
+
+
+@pytest.fixture(autouse=True)
+def torch_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = benchmark
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+def trainer(*changes: str) -> TrainerConfig:
+    return config.typed(config.compose(["trainer.device=cpu", *changes])).trainer
+
+
+def test_threads_as_asked() -> None:
+    assert configure(trainer("trainer.threads=1")).threads == 1
+    assert torch.get_num_threads() == 1
+
+
+def test_threads_as_many_as_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 5, 7}, raising=False)
+    assert configure(trainer()).threads == 3
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_deterministic_is_switched_on_and_off(deterministic: bool) -> None:
+    configure(trainer(f"trainer.deterministic={str(deterministic).lower()}"))
+    assert torch.are_deterministic_algorithms_enabled() is deterministic
+    assert torch.backends.cudnn.benchmark is not deterministic
+    assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) is deterministic
+
+
+@pytest.mark.parametrize(
+    ("asked", "count", "resolved"),
+    [("auto", 0, "cpu"), ("auto", 2, "cuda:0"), ("cpu", 2, "cpu"), ("cuda", 2, "cuda:0"), ("cuda:1", 2, "cuda:1")],
+)
+def test_devices(asked: str, count: int, resolved: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert configure(trainer(f"trainer.device={asked}")).device == torch.device(resolved)
+
+
+@pytest.mark.parametrize("asked", ["cuda", "cuda:2", "gpu", "cuda:x", "cuda:", "cuda:-1", "tpu", "cpu:0"])
+def test_devices_that_are_not_there(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0 if asked == "cuda" else 2)
+    with pytest.raises(ConfigError, match=f"trainer.device={asked}: "):
+        configure(trainer(f"trainer.device='{asked}'"))
+
+
+def test_tf32_is_for_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="trainer.precision=tf32"):
+        configure(trainer("trainer.precision=tf32"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    configure(trainer("trainer.precision=tf32", "trainer.device=cuda"))
+    assert torch.backends.cuda.matmul.allow_tf32
+    configure(trainer("trainer.device=cuda"))
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_autocast_follows_the_precision(precision: str, dtype: torch.dtype) -> None:
+    values = torch.ones(2, 2)
+    with Runtime(torch.device("cpu"), 1, precision).autocast():
+        assert (values @ values).dtype == dtype
+
+
+def test_describe_names_the_processor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    info = Path("/proc/cpuinfo")
+    if info.exists() and "model name" in info.read_text():
+        assert f": {describe(torch.device('cpu'))}\n" in info.read_text()
+
+    def no_such_file(*_: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(runtime, "open", no_such_file, raising=False)
+    monkeypatch.setattr(runtime.platform, "processor", lambda: "")
+    monkeypatch.setattr(runtime.platform, "machine", lambda: "some machine")
+    assert describe(torch.device("cpu")) == "some machine"

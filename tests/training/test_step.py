@@ -1,0 +1,254 @@
+"""One update: against a plain loop in float64, and with losses and gradients that are not finite."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from cnnlab import config
+from cnnlab.data.augment import Augmentation
+from cnnlab.data.images import Images
+from cnnlab.training.runtime import Runtime
+from cnnlab.training.step import Step, build_optimizer, mask_gradients, set_lr
+from cnnlab.training.task import Multiclass
+
+CPU, LR = torch.device("cpu"), 0.5
+SGD = {"_target_": "torch.optim.SGD", "lr": LR}
+BATCHES = [torch.tensor([3, 1, 4]), torch.tensor([0, 5, 2]), torch.tensor([6])]  # 7 images in uneven batches
+OPTIMIZERS = [*config.groups()["optimizer"], "sgd optimizer.momentum=0.9 optimizer.weight_decay=0.1"]
+
+
+class Scale:
+    """uint8 to 0..1, times `factor`, by which a test spoils a batch; keeps what the network was shown."""
+
+    def __init__(self) -> None:
+        self.factor, self.shown = 1.0, torch.empty(0)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self.shown = images.float() / 255 * self.factor
+        return self.shown
+
+
+def train_part() -> Images:
+    generator = torch.Generator().manual_seed(5)
+    images = torch.randint(256, (7, 1, 4, 4), generator=generator, dtype=torch.uint8)
+    return Images(images, torch.randint(3, (7,), generator=generator))
+
+
+def network(*extra: nn.Module) -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(6)
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.Tanh(), *extra, nn.Linear(6, 3))
+
+
+def make_step(
+    model: nn.Module,
+    section: Mapping[str, Any] = SGD,
+    clip_norm: float | None = None,
+    seed: int = 0,
+    augmentations: Mapping[str, Augmentation] | None = None,
+    precision: str = "fp32",
+    label_smoothing: float = 0.0,
+) -> Step:
+    optimizer, task = build_optimizer(section, model, CPU), Multiclass(3, label_smoothing)
+    runtime = Runtime(CPU, torch.get_num_threads(), precision)
+    return Step(model, optimizer, task, train_part(), Scale(), augmentations or {}, runtime, seed, clip_norm)
+
+
+def section(choice: str) -> dict[str, Any]:
+    name, *changes = choice.split()
+    return dict(OmegaConf.to_container(config.compose([f"optimizer={name}", *changes]).optimizer))
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()]).clone()
+
+
+def spoil(step: Step, factor: float) -> None:
+    assert isinstance(step.scale, Scale)
+    step.scale.factor = factor
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.1, 100.0])
+def test_updates_equal_a_plain_loop_in_float64(clip_norm: float | None) -> None:
+    model = network()
+    plain, step = copy.deepcopy(model).double(), make_step(model, clip_norm=clip_norm, label_smoothing=0.1)
+    norms = []
+    for number, indices in enumerate(BATCHES):
+        factor = 1 / (number + 1)
+        step(indices, number, factor)
+        images, labels = train_part().images[indices].double() / 255, train_part().labels[indices]
+        plain.zero_grad()
+        F.cross_entropy(plain(images), labels, label_smoothing=0.1).backward()
+        norms.append(nn.utils.clip_grad_norm_(plain.parameters(), clip_norm or torch.inf).item())
+        with torch.no_grad():
+            for parameter in plain.parameters():
+                parameter -= LR * factor * parameter.grad
+        # Three steps in float32, eps 6e-8, on weights below 1.
+        torch.testing.assert_close(weights(model).double(), weights(plain), rtol=0, atol=5e-7)
+        assert step.gradient_norms.double().norm().item() == pytest.approx(norms[-1], rel=1e-5)
+    assert min(norms) > 0.1  # else clipping at 0.1 would not have been tried
+    assert int(step.first_bad) == -1
+
+
+def test_a_gradient_below_the_clip_norm_is_not_touched() -> None:
+    free, clipped = network(), network()
+    for model, clip_norm in ((free, None), (clipped, 100.0)):
+        make_step(model, clip_norm=clip_norm)(BATCHES[0], 0, 1.0)
+    assert torch.equal(weights(free), weights(clipped))
+
+
+def test_sums_weigh_each_loss_with_its_images() -> None:
+    model, losses, hits = network(), [], 0
+    step = make_step(model)
+    for number, indices in enumerate(BATCHES):
+        images, labels = train_part().images[indices].float() / 255, train_part().labels[indices]
+        with torch.no_grad():
+            outputs = model(images)
+        losses += F.cross_entropy(outputs.double(), labels, reduction="none").tolist()
+        hits += int((outputs.argmax(1) == labels).sum())
+        step(indices, number, 1.0)
+    assert step.sums.dtype == torch.float64
+    assert step.sums[0].item() == pytest.approx(sum(losses), rel=1e-6)  # each loss is float32
+    assert step.sums[1].item() == hits
+
+
+def test_snapshots_keep_the_numbers_of_their_moment() -> None:
+    step = make_step(network(), label_smoothing=0.1)
+    step(BATCHES[0], 0, 1.0)
+    sums, norms = step.sums.tolist(), step.gradient_norms.tolist()
+    step.snapshot(1)
+    step(BATCHES[1], 1, 1.0)
+    ((at, kept_sums, kept_norms),) = step.snapshots
+    assert (at, kept_sums.tolist(), kept_norms.tolist()) == (1, sums, norms)
+    assert step.sums.tolist() != sums
+    assert step.gradient_names() == ["1.weight", "1.bias", "3.weight", "3.bias"]
+
+
+def test_gradient_norms_stand_beside_their_names() -> None:
+    model = network()
+    step = make_step(model)
+    step(BATCHES[0], 0, 1.0)
+    by_hand = {name: parameter.grad.double().square().sum().sqrt().item() for name, parameter in model.named_parameters()}
+    assert dict(zip(step.gradient_names(), step.gradient_norms.tolist(), strict=True)) == pytest.approx(by_hand, rel=1e-6)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize("choice", OPTIMIZERS)
+def test_a_loss_that_is_not_finite_stops_all_updates_from_its_own_on(choice: str, clip_norm: float | None, value: float) -> None:
+    model = network()
+    step = make_step(model, section(choice), clip_norm)
+    step(BATCHES[0], 0, 1.0)
+    before = weights(model)
+    step(BATCHES[1], 1, 1.0)
+    assert not torch.equal(weights(model), before)
+    before = weights(model)
+    for number, factor in ((2, value), (3, 1.0), (4, value)):
+        spoil(step, factor)
+        step(BATCHES[number % 3], number, 1.0)
+        assert torch.equal(weights(model), before)
+        assert int(step.first_bad) == 2
+
+
+class Steep(nn.Module):
+    """Its outputs are finite and its gradient is not: the root of a parameter that is 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.root = nn.Parameter(torch.ones(16, 3)), nn.Parameter(torch.zeros(3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1) @ self.weight + self.root.sqrt()
+
+
+def test_a_gradient_that_is_not_finite_is_noticed_behind_a_finite_loss() -> None:
+    model = Steep()
+    step, before = make_step(model), weights(model)
+    step(BATCHES[0], 0, 1.0)
+    assert torch.isfinite(step.sums).all()
+    assert int(step.first_bad) == 0
+    assert torch.equal(weights(model), before)
+
+
+@pytest.mark.parametrize("choice", ["sgd optimizer.momentum=0.9 optimizer.weight_decay=0.1", "adam", "adamw"])
+@pytest.mark.parametrize("healthy", [True, False])
+def test_masking_on_the_device_is_exact_when_healthy_and_leaves_the_weights_when_not(choice: str, healthy: bool) -> None:
+    """As on CUDA, where the learning rate is a tensor; a power of 2, so that float32 holds it exactly."""
+    given = section(choice) | {"lr": 2.0**-9}
+    masked, plain = network(), network()
+    optimizers = build_optimizer(given, masked, CPU), build_optimizer(given, plain, CPU)
+    optimizers[0].param_groups[0]["lr"] = torch.tensor(2.0**-9)
+    generator = torch.Generator().manual_seed(7)
+
+    def update(model: nn.Module, optimizer: torch.optim.Optimizer, gradients: list[Tensor], well: Tensor | None) -> None:
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            parameter.grad = gradient.clone()
+        if well is not None:
+            mask_gradients([parameter.grad for parameter in model.parameters() if parameter.grad is not None], well)
+        set_lr(optimizer, 0.5, well)
+        optimizer.step()
+
+    for number in range(3):
+        gradients = [torch.randn(parameter.shape, generator=generator) for parameter in masked.parameters()]
+        update(plain, optimizers[1], gradients, None)
+        update(masked, optimizers[0], gradients, torch.tensor(True))
+        assert torch.equal(weights(masked), weights(plain)), number
+    before = weights(masked)
+    gradients = [torch.randn(parameter.shape, generator=generator) for parameter in masked.parameters()]
+    if not healthy:
+        gradients[0][0], gradients[1][0] = torch.nan, -torch.inf
+    update(masked, optimizers[0], gradients, torch.tensor(healthy))
+    assert torch.equal(weights(masked), before) is not healthy
+    assert torch.isfinite(weights(masked)).all()
+
+
+class ForeignDropout(nn.Module):
+    """Draws from the default generator, as other people's modules do."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values * (torch.rand_like(values) > 0.5)
+
+
+@pytest.mark.parametrize(("seed", "step_number", "same"), [(0, 4, True), (0, 5, False), (1, 4, False)])
+def test_dropout_depends_on_the_seed_and_the_step_alone(seed: int, step_number: int, same: bool) -> None:
+    first, second = network(ForeignDropout(), nn.Dropout(0.5)), network(ForeignDropout(), nn.Dropout(0.5))
+    make_step(first)(BATCHES[0], 4, 1.0)
+    torch.rand(17)
+    make_step(second, seed=seed)(BATCHES[0], step_number, 1.0)
+    assert torch.equal(weights(first), weights(second)) is same
+
+
+def test_augmentation_shifts_no_dropout_and_sees_each_image_before_scaling() -> None:
+    def invert(images: Tensor, generator: torch.Generator) -> Tensor:
+        torch.rand(3, generator=generator)
+        return 255 - images
+
+    def unchanged(images: Tensor, generator: torch.Generator) -> Tensor:
+        return invert(invert(images, generator), generator)
+
+    first, second = network(nn.Dropout(0.5)), network(nn.Dropout(0.5))
+    make_step(first)(BATCHES[0], 0, 1.0)
+    make_step(second, augmentations={"unchanged": unchanged})(BATCHES[0], 0, 1.0)
+    assert torch.equal(weights(first), weights(second))
+    step = make_step(network(), augmentations={"invert": invert})
+    step(BATCHES[0], 0, 1.0)
+    assert isinstance(step.scale, Scale)
+    assert torch.equal(step.scale.shown, (255 - train_part().images[BATCHES[0]]).float() / 255)
+
+
+def test_bf16_keeps_weights_and_sums_in_full_precision() -> None:
+    exact, rounded = network(), network()
+    steps = make_step(exact), make_step(rounded, precision="bf16")
+    for step in steps:
+        step(BATCHES[0], 0, 1.0)
+    assert {parameter.dtype for parameter in rounded.parameters()} == {torch.float32}
+    assert not torch.equal(weights(exact), weights(rounded))
+    # bf16 has 8 bits: relative errors of 2^-8 in activations and gradients, lr 0.5, gradients below 1.
+    torch.testing.assert_close(weights(rounded), weights(exact), rtol=0, atol=5e-3)
+    assert steps[1].sums[0].item() == pytest.approx(steps[0].sums[0].item(), rel=1e-2)
