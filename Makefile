@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test lint wheel check-wheel clean
 
 demo: .venv/installed
 	$(BIN)/python -m cnnlab.train model=lenet data=digits
@@ -15,9 +15,15 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-wheel: .venv/installed-dev
-	$(BIN)/pip install --quiet build
-	$(BIN)/python -m build --wheel
+wheel: .venv/installed
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+# The wheel alone, unpacked, in an empty directory: its configs must have travelled with it.
+check-wheel: wheel
+	rm -rf dist/check && mkdir -p dist/check/empty
+	$(BIN)/python -m zipfile -e dist/cnnlab-*.whl dist/check/site
+	cd dist/check/empty && PYTHONPATH=../site ../../../$(BIN)/python -m cnnlab.train data=digits trainer.steps=50 console=quiet
+	rm -rf dist/check
 
 clean:
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache

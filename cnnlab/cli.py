@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cnnlab import __version__
-from cnnlab.errors import CnnlabError, ConfigError, ResourceError, suggest
+from cnnlab.errors import CnnlabError, ConfigError, InterruptedRunError, ResourceError, suggest
 
 COMMANDS = {
     "train": "train a network, or continue a run",
@@ -122,5 +122,6 @@ def console_script() -> None:
 
 
 def _fail(error: CnnlabError) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    prefix = "" if isinstance(error, InterruptedRunError) else "error: "
+    print(f"{prefix}{error}", file=sys.stderr)
     return error.exit_code

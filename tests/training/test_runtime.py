@@ -83,7 +83,7 @@ def test_autocast_follows_the_precision(precision: str, dtype: torch.dtype) -> N
         assert (values @ values).dtype == dtype
 
 
-def test_describe_names_the_processor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_describe_names_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     info = Path("/proc/cpuinfo")
     if info.exists() and "model name" in info.read_text():
         assert f": {describe(torch.device('cpu'))}\n" in info.read_text()

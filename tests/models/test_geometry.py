@@ -1,0 +1,222 @@
+"""The arithmetic against torch's layers, Keras's rule, loops by hand, and what configs/published.yaml prints."""
+
+import math
+import re
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from cnnlab.config import config_dir
+from cnnlab.models import geometry
+from cnnlab.models.convnet import ConvNet
+from cnnlab.models.geometry import (
+    Padding,
+    conv_multiplications,
+    conv_parameters,
+    left_over,
+    output_size,
+    padding_amounts,
+    receptive_field,
+)
+
+PUBLISHED: dict[str, Any] = yaml.safe_load((config_dir() / "published.yaml").read_text())["arithmetic"]
+
+sizes, windows, strides = st.integers(1, 40), st.integers(1, 12), st.integers(1, 6)
+paddings = st.one_of(st.sampled_from(["valid", "same", "full"]), st.integers(0, 5))
+quickly = settings(max_examples=150, deadline=None)
+
+
+def window_starts(size: int, window: int, stride: int) -> list[int]:
+    """Every place of a window on a side, by counting."""
+    return [start for start in range(0, size, stride) if start + window <= size]
+
+
+@quickly
+@given(sizes, windows, strides, paddings)
+def test_output_size_counts_the_places_of_the_window(size: int, window: int, stride: int, padding: Padding) -> None:
+    padded = size + sum(padding_amounts(size, window, stride, padding))
+    starts = window_starts(padded, window, stride)
+    assert max(output_size(size, window, stride, padding), 0) == len(starts)
+    if starts:
+        assert left_over(size, window, stride, padding) == padded - (starts[-1] + window)
+
+
+@quickly
+@given(sizes, windows, strides, paddings)
+def test_output_size_is_that_of_torch(size: int, window: int, stride: int, padding: Padding) -> None:
+    before, after = padding_amounts(size, window, stride, padding)
+    assume(size + before + after >= window)
+    padded = F.pad(torch.zeros(1, 1, size), (before, after))
+    assert output_size(size, window, stride, padding) == F.conv1d(padded, torch.zeros(1, 1, window), stride=stride).shape[2]
+
+
+@quickly
+@given(sizes, windows, strides)
+def test_pooling_has_the_size_of_torch(size: int, window: int, stride: int) -> None:
+    assume(size >= window)
+    assert output_size(size, window, stride) == F.max_pool1d(torch.zeros(1, 1, size), window, stride).shape[2]
+
+
+@quickly
+@given(sizes, windows, strides)
+def test_same_is_keras_rule(size: int, window: int, stride: int) -> None:
+    """Keras (TensorFlow): pad max(window - stride, 0) if the stride divides the size, else max(window - size % stride, 0)."""
+    total = max(window - (size % stride or stride), 0)
+    assert padding_amounts(size, window, stride, "same") == (total // 2, math.ceil(total / 2))
+    assert output_size(size, window, stride, "same") == math.ceil(size / stride)
+
+
+@quickly
+@given(sizes, windows)
+def test_full_padding_counts_every_overlap(size: int, window: int) -> None:
+    overlaps = [shift for shift in range(-100, 100) if set(range(shift, shift + window)) & set(range(size))]
+    assert output_size(size, window, 1, "full") == len(overlaps) == size + window - 1
+
+
+@quickly
+@given(st.lists(st.tuples(windows, strides), min_size=1, max_size=4), st.integers(0, 2))
+def test_receptive_field_by_walking_back_from_two_neighbouring_outputs(layers: list[tuple[int, int]], start: int) -> None:
+    """published.yaml: neuron i sees i * s .. i * s + f - 1 of the layer before; applied from the last layer to the image."""
+    seen = []
+    for neuron in (start, start + 1):
+        first = last = neuron
+        for window, stride in reversed(layers):
+            first, last = first * stride, last * stride + window - 1
+        seen.append((first, last))
+    size, jump = 1, 1
+    for window, stride in layers:
+        size, jump = receptive_field(size, jump, window, stride)
+    assert size == seen[0][1] - seen[0][0] + 1
+    assert jump == seen[1][0] - seen[0][0]
+
+
+@pytest.mark.parametrize("name", ["fits", "fits_stride_2"])
+def test_published_fits(name: str) -> None:
+    case = PUBLISHED[name]
+    assert output_size(case["n"], case["f"], case["s"]) == case["out"]
+    assert left_over(case["n"], case["f"], case["s"]) == 0
+
+
+def test_published_does_not_fit_leaves_pixels_over() -> None:
+    case = PUBLISHED["does_not_fit"]
+    quotient = (case["n"] - case["f"]) / case["s"] + 1
+    assert quotient == pytest.approx(case["quotient"], abs=0.005)
+    assert output_size(case["n"], case["f"], case["s"]) == 2  # windows at 0 and 3 of 7
+    assert left_over(case["n"], case["f"], case["s"]) == 1  # pixel 6
+
+
+def test_published_padding_that_keeps_the_size() -> None:
+    pairs = [(int(f), int(p)) for f, p in re.findall(r"F (\d) -> P (\d)", PUBLISHED["keeps_size"])]
+    assert len(pairs) == 3
+    for (window, padding), size in product(pairs, (7, 28, 31)):
+        assert output_size(size, window, 1, padding) == size
+        assert padding_amounts(size, window, 1, "same") == (padding, padding)
+
+
+@pytest.mark.parametrize(
+    ("channels", "filters", "kernel", "count"),
+    [
+        (3, 6, (5, 5), 456),
+        (6, 10, (5, 5), 1510),
+        (1, 32, (3, 3), 320),
+        (32, 64, (3, 3), 18496),
+        (1, 1, (2, 2), 5),
+        (1, 2, (2, 2), 10),
+        (3, 4, (2, 5), 124),  # 4 * (3 * 10 + 1), not printed
+    ],
+)
+def test_published_parameters(channels: int, filters: int, kernel: tuple[int, int], count: int) -> None:
+    assert conv_parameters(channels, filters, kernel) == count
+    assert sum(p.numel() for p in torch.nn.Conv2d(channels, filters, kernel).parameters()) == count
+    if kernel != (2, 5):
+        assert str(count) in PUBLISHED["parameters"] + PUBLISHED["parameters_more"]
+
+
+def test_geron_2_has_903_400_parameters() -> None:
+    layers = [(3, 100), (100, 200), (200, 400)]
+    assert sum(conv_parameters(channels, filters, (3, 3)) for channels, filters in layers) == 903_400
+
+
+def test_published_multiplications() -> None:
+    assert conv_multiplications(3, 6, (5, 5), (28, 28)) == 352_800
+    assert "352800" in PUBLISHED["multiplications"]
+    # conv_over_dense: F * F * W_out * H_out times as many as a dense layer of D_in x D_out
+    assert conv_multiplications(7, 11, (3, 5), (13, 17)) == (7 * 11) * (3 * 5 * 13 * 17)
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "stride", "padding", "result"),
+    [
+        (32, 5, 1, "valid", 28),
+        (28, 5, 1, "valid", 24),
+        (4, 2, 1, "valid", 3),
+        (4, 2, 2, "valid", 2),
+        (4, 3, 1, "valid", 2),
+        (4, 3, 1, 1, 4),
+        (5, 3, 1, "valid", 3),
+        (5, 3, 1, "same", 5),
+        (220, 2, 2, "valid", 110),
+        (110, 2, 2, "valid", 55),
+        (32, 5, 1, "full", 36),
+        (28, 3, 2, "same", 14),
+        (7, 3, 2, "same", 4),
+        (2, 3, 1, "valid", 0),
+        (2, 5, 1, "valid", -2),
+    ],
+)
+def test_published_sizes(size: int, window: int, stride: int, padding: Padding, result: int) -> None:
+    assert output_size(size, window, stride, padding) == result
+
+
+def test_published_max_pooling() -> None:
+    case = PUBLISHED["max_pool_example"]
+    image = torch.tensor([[1.0, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]])
+    network = ConvNet([{"pool": case["window"], "pool_stride": case["stride"]}], (1, 4, 4), 1)
+    assert network.blocks(image.view(1, 1, 4, 4))[0, 0].tolist() == case["output"]
+
+
+@pytest.mark.parametrize(("side", "numbers"), [(32, 400), (64, 1600)])
+def test_published_flatten_against_global_pooling(side: int, numbers: int) -> None:
+    blocks = [{"conv": 100, "stride": 2, "padding": "same"}] * 4
+    for head, features in (("flatten", numbers), ("global_max", 100), ("global_average", 100)):
+        assert ConvNet(blocks, (3, side, side), 2, head).head.output.in_features == features
+
+
+def test_published_convolution_formula() -> None:
+    """z_ijk = b_k + sum over u, v, k' of x_i'j'k' * w_uvk'k with i' = i * s_h + u, j' = j * s_w + v, as loops."""
+    torch.manual_seed(0)
+    network = ConvNet([{"conv": 3, "kernel": [2, 3], "stride": [2, 1]}], (2, 6, 5), 1, activation="linear").double()
+    x = torch.randn(2, 6, 5, dtype=torch.float64)
+    conv = network.blocks[0].conv
+    torch.nn.init.normal_(conv.bias)
+    z = torch.zeros(3, 3, 3, dtype=torch.float64)
+    for k, i, j in product(range(3), range(3), range(3)):
+        z[k, i, j] = conv.bias[k].detach() + sum(
+            x[depth, i * 2 + u, j + v] * conv.weight[k, depth, u, v].detach()
+            for u, v, depth in product(range(2), range(3), range(2))
+        )
+    torch.testing.assert_close(network.blocks(x[None])[0], z)
+
+
+def test_published_dense_layer_is_a_convolution_as_large_as_its_input() -> None:
+    torch.manual_seed(0)
+    dense = torch.nn.Linear(2 * 4 * 5, 7, dtype=torch.float64)
+    network = ConvNet([{"conv": 7, "kernel": [4, 5]}], (2, 4, 5), 1, activation="linear").double()
+    network.blocks[0].conv.load_state_dict({"weight": dense.weight.view(7, 2, 4, 5), "bias": dense.bias})
+    images = torch.randn(3, 2, 4, 5, dtype=torch.float64)
+    torch.testing.assert_close(network.blocks(images).flatten(1), dense(images.flatten(1)))
+
+
+def test_geometry_loads_no_torch_of_its_own() -> None:
+    source = Path(geometry.__file__).read_text()
+    code = f"import sys; exec({source!r}); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

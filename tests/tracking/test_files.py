@@ -1,0 +1,108 @@
+"""Writing so that either the old content or the new is there, and reading what a power cut left."""
+
+import errno
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnlab.tracking import files
+
+
+def test_write_atomic_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for content in (b"old and long", b"new", b""):
+        files.write_atomic(path, content)
+        assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("old", [b"old", None])
+def test_a_failure_leaves_what_was_there(call: str, old: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    if old is not None:
+        path.write_bytes(old)
+
+    def fail(*_: object) -> None:
+        assert (path.read_bytes() if path.exists() else None) == old  # nothing is overwritten before the end
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os if call == "fsync" else Path, call, fail)
+    with pytest.raises(OSError, match="full"):
+        files.write_atomic(path, b"new")
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == ([] if old is None else [("file", old)])
+
+
+def test_an_interrupt_while_writing_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_atomic(tmp_path / "file", b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_content_reaches_the_disk_before_the_name_and_the_name_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, real_sync, real_replace = [], os.fsync, Path.replace
+
+    def sync(handle: int) -> None:
+        done.append("folder" if os.path.isdir(f"/proc/self/fd/{handle}") else "content")
+        real_sync(handle)
+
+    def replace(self: Path, target: Path) -> Path:
+        done.append("rename")
+        return real_replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "replace", replace)
+    files.write_atomic(tmp_path / "file", b"new")
+    assert done == ["content", "rename", "folder"]
+
+
+NOT_FINITE = {"loss": math.nan, "deep": [{"up": math.inf}, (1.5, -math.inf)], "step": 3, "name": "nan", "none": None, "yes": True}
+AS_NULL = {"loss": None, "deep": [{"up": None}, [1.5, None]], "step": 3, "name": "nan", "none": None, "yes": True}
+
+
+def strict(text: str) -> Any:
+    """Parse JSON as other languages do, which know no NaN."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "result.json", NOT_FINITE)
+    assert strict((tmp_path / "result.json").read_text()) == AS_NULL
+    files.append_json_line(tmp_path / "lines", NOT_FINITE)
+    assert strict((tmp_path / "lines").read_text()) == AS_NULL
+
+
+def test_json_lines_append_read_and_replace(tmp_path: Path) -> None:
+    path, lines = tmp_path / "lines", [{"step": 1, "name": "a\nb\u2028c"}, {"step": 2}, {"step": 3}]
+    assert files.read_json_lines(path) == []
+    for line in lines:
+        files.append_json_line(path, line)
+    assert path.read_text().count("\n") == 3
+    assert files.read_json_lines(path) == lines
+    files.write_json_lines(path, lines[1:])
+    assert files.read_json_lines(path) == lines[1:]
+    files.write_json_lines(path, [])
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [b'{"step": 3, "lo', b"12", b"\0\0\0\0", b"[1]\n", b'{"step": \n{"step": 4}\n', b'{"name": "\xc3'],
+    ids=["cut", "a number", "zeros", "a list", "a whole line after it", "within a character"],
+)
+def test_reading_stops_at_a_torn_line(tail: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b'{"step": 1}\n{"step": 2}\n' + tail)
+    assert files.read_json_lines(path) == [{"step": 1}, {"step": 2}]

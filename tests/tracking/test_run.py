@@ -1,0 +1,185 @@
+"""The run directory: claimed once, written by one process at a time, discarded without harm."""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cnnlab import config
+from cnnlab.errors import CheckpointError, CnnlabError, RunTakenError
+from cnnlab.tracking.run import RunDirectory, claim, environment, open_run
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_claim_creates_the_directory_and_those_above(tmp_path: Path) -> None:
+    assert claim(tmp_path / "a" / "b", may_rename=False) == tmp_path / "a" / "b"
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_two_claims_of_one_name_get_two_directories(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        claimed = list(pool.map(lambda _: claim(tmp_path / "run", may_rename=True), range(8)))
+    assert {path.name for path in claimed} == {"run", *(f"run_{number}" for number in range(2, 9))}
+
+
+def test_a_name_chosen_by_hand_is_never_changed(tmp_path: Path) -> None:
+    taken, empty, file = tmp_path / "taken", tmp_path / "empty", tmp_path / "file"
+    for folder in (taken, empty):
+        folder.mkdir()
+    (taken / "notes.txt").write_text("mine")
+    file.write_text("mine")
+    assert claim(empty, may_rename=False) == empty
+    for path, what in ((taken, "holds another run or other files"), (file, "is not a directory")):
+        with pytest.raises(RunTakenError, match=what) as caught:
+            claim(path, may_rename=False)
+        assert str(path) in str(caught.value)
+        assert caught.value.exit_code == 5
+    assert {path.name for path in tmp_path.iterdir()} == {"taken", "empty", "file"}
+
+
+@pytest.mark.parametrize("place", ["file/run", "file/deeper/run"])
+def test_a_place_that_cannot_be_is_an_error_in_one_line(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CnnlabError, match="hydra.run.dir"):
+        claim(tmp_path / place, may_rename=True)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from cnnlab.tracking.run import RunDirectory
+run = RunDirectory(Path(sys.argv[1]))
+run.lock()
+print("torch" in sys.modules, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_kept_out_until_the_first_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "False\n"  # it holds the lock now, and the module loads no torch
+        with pytest.raises(RunTakenError, match="another process") as caught:
+            RunDirectory(tmp_path).lock()
+        assert str(tmp_path) in str(caught.value)
+        first.kill()
+        first.wait()
+    run = RunDirectory(tmp_path)
+    run.lock()
+    with pytest.raises(RunTakenError):
+        RunDirectory(tmp_path).lock()
+    run.unlock()
+    run.unlock()
+    RunDirectory(tmp_path).lock()
+
+
+def test_locking_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such run"):
+        RunDirectory(tmp_path / "run").lock()
+
+
+def own_files(path: Path, hydra: bool = True) -> RunDirectory:
+    """What a run has written when it fails before its first step."""
+    run = RunDirectory(path)
+    path.mkdir(parents=True, exist_ok=True)
+    run.lock()
+    names = ["config.yaml", "environment.json", *(f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides") if hydra)]
+    for name in names:
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text("x")
+    return run
+
+
+@pytest.mark.parametrize("hydra", [True, False])
+def test_discard_removes_a_run_and_the_folder_that_it_alone_was_in(hydra: bool, tmp_path: Path) -> None:
+    own_files(tmp_path / "fashion-lenet" / "run", hydra).discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_discard_keeps_other_runs(tmp_path: Path) -> None:
+    (tmp_path / "fashion-lenet" / "other").mkdir(parents=True)
+    own_files(tmp_path / "fashion-lenet" / "run").discard()
+    assert [path.name for path in (tmp_path / "fashion-lenet").iterdir()] == ["other"]
+
+
+@pytest.mark.parametrize("foreign", ["notes.txt", ".hydra/mine.yaml"])
+def test_discard_leaves_foreign_files(foreign: str, tmp_path: Path) -> None:
+    run = own_files(tmp_path / "run")
+    (run.path / foreign).write_text("mine")
+    run.discard()
+    assert [path for path in run.path.rglob("*") if path.is_file()] == [run.path / foreign]
+    RunDirectory(run.path).lock()  # it was let go
+
+
+def test_begin_is_read_back(tmp_path: Path) -> None:
+    run, cfg = RunDirectory(tmp_path), config.typed(config.compose(["data=digits", "seed=12"]))
+    run.begin(cfg, {"device": "abacus"})
+    opened, read = open_run(str(tmp_path))
+    assert read == cfg
+    assert opened.read_environment()["device"] == "abacus"
+    assert opened.read_result() is None
+    run.result.write_text('{"status": "finished"}')
+    assert opened.read_result() == {"status": "finished"}
+    cfg.trainer.epochs += 5
+    run.continue_with(cfg)
+    assert opened.read_result() is None
+    assert open_run(str(tmp_path))[1].trainer.epochs == cfg.trainer.epochs
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "environment.json"}
+
+
+@pytest.mark.parametrize(("content", "what"), [("{", "not JSON"), ("[]", "expected a JSON object")])
+def test_a_broken_record_is_named(content: str, what: str, tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.result.write_text(content)
+    with pytest.raises(CheckpointError, match=what) as caught:
+        run.read_result()
+    assert str(run.result) in str(caught.value)
+
+
+def test_open_run_refuses_what_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for place, what in (("nowhere", "no such directory"), ("file", "is a file"), (".", "not a run")):
+        with pytest.raises(CheckpointError, match=what):
+            open_run(str(tmp_path / place))
+
+
+@pytest.mark.parametrize(
+    ("step", "kept"),
+    [(0, []), (4, [4]), (7, [4]), (8, [4, 8]), (10, [4, 8]), (12, [4, 8, 12])],
+)
+def test_keep_metrics_drops_what_will_be_run_again(step: int, kept: list[int], tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.keep_metrics(step, 4)
+    assert not run.metrics.exists()
+    lines = [{"step": at, "train_loss": at / 10} for at in (4, 8, 10, 12)]  # 10 ended a run within an epoch
+    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 16, "tra')
+    run.keep_metrics(step, 4)
+    assert run.metrics.read_text() == "".join(json.dumps(line) + "\n" for line in lines if line["step"] in kept)
+
+
+def test_names_are_as_a_person_types_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert RunDirectory(Path("outputs/run")).name == "outputs/run"
+    assert RunDirectory(tmp_path / "here" / "outputs" / "run").name == "outputs/run"
+    assert RunDirectory(tmp_path / "there" / "run").name == str(tmp_path / "there" / "run")
+
+
+def test_environment_tells_versions_revision_and_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(sys, "argv", ["cnnlab.train", "hydra.run.dir='a b'"])
+    found = environment()
+    assert found["python"] == sys.version.split()[0]
+    assert str(found["packages"]["torch"]) in torch.__version__
+    assert found["command"] == "cnnlab.train 'hydra.run.dir='\"'\"'a b'\"'\"''"
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True).stdout.strip()
+    assert (found["git"] or "").removesuffix("+changes") == head
+    monkeypatch.setenv("PATH", os.devnull)  # a machine without git
+    assert environment()["git"] is None
