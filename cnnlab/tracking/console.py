@@ -1,14 +1,24 @@
 """What a person sees while a run trains: a header, a live bar an epoch, a line an epoch that stays, a closing block."""
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console as Terminal
+from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from cnnlab.tracking.run import RunDirectory
 
 if TYPE_CHECKING:
     from cnnlab.training.session import Session
+
+
+class Terminal(RichConsole):
+    """Where a person reads. When the reader goes away (`| head`), training goes on in silence."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Console:

@@ -53,10 +53,9 @@ HOLD = """
 import sys
 from pathlib import Path
 from cnnlab.tracking.run import RunDirectory
-run = RunDirectory(Path(sys.argv[1]))
-run.lock()
-print("torch" in sys.modules, flush=True)
-sys.stdin.read()
+with RunDirectory(Path(sys.argv[1])).locked():
+    print("torch" in sys.modules, flush=True)
+    sys.stdin.read()
 """
 
 
@@ -65,31 +64,31 @@ def test_a_second_process_is_kept_out_until_the_first_is_killed(tmp_path: Path) 
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "False\n"  # it holds the lock now, and the module loads no torch
-        with pytest.raises(RunTakenError, match="another process") as caught:
-            RunDirectory(tmp_path).lock()
+        with pytest.raises(RunTakenError, match="another process") as caught, RunDirectory(tmp_path).locked():
+            pass
         assert str(tmp_path) in str(caught.value)
         first.kill()
         first.wait()
+    with RunDirectory(tmp_path).locked():
+        pass
+
+
+def test_the_lock_ends_with_its_block_and_not_with_an_attempt(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
-    run.lock()
-    with pytest.raises(RunTakenError):
-        RunDirectory(tmp_path).lock()
-    run.unlock()
-    run.unlock()
-    RunDirectory(tmp_path).lock()
-
-
-def test_locking_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no such run"):
-        RunDirectory(tmp_path / "run").lock()
+    with pytest.raises(ZeroDivisionError), run.locked():
+        for _ in range(2):  # the attempt that failed lets nothing go
+            with pytest.raises(RunTakenError), RunDirectory(tmp_path).locked():
+                pass
+        raise ZeroDivisionError
+    with run.locked():
+        pass
 
 
 def own_files(path: Path, hydra: bool = True) -> RunDirectory:
     """What a run has written when it fails before its first step."""
     run = RunDirectory(path)
     path.mkdir(parents=True, exist_ok=True)
-    run.lock()
-    names = ["config.yaml", "environment.json", *(f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides") if hydra)]
+    names = [".lock", "config.yaml", "environment.json", *(f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides") if hydra)]
     for name in names:
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_text("x")
@@ -114,7 +113,6 @@ def test_discard_leaves_foreign_files(foreign: str, tmp_path: Path) -> None:
     (run.path / foreign).write_text("mine")
     run.discard()
     assert [path for path in run.path.rglob("*") if path.is_file()] == [run.path / foreign]
-    RunDirectory(run.path).lock()  # it was let go
 
 
 def test_begin_is_read_back(tmp_path: Path) -> None:
