@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train a network, or continue a run",
     "evaluate": "score a run on the test images, class by class",
     "summary": "a network's layers, sizes, parameters and memory, before any training",
+    "reproduce": "run the experiments of the course notes, and compare with what was published",
 }
 HELP = f"""cnnlab {__version__}: config-driven training of convolutional networks
 

@@ -133,7 +133,13 @@ def open_run(path: str) -> tuple[RunDirectory, Config]:
     """
     run = RunDirectory(Path(path))
     if not path or not run.path.is_dir():
-        what = "no path" if not path else "is a file, expected the directory of a run" if run.path.exists() else "no such directory"
+        what = (
+            "no path"
+            if not path
+            else "is a file, expected the directory of a run"
+            if run.path.exists()
+            else "no such directory"
+        )
         raise CheckpointError(f"{path}: {what}, such as outputs/fashion-lenet/2026-11-20_10-11-12")
     return run, config.read(run.config)
 

@@ -38,7 +38,8 @@ def test_gather_takes_images_and_labels_in_the_order_of_the_indices() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mean", "std"), [([0.0, 0.0, 0.0], [1.0, 1.0, 1.0]), ([0.5, 0.25, 0.1], [0.2, 0.3, 1.0]), ([0.0, 0.0, 0.0], [2.0, 2.0, 2.0])]
+    ("mean", "std"),
+    [([0.0, 0.0, 0.0], [1.0, 1.0, 1.0]), ([0.5, 0.25, 0.1], [0.2, 0.3, 1.0]), ([0.0, 0.0, 0.0], [2.0, 2.0, 2.0])],
 )
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_scaler_gives_normalised_floats(mean: list[float], std: list[float], memory_format: torch.memory_format) -> None:

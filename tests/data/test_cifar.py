@@ -117,5 +117,7 @@ def test_a_spoiled_python_version_is_named_and_not_unpickled(tmp_path: Path, mon
     with (tmp_path / "cifar-10-batches-py" / "data_batch_1").open("ab") as file:
         file.write(b"more")
     monkeypatch.setattr(pickle, "load", lambda *_, **__: pytest.fail("unpickled"))
-    with pytest.raises(DataError, match=r"^[^\n]*cifar-10-batches-py: torchvision refuses it [^\n]*delete the directory[^\n]*$"):
+    with pytest.raises(
+        DataError, match=r"^[^\n]*cifar-10-batches-py: torchvision refuses it [^\n]*delete the directory[^\n]*$"
+    ):
         cifar.load(str(tmp_path), download=False)

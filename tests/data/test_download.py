@@ -63,7 +63,9 @@ def test_fetch_goes_from_mirror_to_mirror_until_the_md5_is_right(tmp_path: Path,
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
-def test_fetch_reports_each_failed_mirror_in_one_line_and_leaves_nothing(tmp_path: Path, mirror: Callable[[bytes], str]) -> None:
+def test_fetch_reports_each_failed_mirror_in_one_line_and_leaves_nothing(
+    tmp_path: Path, mirror: Callable[[bytes], str]
+) -> None:
     urls = [mirror(answer(b"gone", "404 Not Found")), mirror(answer(b"a portal")), (tmp_path / "absent").as_uri()]
     with pytest.raises(DataError) as caught:
         download.fetch(urls, tmp_path / "to" / "a-file", md5(CONTENT), NEED)

@@ -83,7 +83,10 @@ def test_names_as_the_notes_write_them(keys: dict[str, Any], conv_name: str, poo
         ({"conv": 8, "pool_type": "max"}, r"b\.pool_type: has no meaning without pool"),
         ({"conv": 8, "batch_norm": 1}, r"b\.batch_norm=1: expected true or false"),
         ({"conv": 8, "dropout": 1.0}, r"b\.dropout=1\.0: expected a rate"),
-        *(({"pool": 2, key: 1}, rf"b\.{key}: has no meaning without conv") for key in ("kernel", "stride", "padding", "batch_norm")),
+        *(
+            ({"pool": 2, key: 1}, rf"b\.{key}: has no meaning without conv")
+            for key in ("kernel", "stride", "padding", "batch_norm")
+        ),
     ],
 )
 def test_refused(keys: Any, message: str) -> None:

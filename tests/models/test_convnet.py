@@ -148,7 +148,7 @@ def test_without_blocks_it_is_a_linear_classifier() -> None:
 
 
 def test_where_batch_norm_and_dropout_stand() -> None:
-    blocks = [{"conv": 4}, {"conv": 4, "pool": 2, "pool_type": "average"}, {"pool": 2}, {"conv": 4, "pool": 1}]
+    blocks = [{"conv": 4}, {"conv": 4, "pool": 2, "pool_type": "average"}, {"pool": 2}, {"conv": 4, "kernel": 1, "pool": 1}]
     model = network(*blocks, batch_norm=True, dropout=0.2, hidden=[6], hidden_dropout=0.3)
     assert [kinds(block) for block in model.blocks] == [
         ["conv", "norm", "activation", "dropout"],
@@ -226,7 +226,9 @@ def test_too_small_an_image_is_an_error_that_walks_through_the_sizes(
     assert str(caught.value) == f"model: {walk}; use larger images, fewer or smaller layers, or padding"
 
 
-@pytest.mark.parametrize("blocks", [[{"conv": 4, "kernel": 13}], [{"conv": 4, "padding": 1, "kernel": [15, 3]}], [{"pool": 11}]])
+@pytest.mark.parametrize(
+    "blocks", [[{"conv": 4, "kernel": 13}], [{"conv": 4, "padding": 1, "kernel": [15, 3]}], [{"pool": 11}]]
+)
 def test_a_window_as_large_as_its_input_fits(blocks: list[dict[str, Any]]) -> None:
     model = ConvNet(blocks, (3, 13, 13), 4)
     assert model.blocks(torch.zeros(1, 3, 13, 13)).shape[2] == 1
@@ -235,7 +237,7 @@ def test_a_window_as_large_as_its_input_fits(blocks: list[dict[str, Any]]) -> No
 @pytest.mark.parametrize(
     ("blocks", "settings", "message"),
     [
-        ([{"conv": 4}, {"conv": 4, "strid": 2}], {}, r"model\.blocks\[1\]\.strid: .* Did you mean stride\?"),
+        ([{"conv": 4}, {"conv": 4, "strid": 2}], {}, r"model\.blocks\[1\]\.strid: .* Did you mean stride or pool_stride\?"),
         ([{"conv": 4, "kernel": 0}], {}, r"model\.blocks\[0\]\.kernel=0"),
         ([], {"dropout": 1.0}, r"model\.dropout=1\.0"),
         ([], {"hidden_dropout": -0.1}, r"model\.hidden_dropout=-0\.1"),

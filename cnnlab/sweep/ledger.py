@@ -1,0 +1,104 @@
+"""The ledger of measured results, docs/results.json: one entry a finished run, found again by recipe and seed.
+
+An entry: id, recipe, precision, seed, train, test (accuracies), seconds, device, threads, torch, date.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from cnnlab import config
+from cnnlab.errors import CheckpointError
+from cnnlab.schema import Config
+from cnnlab.tracking import files
+
+Entry = dict[str, Any]
+
+# Settings that say where and how fast a run is, not what it computes.
+NOT_THE_RECIPE = ("seed", "console", "data.root", "data.download", "trainer.device", "trainer.threads", "trainer.log_every",
+                  "trainer.log_gradients", "evaluation.batch_size", "checkpoint.every_s")  # fmt: skip
+
+TEST_TOLERANCE, TRAIN_TOLERANCE = 0.010, 0.02  # below the published accuracy; above it is no failure
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A published result beside the measured ones of one precision; means and deviations over the seeds (n).
+
+    within: whether both means reach the published figures less the tolerance; None where nothing is published.
+    """
+
+    id: str
+    precision: str
+    published_train: float | None
+    published_test: float | None
+    n: int
+    train: float
+    test: float
+    test_std: float | None
+    seconds: float
+    device: str
+    within: bool | None
+
+
+def recipe(cfg: Config) -> str:
+    """A hash of what a configuration computes: of the resolved settings but NOT_THE_RECIPE."""
+    flat = {key: value for key, value in config.flat(cfg).items() if key not in NOT_THE_RECIPE}
+    return hashlib.blake2b(json.dumps(flat, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def read(path: Path) -> list[Entry]:
+    """The entries of a ledger; none where there is no file yet.
+
+    Raises:
+        CheckpointError: not a ledger.
+    """
+    try:
+        entries = json.loads(path.read_text())
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON ({error}); restore it from the repository") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) and "recipe" in entry for entry in entries):
+        raise CheckpointError(f"{path}: expected a list of results; restore it from the repository")
+    return entries
+
+
+def add(path: Path, entry: Entry) -> None:
+    """Write `entry` into the ledger, in the place of an earlier one of the same recipe and seed."""
+    others = [old for old in read(path) if (old["recipe"], old["seed"]) != (entry["recipe"], entry["seed"])]
+    entries = sorted([*others, entry], key=lambda one: (one["id"], one["precision"], one["seed"]))
+    files.write_atomic(path, ("[\n" + ",\n".join(json.dumps(one) for one in entries) + "\n]\n").encode())
+
+
+def compare(
+    published: Mapping[str, Mapping[str, Any]], recipes: Mapping[tuple[str, str], str], entries: Sequence[Entry]
+) -> list[Comparison]:
+    """One comparison for each published id and precision with measured entries of its present recipe.
+
+    Args:
+        published: `results:` of configs/published.yaml.
+        recipes: the present recipe of (id, precision).
+        entries: of the ledger; those of other recipes are left out.
+    """
+    rows = []
+    for (name, precision), wanted in recipes.items():
+        runs = [entry for entry in entries if entry["id"] == name and entry["recipe"] == wanted]
+        if not runs:
+            continue
+        train, test = (fmean(run[part] for run in runs) for part in ("train", "test"))
+        goal_train, goal_test = (published.get(name, {}).get(part) for part in ("train", "test"))
+        within = None
+        if goal_test is not None:
+            within = test >= goal_test - TEST_TOLERANCE and (goal_train is None or train >= goal_train - TRAIN_TOLERANCE)
+        spread = stdev(run["test"] for run in runs) if len(runs) > 1 else None
+        devices = ", ".join(sorted({f"{run['device']}, {run['threads']} threads" for run in runs}))
+        seconds = fmean(run["seconds"] for run in runs)
+        rows.append(
+            Comparison(name, precision, goal_train, goal_test, len(runs), train, test, spread, seconds, devices, within)
+        )
+    return rows

@@ -1,0 +1,170 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cnnlab.errors import ConfigError, GeometryError
+from cnnlab.models import ConvNet, build_model
+
+SHAPE = (3, 8, 6)
+SECTION = {
+    "_target_": "cnnlab.models.ConvNet",
+    "blocks": [{"conv": 4, "batch_norm": True, "pool": 2}],
+    "hidden": [5],
+    "hidden_dropout": 0.5,
+}
+
+
+def here(name: str, **keys: Any) -> dict[str, Any]:
+    """The section of a network of this file."""
+    return {"_target_": f"{__name__}.{name}", **keys}
+
+
+class Foreign(nn.Module):
+    """Of a person's own, without a word about images or outputs."""
+
+    def __init__(self, outputs: int = 5) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(4, outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.linear(self.conv(images).mean((2, 3)))
+
+
+class Sized(nn.Module):
+    def __init__(self, input_shape: tuple[int, int, int], num_outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(input_shape[0] * input_shape[1] * input_shape[2], num_outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.linear(images.flatten(1))
+
+
+class Viewing(nn.Module):
+    """Takes its maps apart with `view`, which channels-last memory does not allow."""
+
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(4 * 6 * 4, num_outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.conv(images)
+        return self.linear(maps.view(len(maps), -1))
+
+
+class Fails(Foreign):
+    def forward(self, images: Tensor) -> Tensor:
+        raise KeyError("a mistake of their own")
+
+
+class Gives(Foreign):
+    """Returns another thing than logits."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+
+    def forward(self, images: Tensor) -> Any:
+        logits = super().forward(images)
+        return {"flat": logits[:, 0], "tuple": (logits,), "maps": logits[:, :, None], "none": None}[self.what]
+
+
+def refuses(kind: str) -> nn.Module:
+    raise {"value": ValueError, "type": TypeError, "runtime": RuntimeError}[kind]("no such network")
+
+
+def no_module() -> str:
+    return "a word"
+
+
+def built(section: dict[str, Any], outputs: int = 5, seed: int = 0) -> nn.Module:
+    return build_model(section, SHAPE, outputs, seed)[0]
+
+
+@pytest.mark.parametrize("section", [SECTION, here("Foreign"), here("Foreign", outputs=5), here("Sized"), here("Viewing")])
+def test_any_module_can_be_built(section: dict[str, Any]) -> None:
+    model, memory_format = build_model(section, SHAPE, 5, seed=0)
+    images = torch.randn(3, *SHAPE).to(memory_format=memory_format)
+    assert model(images).shape == (3, 5)
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("section", "memory_format"),
+    [(SECTION, torch.channels_last), (here("Foreign"), torch.channels_last), (here("Viewing"), torch.contiguous_format)],
+)
+def test_the_memory_format_is_the_faster_one_that_works(section: dict[str, Any], memory_format: torch.memory_format) -> None:
+    model, found = build_model(section, SHAPE, 5, seed=0)
+    assert found == memory_format
+    weights = [parameter for parameter in model.parameters() if parameter.ndim == 4]
+    assert weights
+    assert all(weight.is_contiguous(memory_format=memory_format) for weight in weights)
+
+
+@pytest.mark.parametrize("section", [SECTION, here("Foreign"), here("Viewing")])
+def test_the_seed_alone_draws_the_weights(section: dict[str, Any]) -> None:
+    torch.manual_seed(1)
+    first = built(section).state_dict()
+    torch.manual_seed(2)
+    again, other = built(section).state_dict(), built(section, seed=1).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_the_default_generator_is_left_as_it_was() -> None:
+    before = torch.get_rng_state()
+    built(SECTION)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_trial_leaves_no_trace_in_batch_norm() -> None:
+    norm = built(SECTION).get_submodule("blocks.0.norm")
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert (norm.running_mean == 0).all()
+    assert norm.num_batches_tracked == 0
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        (here("Foreign", outputs=7), r"model: test_build_model\.Foreign gives 2 x 7 for 2 images, expected 2 x 5"),
+        (here("Gives", what="flat"), r"Gives gives 2 for 2 images, expected 2 x 5 \(images x outputs\)"),
+        (here("Gives", what="maps"), r"Gives gives 2 x 5 x 1 for 2 images"),
+        (here("Gives", what="tuple"), r"Gives gives tuple for 2 images"),
+        (here("Gives", what="none"), r"Gives gives NoneType for 2 images"),
+        (here("Fails"), r"Fails fails on images of 3 x 8 x 6 \(C x H x W\): KeyError: 'a mistake of their own'"),
+        (here("no_module"), r"model\._target_=test_build_model\.no_module: expected torch\.nn.*Module, got str"),
+        (here("Nowhere"), r"model\._target_=test_build_model\.Nowhere: .* has no 'Nowhere'"),
+        (here("Foreign", output=7), r"model\.output: no such key .* Did you mean model\.outputs\?"),
+        (here("Sized", num_outputs=5), r"model\.num_outputs: no such key"),
+        (here("refuses", kind="value"), r"model: test_build_model\.refuses refused its arguments: no such network"),
+        (here("refuses", kind="type"), r"model: test_build_model\.refuses refused its arguments: no such network"),
+        (
+            {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 5, "kernel_size": 3},
+            r"model: torch\.nn\.Conv2d fails on images of 3 x 8 x 6",
+        ),
+        (SECTION | {"hiden": [5]}, r"model\.hiden: no such key .* Did you mean model\.hidden"),
+        (SECTION | {"head": "flaten"}, r"model\.head=flaten: expected one of flatten, global_max, global_average, conv"),
+        (SECTION | {"dropout": True}, r"model\.dropout=True: expected a number"),
+        ({"_target_": "cnnlab.models.ConvNet"}, r"model\.blocks: .* needs a value"),
+    ],
+)
+def test_what_cannot_be_used_is_a_config_error(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        built(section)
+
+
+def test_an_image_too_small_stays_a_geometry_error() -> None:
+    with pytest.raises(GeometryError, match=r"8x6x3 -> max pool 7"):
+        built(SECTION | {"blocks": [{"pool": 7}]})
+
+
+def test_both_memory_formats_compute_the_same() -> None:
+    model = built(SECTION).eval()
+    assert isinstance(model, ConvNet)
+    images = torch.randn(4, *SHAPE)
+    with torch.no_grad():
+        first = model(images.to(memory_format=torch.channels_last))
+        second = model.to(memory_format=torch.contiguous_format)(images)
+    torch.testing.assert_close(first, second)

@@ -1,0 +1,112 @@
+"""Pictures by their pixels, and the order of what they show."""
+
+import numpy as np
+import pytest
+import torch
+
+from cnnlab import config
+from cnnlab.data.batches import epoch_order
+from cnnlab.tracking import pictures
+from cnnlab.training.session import build_session
+
+CELL, BORDER = 52, 12  # of the confusion matrix, in pixels
+WHITE, BLUE, RED = (255, 255, 255), (34, 94, 168), (203, 24, 29)
+
+
+def test_confusion_counts_by_hand() -> None:
+    counts = pictures.confusion_counts(torch.tensor([0, 0, 2, 2, 2, 0]), torch.tensor([0, 1, 2, 2, 0, 1]), 3)
+    assert counts.tolist() == [[1, 2, 0], [0, 0, 0], [1, 0, 2]]
+
+
+def test_confusion_is_shaded_by_the_share_of_the_row() -> None:
+    # Rows: 4 of 4 right; 2 of 4 right and 2 called the third; 7 of 8 right and 1 called the first; a class without images.
+    labels = torch.tensor([0] * 4 + [1] * 4 + [2] * 8)
+    predicted = torch.tensor([0] * 4 + [1, 1, 2, 2] + [2] * 7 + [0])
+    picture = pictures.confusion(labels, predicted, ["Ankle boot", "b", "c", "d"])
+    side = picture.shape[0]
+    assert (picture.dtype, picture.shape) == (np.uint8, (side, side, 3))
+
+    def colour(row: int, column: int) -> tuple[int, ...]:
+        return tuple(picture[side - BORDER - CELL * (4 - row) + 1, side - BORDER - CELL * (4 - column) + 1].tolist())
+
+    assert colour(0, 0) == BLUE
+    assert colour(1, 1) == tuple(round(255 + (end - 255) / 2) for end in BLUE)
+    assert colour(1, 2) == RED  # mistakes are shaded four times as strongly, a share of 0.5 fully
+    assert colour(2, 0) == tuple(round(255 + (end - 255) / 2) for end in RED)  # 4 / 8
+    assert colour(0, 1) == colour(3, 3) == WHITE
+
+
+def test_confusion_grows_with_classes_and_names() -> None:
+    sides = [
+        pictures.confusion(torch.tensor([0]), torch.tensor([0]), names).shape[0]
+        for names in (["a", "b"], ["a", "b", "c"], ["a", "a very long name"])
+    ]
+    assert sides[1] == sides[0] + CELL
+    assert sides[2] > sides[0] + 50
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_sheet_shows_each_image_enlarged_in_its_place(channels: int) -> None:
+    images = torch.randint(256, (11, channels, 28, 28), generator=torch.Generator().manual_seed(12), dtype=torch.uint8)
+    page = pictures.sheet(images, [""] * 11)
+    step = 3 * 28 + 6  # enlarged to 84 pixels, 6 between them
+    assert (page.dtype, page.shape) == (np.uint8, (2 * step + 6, 8 * step + 6, 3))
+    for number in range(11):
+        y, x = 6 + number // 8 * step, 6 + number % 8 * step
+        pixels = images[number].permute(1, 2, 0).expand(-1, -1, 3).numpy()
+        assert (page[y : y + 84, x : x + 84] == np.kron(pixels, np.ones((3, 3, 1), np.uint8))).all(), number
+    assert (page[6 + step :, 6 + 3 * step :] == 255).all()  # the rest of the second row
+
+
+def test_captions_stand_below_their_images() -> None:
+    images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
+    page = pictures.sheet(images, ["Shirt 0.98\nis Coat", "one line"])
+    assert page.shape == (6 + 84 + 6 + 2 * 15, 6 + 2 * (104 + 6), 3)
+    below, beside = page[6 + 84 :, 6:110].min(), page[6:90, 6 + 84 : 116].min()
+    assert below < 128
+    assert beside == 255
+
+
+def test_a_sheet_shows_forty_at_most() -> None:
+    assert pictures.sheet(torch.zeros(100, 3, 32, 32, dtype=torch.uint8), [""] * 100).shape == (5 * 102 + 6, 8 * 102 + 6, 3)
+
+
+@pytest.mark.parametrize("size", [1, 8, 300])
+def test_sheets_of_tiny_and_of_large_images(size: int) -> None:
+    scaled = size * max(1, round(84 / size))
+    assert pictures.sheet(torch.zeros(1, 1, size, size, dtype=torch.uint8), [""]).shape == (scaled + 12, scaled + 12, 3)
+
+
+def test_the_worst_mistakes_are_the_surest() -> None:
+    labels, predicted = torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([0, 2, 1, 1, 0, 0])
+    probability = torch.tensor([0.99, 0.5, 0.9, 0.7, 0.9, 0.4])
+    worst, captions = pictures.worst_mistakes(labels, predicted, probability, ["Shirt", "Coat", "Bag"])
+    assert worst.tolist() == [2, 4, 3, 1, 5]  # of two equals the first
+    assert captions == ["Coat 0.90\nis Bag", "Shirt 0.90\nis Coat", "Coat 0.70\nis Shirt", "Bag 0.50\nis Coat", "Shirt 0.40\nis Bag"]
+
+
+def test_no_mistakes_and_too_many() -> None:
+    right = torch.arange(3)
+    assert pictures.worst_mistakes(right, right, torch.ones(3), "abc")[0].tolist() == []
+    worst, captions = pictures.worst_mistakes(torch.zeros(90).long(), torch.ones(90).long(), torch.linspace(0, 1, 90), "ab")
+    assert worst.tolist() == list(range(89, 49, -1))
+    assert len(captions) == 40
+
+
+def test_the_worst_errors_are_the_largest_either_way() -> None:
+    worst, captions = pictures.worst_errors(torch.tensor([2.0, 7.0, 5.0]), torch.tensor([2.5, 3.0, 8.25]))
+    assert worst.tolist() == [1, 2, 0]
+    assert captions == ["3.00\nis 7", "8.25\nis 5", "2.50\nis 2"]
+
+
+def test_the_first_batch_is_what_the_network_sees_in_step_0() -> None:
+    changes = ["data=digits", "data.limit=60", "data.validation=0", "model=mlp", "augment=[rotation,crop]", "trainer.batch_size=50"]
+    session = build_session(config.typed(config.compose(changes)))
+    shown = pictures.first_batch(session)
+    seen: list[torch.Tensor] = []
+    session.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    order = epoch_order(session.cfg.seed, 0, 60, torch.device("cpu"))
+    session.step(order[:50], 0, 1.0)
+    assert shown.dtype == torch.uint8
+    assert torch.equal(shown, (seen[0][:40] * 255).round().to(torch.uint8))
+    assert not torch.equal(shown, session.data.train.images[order[:40]])
