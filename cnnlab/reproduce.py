@@ -65,12 +65,13 @@ def _run_missing(names: Sequence[str], precision: str, seeds: int, jobs: int) ->
     """Run what the ledger lacks, cheapest first; 0 if all succeeded."""
     held = {(entry["recipe"], entry["seed"]) for entry in ledger.read(LEDGER)}
     work = [(name, seed) for name in sorted(names, key=cost) for seed in range(seeds)]
-    missing = [(name, seed) for name, seed in work if (_recipe(name, precision), seed) not in held]
+    recipes = {name: _recipe(name, precision) for name in names}  # here, since Hydra composes in one thread alone
+    missing = [(name, seed) for name, seed in work if (recipes[name], seed) not in held]
     print(f"{len(missing)} of {len(work)} runs are missing from {LEDGER}")
-    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+    share = max(1, len(os.sched_getaffinity(0)) // jobs)
     failures = 0
     with ThreadPoolExecutor(jobs) as pool:
-        for entry in pool.map(lambda job: _run(job[0], job[1], precision, threads), missing):
+        for entry in pool.map(lambda job: _run(job[0], recipes[job[0]], job[1], precision, share), missing):
             if entry is None:
                 failures += 1
                 continue
@@ -81,9 +82,8 @@ def _run_missing(names: Sequence[str], precision: str, seeds: int, jobs: int) ->
     return 1 if failures else 0
 
 
-def _run(name: str, seed: int, precision: str, threads: int) -> dict[str, Any] | None:
+def _run(name: str, recipe: str, seed: int, precision: str, threads: int) -> dict[str, Any] | None:
     """Train one experiment in a process of its own; its entry for the ledger, or None when it failed."""
-    recipe = _recipe(name, precision)
     run = RunDirectory(RUNS / f"{name}-{seed}-{recipe}")
     command = [sys.executable, "-m", "cnnlab.train", "console=quiet"]
     if run.config.exists():

@@ -160,7 +160,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if inspect.isclass(kind) and issubclass(kind, Mapping):
         return isinstance(value, Mapping)
     # In a union with plain types (float | Tensor) a class of somebody's own is not what a config can hold.
-    return not (inspect.isclass(kind) and kind.__module__.startswith("torch"))
+    return not (inspect.isclass(kind) and kind.__module__.partition(".")[0] == "torch")
 
 
 def type_name(hint: Any) -> str:
@@ -168,7 +168,7 @@ def type_name(hint: Any) -> str:
     names = {float: "a number", int: "an integer", bool: "true or false", str: "a word", type(None): "null"}
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        plain = [option for option in arguments if not str(getattr(option, "__module__", "")).startswith("torch")]
+        plain = [option for option in arguments if str(getattr(option, "__module__", "")).partition(".")[0] != "torch"]
         return " or ".join(dict.fromkeys(type_name(option) for option in plain))
     if origin is typing.Literal:
         return "one of " + ", ".join(map(str, arguments))

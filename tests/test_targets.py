@@ -37,7 +37,12 @@ def positional(a: int, /, b: int) -> int:
 
 
 def raises(kind: str) -> None:
-    raise {"value": ValueError("of no value"), "type": TypeError("of no type"), "data": DataError("no file")}[kind]
+    raise {
+        "value": ValueError("of no value"),
+        "type": TypeError("of no type"),
+        "runtime": RuntimeError("a mistake"),
+        "data": DataError("no file"),
+    }[kind]
 
 
 number = 3
@@ -118,6 +123,11 @@ def test_instantiate_passes_a_refusal_on(kind: str) -> None:
         targets.instantiate(here("raises", kind=kind), "x")
 
 
+def test_instantiate_says_where_a_call_failed() -> None:
+    with pytest.raises(ConfigError, match=r"^x: test_targets\.raises failed: RuntimeError: a mistake"):
+        targets.instantiate(here("raises", kind="runtime"), "x")
+
+
 def test_instantiate_leaves_cnnlabs_own_errors_alone() -> None:
     with pytest.raises(DataError, match=r"^no file$"):
         targets.instantiate(here("raises", kind="data"), "x")
@@ -165,6 +175,7 @@ def no_keys() -> None:
         (here("Thing", size=3, rate=1, mode="b", sides=None, flag=True), ()),
         (here("provided_and_more", anything=object()), ("images",)),
         ({"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0, "nesterov": False}, ("params",)),
+        ({"_target_": "torchvision.models.resnet18", "weights": "IMAGENET1K_V1"}, ()),  # an enumeration, or its word
         ({"_target_": "builtins.max", "key": None}, ()),  # has no signature to check against
     ],
 )
@@ -231,3 +242,8 @@ def test_keys_and_parameters() -> None:
     assert targets.keys_of(here("Thing", size=3)) == {"size": 3}
     assert list(targets.parameters_of(here("Thing"), "x")) == ["size", "rate", "mode", "sides", "flag"]
     assert targets.parameters_of({"_target_": "builtins.dict"}, "x") == {}
+
+
+def test_a_failing_function_written_in_c_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match=r"^x: torch\.zeros failed: RuntimeError"):
+        targets.instantiate({"_target_": "torch.zeros", "size": [-1]}, "x")

@@ -21,6 +21,7 @@ def load_data(cfg: DataConfig, seed: int) -> DataSet:
         ConfigError: data.shape is not the images', or a split, limit or class that the set cannot give.
     """
     source: Source = targets.instantiate(cfg.source, "data.source", root=cfg.root, download=cfg.download)
+    targets.require(source, Source, cfg.source, "data.source")
     if list(source.train.images.shape[1:]) != cfg.shape or len(source.classes) != cfg.num_classes:
         raise ConfigError(
             f"data.shape={cfg.shape}, data.num_classes={cfg.num_classes}: {cfg.name} has images of "
@@ -73,6 +74,6 @@ def _statistics(part: Images) -> tuple[torch.Tensor, torch.Tensor]:
 def _digest(train: Images, validation: Images | None) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for part in (train, *([] if validation is None else [validation])):
-        digest.update(part.images.numpy().data)
-        digest.update(part.labels.numpy().data)
+        digest.update(part.images.contiguous().numpy().data)
+        digest.update(part.labels.contiguous().numpy().data)
     return digest.hexdigest()

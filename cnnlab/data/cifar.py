@@ -27,9 +27,9 @@ def load(root: str, download: bool) -> Source:
         DataError: a file is missing and cannot be fetched, or is not what it should be.
     """
     binary = Path(root) / "cifar-10-batches-bin"
-    if not binary.is_dir() and (Path(root) / "cifar-10-batches-py").is_dir():
-        return _load_python_version(Path(root))
     missing = [name for name in TRAIN_FILES + TEST_FILES if not (binary / name).is_file()]
+    if missing and (Path(root) / "cifar-10-batches-py").is_dir():
+        return _load_python_version(Path(root))
     if missing:
         fetch_cifar10(binary, missing, download)
     return Source(_part(binary, TRAIN_FILES), _part(binary, TEST_FILES), CLASSES)

@@ -1,11 +1,13 @@
 """Fetching missing data files from torchvision's mirrors: to a temporary name, checked by md5, then renamed."""
 
+import errno
 import hashlib
 import os
 import tarfile
 import tempfile
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 
 from rich.console import Console
@@ -82,7 +84,9 @@ def fetch(urls: Sequence[str], path: Path, md5: str, need: str) -> None:
         for url in urls:
             try:
                 found = _stream(url, Path(part))
-            except OSError as error:  # urllib's errors and time-outs are OSErrors
+            except (OSError, HTTPException) as error:  # urllib's errors and time-outs are OSErrors
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise
                 failures.append(f"{url}: {getattr(error, 'reason', error)}")
                 continue
             if found == md5:

@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +60,10 @@ def read(path: Path) -> NDArray[np.uint8]:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it and run again to download it") from error
-    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08" or len(raw) < 4 + 4 * raw[3]:
+    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08" or raw[3] > 4 or len(raw) < 4 + 4 * raw[3]:
         raise DataError(f"{path}: not an IDX file of bytes (starts with {raw[:4].hex() or 'nothing'}, expected 000008..)")
     shape = tuple(int(size) for size in np.frombuffer(raw, ">u4", raw[3], offset=4))
-    start, expected = 4 + 4 * raw[3], int(np.prod(shape, dtype=np.int64))
+    start, expected = 4 + 4 * raw[3], prod(shape)
     if len(raw) - start != expected:
         raise DataError(
             f"{path}: holds {len(raw) - start:,} bytes of data, its header says {expected:,}; "

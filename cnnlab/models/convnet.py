@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -69,20 +70,20 @@ class ConvNet(nn.Module):
             raise ConfigError(f"model.hidden={list(hidden)}: expected widths of 1 or more")
         if head == "conv" and hidden:
             raise ConfigError(f"model.hidden={list(hidden)}: head conv has no dense layers; use hidden=[]")
-        parsed = [parse_block(keys, f"model.blocks[{number}]") for number, keys in enumerate(blocks)]
-        sizes = walk(parsed, input_shape)
 
         def scaled(width: int) -> int:
             return max(1, round(width * width_factor))
 
+        parsed = [parse_block(keys, f"model.blocks[{number}]") for number, keys in enumerate(blocks)]
+        parsed = [replace(block, conv=scaled(block.conv)) if block.conv else block for block in parsed]
+        sizes = walk(parsed, input_shape)
         channels = input_shape[0]
         self.blocks = nn.Sequential()
         for number, block in enumerate(parsed):
-            filters = scaled(block.conv) if block.conv else None
             normed = batch_norm if block.batch_norm is None else block.batch_norm
             rate = dropout if block.dropout is None else block.dropout
-            self.blocks.add_module(str(number), _block(block, channels, filters, activation, normed, rate))
-            channels = filters or channels
+            self.blocks.add_module(str(number), _block(block, channels, activation, normed, rate))
+            channels = block.conv or channels
         self.input_shape, self.head_kind = input_shape, head
         self.head: nn.Module
         if head == "conv":
@@ -144,21 +145,19 @@ def _size(sides: Sequence[int], channels: int) -> str:
     return f"{sides[0]}x{sides[1]}x{channels}"
 
 
-def _block(
-    block: Block, channels: int, filters: int | None, activation: Activation, batch_norm: bool, dropout: float
-) -> nn.Sequential:
+def _block(block: Block, channels: int, activation: Activation, batch_norm: bool, dropout: float) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    if filters:
+    if block.conv:
         if block.padding == ("same", "same"):
-            layers["conv"] = SameConv2d(channels, filters, block.kernel, block.stride)
+            layers["conv"] = SameConv2d(channels, block.conv, block.kernel, block.stride)
         else:
             zeros = tuple(
                 window - 1 if padding == "full" else 0 if padding == "valid" else int(padding)
                 for window, padding in zip(block.kernel, block.padding, strict=True)
             )
-            layers["conv"] = nn.Conv2d(channels, filters, block.kernel, block.stride, (zeros[0], zeros[1]))
+            layers["conv"] = nn.Conv2d(channels, block.conv, block.kernel, block.stride, (zeros[0], zeros[1]))
         if batch_norm:
-            layers["norm"] = nn.BatchNorm2d(filters)
+            layers["norm"] = nn.BatchNorm2d(block.conv)
         layers["activation"] = ACTIVATIONS[activation]()
     if block.pool:
         pool = nn.MaxPool2d if block.pool_type == "max" else nn.AvgPool2d

@@ -46,7 +46,7 @@ class Inspection:
 
 def inspect_network(model: nn.Module, input_shape: tuple[int, int, int]) -> Inspection:
     """Run `model` on blank images of C x H x W and report every layer."""
-    trace = _Trace(input_shape)
+    trace = _Trace()
     hooks = [
         module.register_forward_hook(trace.hook(name)) for name, module in model.named_modules() if not list(module.children())
     ]
@@ -86,14 +86,21 @@ def _saved_bytes(model: nn.Module, input_shape: tuple[int, int, int], count: int
     return sum(kept.values())
 
 
-class _Trace:
-    """Collects the layers and follows the receptive field along the chain of calls."""
+Fields = tuple[tuple[int, int], tuple[int, int]]  # (size, jump) of rows and of columns
 
-    def __init__(self, input_shape: tuple[int, int, int]) -> None:
+
+class _Trace:
+    """Collects the layers and follows the receptive field from tensor to tensor.
+
+    A tensor that no layer made (the sum of a residual connection, a concatenation, a functional activation) is taken to come
+    from those layers' outputs that no layer has used yet, where their shapes explain it; it sees what the widest of them sees.
+    """
+
+    def __init__(self) -> None:
         self.layers: list[Layer] = []
-        self.seen: dict[int, Tensor] = {}  # every layer's output, kept alive
-        self.latest: tuple[int, ...] = (1, *input_shape)
-        self.fields: tuple[tuple[int, int], tuple[int, int]] | None = ((1, 1), (1, 1))  # (size, jump) of each side
+        self.fields: dict[int, Fields | None] = {}
+        self.unused: dict[int, Tensor] = {}
+        self.alive: list[Tensor] = []  # so that no identity is used twice
 
     def hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def called(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -103,30 +110,62 @@ class _Trace:
         return called
 
     def _layer(self, name: str, module: nn.Module, given: Tensor, output: Tensor) -> Layer:
-        is_latest = not self.seen or id(given) == next(reversed(self.seen))
-        if (id(given) in self.seen and not is_latest) or (self.fields and not self._continues(given)):
-            self.fields = None  # a branch, or an operation outside any layer that changed the shape
-        self.seen[id(output)] = output
-        self.latest = tuple(output.shape)
+        if id(given) not in self.fields:
+            self.fields[id(given)] = self._origin(given)
+        self.unused.pop(id(given), None)
+        fields = _through(module, given, output, self.fields[id(given)])
+        self.fields[id(output)] = fields
+        self.unused[id(output)] = output
+        self.alive += [given, output]
         parameters = sum(parameter.numel() for parameter in module.parameters())
-        spare = (0, 0)
-        if isinstance(module, WINDOWED) and given.ndim == 4:
-            window, stride = _pair(module.kernel_size), _pair(module.stride)
-            if self.fields:
-                height, width = (
-                    receptive_field(*side, size, move) for side, size, move in zip(self.fields, window, stride, strict=True)
-                )
-                self.fields = (height, width)
-            spare = _left_over(module, given, window, stride)
-        elif self.fields and given.ndim == 4 and isinstance(module, SEES_ALL):
-            height, width = (receptive_field(*side, size, 1) for side, size in zip(self.fields, given.shape[2:], strict=True))
-            self.fields = (height, width)
-        seen = (self.fields[0][0], self.fields[1][0]) if self.fields else None
         counted, multiplications = _counts(module, output)
-        return Layer(name, type(module).__name__, tuple(output.shape[1:]), parameters, counted, multiplications, seen, spare)
+        sees = (fields[0][0], fields[1][0]) if fields else None
+        spare = _left_over(module, given)
+        shape = tuple(output.shape[1:])
+        return Layer(name, type(module).__name__, shape, parameters, counted, multiplications, sees, spare)
 
-    def _continues(self, given: Tensor) -> bool:
-        return tuple(given.shape) == self.latest or (given.ndim == 2 and given.numel() == prod(self.latest))
+    def _origin(self, given: Tensor) -> Fields | None:
+        """The fields of a tensor that no layer made; the first one is the image itself."""
+        if not self.layers:
+            return (1, 1), (1, 1)
+        alike = [out for out in self.unused.values() if out.ndim == given.ndim and out.shape[2:] == given.shape[2:]]
+        channels = {out.shape[1] for out in alike}
+        added, joined = channels == {given.shape[1]}, sum(out.shape[1] for out in alike) == given.shape[1]
+        if alike and (added or joined):
+            found = [self.fields[id(out)] for out in alike]
+        else:  # flattened by a function
+            flat = [out for out in self.unused.values() if given.ndim == 2 and out.ndim == 4 and out.numel() == given.numel()]
+            alike, found = flat, [_seeing_all(self.fields[id(out)], out) for out in flat]
+        for out in alike:
+            del self.unused[id(out)]
+        known = [fields for fields in found if fields is not None]
+        if not known or len(known) < len(found):
+            return None
+        rows, columns = (max(side) for side in zip(*known, strict=True))
+        return rows, columns
+
+
+def _through(module: nn.Module, given: Tensor, output: Tensor, fields: Fields | None) -> Fields | None:
+    """The fields of a layer's output from those of its input."""
+    if fields is None:
+        return None
+    if isinstance(module, WINDOWED) and given.ndim == 4:
+        sides = zip(fields, _window(module), _pair(module.stride), strict=True)
+        rows, columns = (receptive_field(*side, window, stride) for side, window, stride in sides)
+        return rows, columns
+    if given.ndim == 4 and (isinstance(module, SEES_ALL) or prod(output.shape[2:]) == 1):
+        return _seeing_all(fields, given)
+    if given.ndim == 4 and output.shape[2:] != given.shape[2:]:
+        return None  # upsampling and the like
+    return fields
+
+
+def _seeing_all(fields: Fields | None, given: Tensor) -> Fields | None:
+    """The fields of what sees every position of `given`, N x C x H x W."""
+    if fields is None:
+        return None
+    rows, columns = (receptive_field(*side, size, 1) for side, size in zip(fields, given.shape[2:], strict=True))
+    return rows, columns
 
 
 def _counts(module: nn.Module, output: Tensor) -> tuple[str, int]:
@@ -144,15 +183,23 @@ def _counts(module: nn.Module, output: Tensor) -> tuple[str, int]:
     return " + ".join(shapes), 0
 
 
-def _left_over(module: nn.Module, given: Tensor, window: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
-    if isinstance(module, SameConv2d):
-        zeros = [padding_amounts(n, f, s, "same") for n, f, s in zip(given.shape[2:], window, stride, strict=True)]
-        sides = [(n + sum(z), f, s) for n, z, f, s in zip(given.shape[2:], zeros, window, stride, strict=True)]
+def _left_over(module: nn.Module, given: Tensor) -> tuple[int, int]:
+    """Rows and columns at the end of the input, zeros included, that no window reaches."""
+    if not isinstance(module, WINDOWED) or given.ndim != 4 or getattr(module, "ceil_mode", False):
+        return 0, 0
+    window, stride, sizes = _window(module), _pair(module.stride), given.shape[2:]
+    if isinstance(module, SameConv2d) or module.padding == "same":
+        zeros = [sum(padding_amounts(n, f, s, "same")) for n, f, s in zip(sizes, window, stride, strict=True)]
     else:
-        padding = _pair(module.padding) if not isinstance(module.padding, str) else (0, 0)
-        sides = [(n + 2 * p, f, s) for n, p, f, s in zip(given.shape[2:], padding, window, stride, strict=True)]
-    height, width = (left_over(*side) for side in sides)
+        zeros = [0, 0] if module.padding == "valid" else [2 * amount for amount in _pair(module.padding)]
+    height, width = (left_over(n + z, f, s) for n, z, f, s in zip(sizes, zeros, window, stride, strict=True))
     return height, width
+
+
+def _window(module: Any) -> tuple[int, int]:
+    """Height and width of what one output sees of the input, dilation included."""
+    kernel, dilation = _pair(module.kernel_size), _pair(getattr(module, "dilation", 1))
+    return dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1
 
 
 def _pair(value: Any) -> tuple[int, int]:

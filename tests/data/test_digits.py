@@ -32,7 +32,7 @@ def test_the_bits_are_the_same_on_every_machine(source: Source) -> None:
 
 
 def test_drawing_again_gives_the_same_images_in_less_than_3_s(source: Source) -> None:
-    np.random.seed(1)  # noqa: NPY002
+    np.random.seed(1)
     started = time.perf_counter()
     again = digits.load()
     assert time.perf_counter() - started < 3

@@ -90,7 +90,7 @@ def test_limited_gives_ascending_different_indices() -> None:
     indices = limited(100, 30, 5)
     assert indices.tolist() == sorted(set(indices.tolist()))
     assert len(indices) == 30
-    assert 0 <= indices.min()
+    assert indices.min() >= 0
     assert indices.max() < 100
     assert torch.equal(indices, limited(100, 30, 5))
     assert not torch.equal(indices, limited(100, 30, 6))

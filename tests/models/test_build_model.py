@@ -140,6 +140,7 @@ def test_the_trial_leaves_no_trace_in_batch_norm() -> None:
         (here("Sized", num_outputs=5), r"model\.num_outputs: no such key"),
         (here("refuses", kind="value"), r"model: test_build_model\.refuses refused its arguments: no such network"),
         (here("refuses", kind="type"), r"model: test_build_model\.refuses refused its arguments: no such network"),
+        (here("refuses", kind="runtime"), r"model: test_build_model\.refuses failed: RuntimeError: no such network"),
         (
             {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 5, "kernel_size": 3},
             r"model: torch\.nn\.Conv2d fails on images of 3 x 8 x 6",

@@ -202,9 +202,11 @@ def test_resnet18() -> None:
     assert rows["maxpool"].receptive_field == (11, 11)
     assert rows["layer1.0.conv1"].receptive_field == (19, 19)
     assert rows["layer1.0.conv2"].receptive_field == (27, 27)
-    assert rows["layer2.0.downsample.0"].receptive_field is None
-    assert rows["layer2.1.conv1"].receptive_field is None
-    assert rows["fc"].receptive_field is None
+    # Each stage adds 2 * jump for the two convolutions of a block, the widest branch counting: 43; 51, 99; 115, 211; 243, 435.
+    assert rows["layer2.0.downsample.0"].receptive_field == (43, 43)
+    assert rows["layer3.0.conv1"].receptive_field == (115, 115)
+    assert rows["layer4.1.conv2"].receptive_field == (435, 435)
+    assert rows["fc"].receptive_field == (435 + 32, 435 + 32)
 
 
 @pytest.mark.parametrize(

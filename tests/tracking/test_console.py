@@ -82,9 +82,7 @@ def test_the_live_bar_gives_the_terminal_back(
         assert all(f"train loss {line['train_loss']:.4f}" in left for line in metrics(run))
 
 
-def test_early_stopping_and_the_choice_of_weights_are_told(
-    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_early_stopping_and_the_choice_of_weights_are_told(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cnnlab.training.trainer.judge", lambda session, progress, score: _worse_each_time(progress))
     changes = ("trainer.epochs=9", "trainer.patience=2", "evaluation.weights=best", "console=plain")
     code, out, _ = call("train", *SMALL, *changes, f"hydra.run.dir={tmp_path / 'run'}")

@@ -64,7 +64,14 @@ def test_content_reaches_the_disk_before_the_name_and_the_name_last(tmp_path: Pa
     assert done == ["content", "rename", "folder"]
 
 
-NOT_FINITE = {"loss": math.nan, "deep": [{"up": math.inf}, (1.5, -math.inf)], "step": 3, "name": "nan", "none": None, "yes": True}
+NOT_FINITE = {
+    "loss": math.nan,
+    "deep": [{"up": math.inf}, (1.5, -math.inf)],
+    "step": 3,
+    "name": "nan",
+    "none": None,
+    "yes": True,
+}
 AS_NULL = {"loss": None, "deep": [{"up": None}, [1.5, None]], "step": 3, "name": "nan", "none": None, "yes": True}
 
 

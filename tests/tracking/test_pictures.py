@@ -82,7 +82,13 @@ def test_the_worst_mistakes_are_the_surest() -> None:
     probability = torch.tensor([0.99, 0.5, 0.9, 0.7, 0.9, 0.4])
     worst, captions = pictures.worst_mistakes(labels, predicted, probability, ["Shirt", "Coat", "Bag"])
     assert worst.tolist() == [2, 4, 3, 1, 5]  # of two equals the first
-    assert captions == ["Coat 0.90\nis Bag", "Shirt 0.90\nis Coat", "Coat 0.70\nis Shirt", "Bag 0.50\nis Coat", "Shirt 0.40\nis Bag"]
+    assert captions == [
+        "Coat 0.90\nis Bag",
+        "Shirt 0.90\nis Coat",
+        "Coat 0.70\nis Shirt",
+        "Bag 0.50\nis Coat",
+        "Shirt 0.40\nis Bag",
+    ]
 
 
 def test_no_mistakes_and_too_many() -> None:
@@ -100,7 +106,14 @@ def test_the_worst_errors_are_the_largest_either_way() -> None:
 
 
 def test_the_first_batch_is_what_the_network_sees_in_step_0() -> None:
-    changes = ["data=digits", "data.limit=60", "data.validation=0", "model=mlp", "augment=[rotation,crop]", "trainer.batch_size=50"]
+    changes = [
+        "data=digits",
+        "data.limit=60",
+        "data.validation=0",
+        "model=mlp",
+        "augment=[rotation,crop]",
+        "trainer.batch_size=50",
+    ]
     session = build_session(config.typed(config.compose(changes)))
     shown = pictures.first_batch(session)
     seen: list[torch.Tensor] = []

@@ -45,7 +45,7 @@ def test_a_name_chosen_by_hand_is_never_changed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["file/run", "file/deeper/run"])
 def test_a_place_that_cannot_be_is_an_error_in_one_line(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(CnnlabError, match="hydra.run.dir"):
+    with pytest.raises(CnnlabError, match=r"hydra\.run\.dir"):
         claim(tmp_path / place, may_rename=True)
 
 
@@ -75,11 +75,16 @@ def test_a_second_process_is_kept_out_until_the_first_is_killed(tmp_path: Path) 
 
 def test_the_lock_ends_with_its_block_and_not_with_an_attempt(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
-    with pytest.raises(ZeroDivisionError), run.locked():
-        for _ in range(2):  # the attempt that failed lets nothing go
-            with pytest.raises(RunTakenError), RunDirectory(tmp_path).locked():
-                pass
-        raise ZeroDivisionError
+
+    def fail_while_locked() -> None:
+        with run.locked():
+            for _ in range(2):  # the attempt that failed lets nothing go
+                with pytest.raises(RunTakenError), RunDirectory(tmp_path).locked():
+                    pass
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_while_locked()
     with run.locked():
         pass
 
@@ -88,7 +93,12 @@ def own_files(path: Path, hydra: bool = True) -> RunDirectory:
     """What a run has written when it fails before its first step."""
     run = RunDirectory(path)
     path.mkdir(parents=True, exist_ok=True)
-    names = [".lock", "config.yaml", "environment.json", *(f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides") if hydra)]
+    names = [
+        ".lock",
+        "config.yaml",
+        "environment.json",
+        *(f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides") if hydra),
+    ]
     for name in names:
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_text("x")

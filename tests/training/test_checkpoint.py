@@ -73,7 +73,8 @@ class Run:
             found |= {f"{index}.{key}": value for key, value in entries.items()}
         found["sums"] = self.step.sums
         return {
-            key: (value.dtype, value.stride(), value.tolist()) if isinstance(value, Tensor) else value for key, value in found.items()
+            key: (value.dtype, value.stride(), value.tolist()) if isinstance(value, Tensor) else value
+            for key, value in found.items()
         }
 
 
@@ -123,6 +124,30 @@ def test_load_weights_takes_the_network_alone(tmp_path: Path) -> None:
     for name, tensor in run.model.state_dict().items():
         assert torch.equal(loaded.model.state_dict()[name], tensor)
     assert loaded.optimizer.state_dict()["state"] == {}
+
+
+class Tied(nn.Module):
+    """Two names for one parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.output = nn.Linear(72, 72), nn.Linear(72, 72), nn.Linear(72, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, images: Tensor) -> Tensor:
+        outputs: Tensor = self.output(self.second(self.first(images.flatten(1))))
+        return outputs
+
+
+def test_tied_weights_stay_tied(tmp_path: Path) -> None:
+    run, loaded = Run(model=Tied()), Run(model=Tied())
+    run.train(2)
+    save_checkpoint(tmp_path / "file", run.state)
+    load_checkpoint(tmp_path / "file", loaded.state)
+    for each in (run, loaded):
+        each.train(1)
+    assert loaded.bits() == run.bits()
+    assert loaded.model.second.weight is loaded.model.first.weight  # type: ignore[union-attr]
 
 
 class Trap:

@@ -66,7 +66,7 @@ def test_devices_that_are_not_there(asked: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_tf32_is_for_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="trainer.precision=tf32"):
+    with pytest.raises(ConfigError, match=r"trainer\.precision=tf32"):
         configure(trainer("trainer.precision=tf32"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     configure(trainer("trainer.precision=tf32", "trainer.device=cuda"))

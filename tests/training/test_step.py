@@ -141,7 +141,9 @@ def test_gradient_norms_stand_beside_their_names() -> None:
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
 @pytest.mark.parametrize("choice", OPTIMIZERS)
-def test_a_loss_that_is_not_finite_stops_all_updates_from_its_own_on(choice: str, clip_norm: float | None, value: float) -> None:
+def test_a_loss_that_is_not_finite_stops_all_updates_from_its_own_on(
+    choice: str, clip_norm: float | None, value: float
+) -> None:
     model = network()
     step = make_step(model, section(choice), clip_norm)
     step(BATCHES[0], 0, 1.0)

@@ -209,7 +209,9 @@ def test_judge_keeps_the_first_of_the_best(higher: bool, scores: list[float], be
         assert not expected or (progress.best, progress.best_step) == (score, step)
 
 
-def test_looking_and_saving_within_an_epoch_changes_nothing(train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looking_and_saving_within_an_epoch_changes_nothing(
+    train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = train("trainer.epochs=2")
     saves: list[int] = []
     original = trainer.save_checkpoint
@@ -248,7 +250,9 @@ def test_a_run_that_diverges_says_where_and_leaves_finite_checkpoints(
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(28, "No space left on device")], ids=["memory", "disk"])
-def test_what_the_machine_lacks_is_recorded(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_what_the_machine_lacks_is_recorded(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     def fail(*_: object) -> None:
         raise error
 
