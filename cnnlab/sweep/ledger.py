@@ -72,6 +72,7 @@ def add(path: Path, entry: Entry) -> None:
     """Write `entry` into the ledger, in the place of an earlier one of the same recipe and seed."""
     others = [old for old in read(path) if (old["recipe"], old["seed"]) != (entry["recipe"], entry["seed"])]
     entries = sorted([*others, entry], key=lambda one: (one["id"], one["precision"], one["seed"]))
+    path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomic(path, ("[\n" + ",\n".join(json.dumps(one) for one in entries) + "\n]\n").encode())
 
 

@@ -78,8 +78,8 @@ class RunDirectory:
 
     def keep_metrics(self, step: int, steps_per_epoch: int) -> None:
         """Drop the lines of epochs that a run continued from `step` will go through again."""
-        lines = files.read_json_lines(self.metrics)
-        kept = [line for line in lines if line["step"] <= step and line["step"] % steps_per_epoch == 0]
+        done = [(line, line.get("step")) for line in files.read_json_lines(self.metrics)]
+        kept = [line for line, at in done if isinstance(at, int) and at <= step and at % steps_per_epoch == 0]
         if self.metrics.exists():
             files.write_json_lines(self.metrics, kept)
 

@@ -1,0 +1,72 @@
+"""The ledger of results: found again by recipe and seed, compared with what was published."""
+
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+
+from cnnlab import config
+from cnnlab.errors import CheckpointError
+from cnnlab.sweep import ledger
+
+
+def entry(seed: int, test: float, **more: object) -> ledger.Entry:
+    base = {"id": "x", "recipe": "r", "precision": "fp32", "seed": seed, "train": 0.9, "test": test}
+    return base | {"seconds": 10.0, "device": "CPU", "threads": 2} | more
+
+
+def recipe(*changes: str) -> str:
+    return ledger.recipe(config.typed(config.compose(["experiment=chollet-mnist", *changes])))
+
+
+def test_the_recipe_is_what_is_computed_not_where() -> None:
+    for change in ("seed=7", "console=quiet", "data.root=/elsewhere", "trainer.threads=1", "checkpoint.every_s=1"):
+        assert recipe(change) == recipe(), change
+    for change in ("optimizer.lr=0.01", "trainer.epochs=6", "model.dropout=0.1", "trainer.precision=bf16", "augment=flip"):
+        assert recipe(change) != recipe(), change
+
+
+def test_entries_survive_and_replace_their_like(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    assert ledger.read(path) == []
+    for one in (entry(1, 0.5), entry(0, 0.6), entry(1, 0.7)):
+        ledger.add(path, one)
+    assert [(one["seed"], one["test"]) for one in ledger.read(path)] == [(0, 0.6), (1, 0.7)]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"id": "x"}]'])
+def test_a_damaged_ledger_is_told_and_left(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(text)
+    with pytest.raises(CheckpointError, match=r"results\.json"):
+        ledger.add(path, entry(0, 0.5))
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("tests", "train", "within"),
+    [
+        ((0.890, 0.892), 0.90, True),
+        ((0.8801, 0.8801), 0.90, True),  # 0.010 below
+        ((0.8799, 0.8799), 0.90, False),
+        ((0.95, 0.95), 0.90, True),  # better is no failure
+        ((0.89, 0.89), 0.8799, False),  # training more than 0.02 below
+    ],
+)
+def test_means_against_the_tolerance(tests: tuple[float, float], train: float, within: bool) -> None:
+    entries = [entry(seed, test, train=train) for seed, test in enumerate(tests)]
+    (row,) = ledger.compare({"x": {"train": 0.90, "test": 0.89}}, {("x", "fp32"): "r"}, entries)
+    assert row.within is within
+    assert (row.n, row.test) == (2, pytest.approx(fmean(tests)))
+    # The sample standard deviation of two numbers is their distance over the root of two.
+    assert row.test_std == pytest.approx(abs(tests[0] - tests[1]) / 2**0.5)
+
+
+def test_entries_of_an_older_recipe_do_not_count() -> None:
+    assert ledger.compare({}, {("x", "fp32"): "new"}, [entry(0, 0.9)]) == []
+
+
+def test_nothing_published_is_no_verdict() -> None:
+    (row,) = ledger.compare({}, {("x", "fp32"): "r"}, [entry(0, 0.9)])
+    assert row.within is None
+    assert row.test_std is None
