@@ -1,6 +1,5 @@
 """The console script, and what all commands share: reading the command line, and ending with one line and an exit code."""
 
-import errno
 import importlib
 import os
 import sys
@@ -8,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cnnlab import __version__
-from cnnlab.errors import CnnlabError, ConfigError, InterruptedRunError, ResourceError, suggest
+from cnnlab.errors import CnnlabError, ConfigError, InterruptedRunError, as_known, suggest
 
 COMMANDS = {
     "train": "train a network, or continue a run",
@@ -77,8 +76,6 @@ def run(command: str, arguments: Sequence[str]) -> int:
         code = main(arguments)
         sys.stdout.flush()
         return code
-    except CnnlabError as error:
-        return _fail(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -90,21 +87,6 @@ def run(command: str, arguments: Sequence[str]) -> int:
         if known is None:
             raise
         return _fail(known)
-
-
-def as_known(error: BaseException) -> CnnlabError | None:
-    """The CnnlabError for an exception that the disk or the memory caused, or None: then it is a bug."""
-    if isinstance(error, OSError) and error.errno is not None:
-        place = f"{error.filename}: " if error.filename else ""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-            return ResourceError(f"{place}{error.strerror}; what was saved before is kept: make room and resume the run")
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
-            return ConfigError(f"{place}{error.strerror}; choose a place that can be written, hydra.run.dir=PATH")
-    text = str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
-        detail = text.splitlines()[0] if text else "no more memory"
-        return ResourceError(f"out of memory ({detail}); try a smaller trainer.batch_size or evaluation.batch_size")
-    return None
 
 
 def console_script() -> None:

@@ -1,6 +1,7 @@
 """What a person did or met: one class a kind, one exit code each. Anything else that escapes is a bug (exit code 1)."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -53,6 +54,23 @@ class InterruptedRunError(CnnlabError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def as_known(error: BaseException) -> CnnlabError | None:
+    """The CnnlabError that an exception is, or amounts to when the disk or the memory caused it; None for a bug."""
+    if isinstance(error, CnnlabError):
+        return error
+    if isinstance(error, OSError) and error.errno is not None:
+        place = f"{error.filename}: " if error.filename else ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            return ResourceError(f"{place}{error.strerror}; what was saved before is kept: make room and resume the run")
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return ConfigError(f"{place}{error.strerror}; choose a place that can be written, hydra.run.dir=PATH")
+    text = str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        detail = text.splitlines()[0] if text else "no more memory"
+        return ResourceError(f"out of memory ({detail}); try a smaller trainer.batch_size or evaluation.batch_size")
+    return None
 
 
 def suggest(word: str, candidates: Iterable[str]) -> str:

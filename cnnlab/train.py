@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab import cli, config, overrides
-from cnnlab.errors import CnnlabError, ConfigError, InterruptedRunError
-from cnnlab.tracking.run import claim, open_run
+from cnnlab.errors import CnnlabError, ConfigError, InterruptedRunError, as_known
+from cnnlab.tracking.run import RunDirectory, claim, open_run
 
 FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve", "--hydra-help", "--version")
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
@@ -109,6 +109,12 @@ def resume(directory: str, changes: Sequence[str]) -> int:
     from cnnlab.training.experiment import run_resumed
     from cnnlab.training.schedule import depends_on_end
 
+    judged = cfg.trainer.patience is not None or cfg.evaluation.weights == "best"
+    if after > before and judged and _ended_within_an_epoch(run, cfg.trainer.batch_size):
+        raise ConfigError(
+            f"{changes[0]}: {run.name} ended within an epoch and was scored there, so lengthening it would choose otherwise "
+            "than a run that was longer from the start; start a new one"
+        )
     if after > before and depends_on_end(cfg.schedule):
         raise ConfigError(
             f"{changes[0]}: the schedule {cfg.schedule['_target_']} depends on where the run ends ({before}), "
@@ -119,6 +125,12 @@ def resume(directory: str, changes: Sequence[str]) -> int:
         run,
     )
     return 0
+
+
+def _ended_within_an_epoch(run: RunDirectory, batch_size: int) -> bool:
+    """Whether `trainer.steps` cut the last epoch short."""
+    steps, images = (run.read_result() or {}).get("steps", 0), run.read_environment()["data"]["train"]
+    return bool(steps % -(-images // batch_size))
 
 
 def help_text() -> str:
@@ -153,7 +165,7 @@ def _enter_hydra(changes: Sequence[str], options: Sequence[str]) -> int:
             choices = {str(key): str(value) for key, value in hydra_node.runtime.choices.items() if "/" not in str(key)}
             return run_new(config.typed(node), Path(hydra_node.runtime.output_dir), choices)["test"]
         except Exception as error:
-            known = error if isinstance(error, CnnlabError) else cli.as_known(error)
+            known = as_known(error)
             if known is None:
                 raise
             failures.append(known)

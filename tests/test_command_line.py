@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnlab import cli
+from cnnlab import cli, errors
 
 QUICK = ("data=digits", "data.limit=100", "trainer.steps=2", "console=quiet")
 
@@ -212,11 +212,11 @@ def test_the_console_script_dispatches(monkeypatch: pytest.MonkeyPatch, capsys: 
     ],
 )
 def test_what_the_machine_does_is_told_apart_from_bugs(error: Exception, code: int) -> None:
-    known = cli.as_known(error)
+    known = errors.as_known(error)
     assert known is not None
     assert known.exit_code == code
 
 
 def test_a_bug_keeps_its_traceback() -> None:
-    assert cli.as_known(KeyError("x")) is None
-    assert cli.as_known(RuntimeError("shapes")) is None
+    assert errors.as_known(KeyError("x")) is None
+    assert errors.as_known(RuntimeError("shapes")) is None

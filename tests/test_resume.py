@@ -141,6 +141,15 @@ def test_a_schedule_that_depends_on_the_end_cannot_be_lengthened(call, tmp_path:
     assert "depends on where the run ends" in err
 
 
+def test_a_run_judged_within_an_epoch_cannot_be_lengthened(call, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    quick = ("data=digits", "data.limit=200", "trainer.steps=2", "evaluation.weights=best", "console=quiet")
+    assert call("train", *quick, f"hydra.run.dir={run}")[0] == 0
+    code, _, err = call("train", f"resume={run}", "trainer.steps=8")
+    assert code == 2
+    assert "ended within an epoch" in err
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut", "foreign", "pickle"])
 def test_a_damaged_checkpoint_is_one_line(call, whole: Path, tmp_path: Path, damage: str) -> None:
     run = tmp_path / "run"

@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console as RichConsole
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from cnnlab.tracking.run import RunDirectory
@@ -28,7 +29,8 @@ class Console:
         self.session, self.run = session, run
         self.metric = session.task.metric
         self.quiet = session.cfg.console == "quiet"
-        self.terminal = Terminal(highlight=False, soft_wrap=True, quiet=self.quiet)
+        plain = False if session.cfg.console == "plain" else None  # None: rich finds out
+        self.terminal = Terminal(highlight=False, soft_wrap=True, emoji=False, quiet=self.quiet, force_terminal=plain)
         live = session.cfg.console == "auto" and self.terminal.is_terminal
         columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[text]}"))
         self.bar = Progress(*columns, console=self.terminal, auto_refresh=False, transient=True) if live else None
@@ -72,6 +74,7 @@ class Console:
 
     def closing(self, result: dict[str, Any]) -> None:
         test, name = result["test"], self.run.name
+        shown = escape(name)
         weights = "best weights by validation" if result["weights"] == "best" else "last weights"
         how = {"early_stopped": ", stopped early"}.get(result["status"], "")
         score = f"{self.metric} {test[self.metric]:.4f}  loss {test['loss']:.4f}"
@@ -80,9 +83,9 @@ class Console:
             return
         self.terminal.print(
             f"\n[bold]test {score}[/]  ({weights}, {result['steps']:,} steps in {duration(result['seconds'])}{how})\n\n"
-            f"see it        tensorboard --logdir {name.split('/')[0] if name.startswith('outputs/') else name}\n"
-            f"take it apart python -m cnnlab.evaluate {name}\n"
-            f"train longer  python -m cnnlab.train resume={name} {self._longer()}",
+            f"see it        tensorboard --logdir {'outputs' if name.startswith('outputs/') else shown}\n"
+            f"take it apart python -m cnnlab.evaluate {shown}\n"
+            f"train longer  python -m cnnlab.train resume={shown} {self._longer()}",
         )
 
     def _header(self, first_step: int) -> None:
@@ -103,7 +106,7 @@ class Console:
             "run": self.run.name + (f", continued after step {first_step:,}" if first_step else ""),
         }
         for key, value in rows.items():
-            self.terminal.print(f"[bold]{key:<9}[/]{value}")
+            self.terminal.print(f"[bold]{key:<9}[/]{escape(value)}")
         self.terminal.print()
 
     def _epoch_name(self) -> str:
@@ -124,7 +127,7 @@ def wide_console() -> Terminal:
 
 def duration(seconds: float) -> str:
     """ "8.2 s", "3:05" (minutes), "2:03:05" (hours)."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -43,7 +43,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of a file of JSON lines, up to the first that a power cut left incomplete; none without the file."""
     lines: list[dict[str, Any]] = []
     try:
-        text = path.read_text()
+        text = path.read_bytes()
     except FileNotFoundError:
         return lines
     for line in text.splitlines():

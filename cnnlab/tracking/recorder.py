@@ -43,7 +43,7 @@ class Recorder:
             before, earlier = self._loss_point if self._loss_point[0] > first else (first, 0.0)
             images = self._images(at - first) - self._images(before - first)
             self._loss_point = (at, total)
-            if at % per_epoch:  # else the epoch's mean stands at this step
+            if at % per_epoch and at != self.session.total_steps:  # else the epoch's mean stands at this step
                 self.events.scalar("train/loss", (total - earlier) / images, at)
             if self.session.cfg.trainer.log_gradients:
                 named = zip(self.session.step.gradient_names(), norms.tolist(), strict=True)

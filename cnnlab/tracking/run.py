@@ -91,6 +91,8 @@ class RunDirectory:
         for folder in (self.path / ".hydra", self.path, self.path.parent):
             try:
                 folder.rmdir()
+            except FileNotFoundError:
+                continue
             except OSError:  # not empty
                 return
 

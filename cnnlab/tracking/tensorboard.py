@@ -23,7 +23,7 @@ class Events:
     def writer(self) -> "SummaryWriter":
         from torch.utils.tensorboard import SummaryWriter  # 1.8 s, not needed on the way to the first step
 
-        writer = SummaryWriter(str(self.run.path), purge_step=self.first_step + 1 if self.first_step else None)
+        writer = SummaryWriter(str(self.run.path), purge_step=self.first_step + 1)
         writer.add_text("config", "\n".join("    " + line for line in self.run.config.read_text().splitlines()), 0)
         return writer
 

@@ -66,7 +66,8 @@ def save_checkpoint(path: Path, state: State) -> None:
                 numbers[f"{index}.{key}"] = value
     tensors["progress.sums"] = state.sums
     state.progress.seconds = state.elapsed_s()
-    meta = {"progress": dataclasses.asdict(state.progress), "optimizer": numbers}
+    kind = type(state.optimizer).__name__
+    meta = {"progress": dataclasses.asdict(state.progress), "optimizer": kind, "optimizer_numbers": numbers}
     copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     write_atomic(path, save(copies, {"cnnlab": json.dumps(meta)}))
 
@@ -78,6 +79,9 @@ def load_checkpoint(path: Path, state: State) -> None:
         CheckpointError: unreadable, or of another network or optimiser.
     """
     tensors, meta = _read(path)
+    saved, own = meta.get("optimizer"), type(state.optimizer).__name__
+    if saved != own:
+        raise CheckpointError(f"{path}: holds the state of the optimizer {saved}, this run's is {own}")
     _copy_into(state.model, tensors, path)
     optimizer = _optimizer_state(tensors, meta, state.optimizer, path)
     state.optimizer.load_state_dict({"state": optimizer, "param_groups": state.optimizer.state_dict()["param_groups"]})
@@ -106,7 +110,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
-            meta = json.loads((file.metadata() or {})["cnnlab"])
+            meta = dict(json.loads((file.metadata() or {})["cnnlab"]))
             return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118 - not a dict
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
@@ -135,7 +139,7 @@ def _optimizer_state(
     entries: dict[int, dict[str, Any]] = {}
     try:
         flat = [(name.removeprefix("optimizer."), t) for name, t in tensors.items() if name.startswith("optimizer.")]
-        for name, value in [*flat, *meta["optimizer"].items()]:
+        for name, value in [*flat, *meta["optimizer_numbers"].items()]:
             index, _, key = name.partition(".")
             parameter = parameters[int(index)]
             if isinstance(value, Tensor) and value.shape == parameter.shape:
@@ -144,6 +148,6 @@ def _optimizer_state(
             elif isinstance(value, Tensor) and value.ndim:
                 raise ValueError(f"optimizer state {name} has the shape {tuple(value.shape)}")
             entries.setdefault(int(index), {})[key] = value
-    except (ValueError, IndexError, KeyError, AttributeError) as error:
+    except (ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}: holds the state of another optimizer or network ({error})") from error
     return entries

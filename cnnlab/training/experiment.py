@@ -1,11 +1,12 @@
 """One run from its configuration to its result, new or continued."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
 
-from cnnlab.errors import CheckpointError, CnnlabError, DivergedError, InterruptedRunError, RunTakenError
+from cnnlab.errors import CheckpointError, DivergedError, InterruptedRunError, RunTakenError, as_known
 from cnnlab.schema import Config
 from cnnlab.tracking import files
 from cnnlab.tracking.recorder import Recorder
@@ -84,10 +85,12 @@ def _train(session: Session, run: RunDirectory) -> dict[str, Any]:
             result = outcome("early_stopped" if out_of_patience(session, progress) else "finished")
             result |= _final_scores(session, run, recorder)
             files.write_json(run.result, result)
-    except CnnlabError as error:
-        status = {DivergedError: "diverged", InterruptedRunError: "interrupted"}.get(type(error), "failed")
-        recorder.close()
-        files.write_json(run.result, outcome(status) | {"cause": str(error)})
+    except Exception as error:
+        known = as_known(error)
+        status = {DivergedError: "diverged", InterruptedRunError: "interrupted"}.get(type(known), "failed")
+        with suppress(OSError):  # the disk may be what failed
+            recorder.close()
+            files.write_json(run.result, outcome(status) | {"cause": str(known or error)})
         raise
     recorder.finish(result)
     return result

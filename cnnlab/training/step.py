@@ -63,7 +63,7 @@ class Step:
     ) -> None:
         self.model, self.optimizer, self.task, self.train, self.scale = model, optimizer, task, train, scale
         self.augmentations, self.runtime, self.seed, self.clip_norm = augmentations, runtime, seed, clip_norm
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.parameters: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.sums = torch.zeros(2, dtype=torch.float64, device=runtime.device)
         self.first_bad = torch.full((), -1, device=runtime.device)
         self.gradient_norms = torch.zeros(len(self.parameters), device=runtime.device)
@@ -93,6 +93,12 @@ class Step:
     def snapshot(self, step: int) -> None:
         """Keep the sums and gradient norms after `step` updates, for the loss curve."""
         self.snapshots.append((step, self.sums.clone(), self.gradient_norms))
+
+    def weights_are_finite(self) -> bool:
+        """Whether every weight is a finite number; waits for the device."""
+        with torch.no_grad():
+            largest = torch._foreach_norm(self.parameters, torch.inf)
+        return bool(torch.isfinite(torch.stack(largest)).all())
 
     def gradient_names(self) -> list[str]:
         """The names of the parameters that `snapshots` hold gradient norms of, in the same order."""

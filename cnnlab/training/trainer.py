@@ -42,7 +42,7 @@ def fit(session: Session, state: State, run: RunDirectory, recorder: Recorder, s
                 step.snapshot(progress.step)
             now = time.perf_counter()
             if progress.step < end and (stop.signal_number is not None or now - looked >= LOOK_EVERY_S):
-                require_finite(session)  # waits for the device
+                require_finite(session, progress)  # waits for the device
                 progress.train_s = earlier_s + time.perf_counter() - started
                 recorder.progress(progress.step - first, progress.train_s)
                 if stop.signal_number is not None or time.monotonic() - saved_at >= cfg.checkpoint.every_s:
@@ -50,7 +50,7 @@ def fit(session: Session, state: State, run: RunDirectory, recorder: Recorder, s
                     saved_at = time.monotonic()
                     leave_if_asked(stop, run)
                 earlier_s, started, looked = progress.train_s, time.perf_counter(), time.perf_counter()
-        require_finite(session)
+        require_finite(session, progress)
         session.runtime.synchronize()
         progress.train_s = earlier_s + time.perf_counter() - started
 
@@ -101,12 +101,17 @@ def out_of_patience(session: Session, progress: Progress) -> bool:
     return patience is not None and progress.bad_epochs >= patience
 
 
-def require_finite(session: Session) -> None:
-    """Raise DivergedError, with the step counted from 1, if the device has seen a number that is not finite."""
+def require_finite(session: Session, progress: Progress) -> None:
+    """Raise DivergedError, with the step counted from 1, if the device has seen a number that is not finite.
+
+    An update can also overflow a weight itself, which the next step's loss would tell too late for a checkpoint.
+    """
     bad = int(session.step.first_bad)
+    if bad < 0 and not session.step.weights_are_finite():
+        bad = progress.step - 1
     if bad >= 0:
         raise DivergedError(
-            f"the loss or the gradient became infinite or nan at step {bad + 1}; the last good checkpoint is kept. "
+            f"the loss, the gradient or a weight became infinite or nan at step {bad + 1}; the last good checkpoint is kept. "
             "Try a smaller optimizer.lr, or trainer.clip_norm=1"
         )
 
