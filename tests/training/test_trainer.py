@@ -243,7 +243,7 @@ def test_a_run_that_diverges_says_where_and_leaves_finite_checkpoints(
     # The first loss is finite, and so is its gradient; weights are looked at before a checkpoint, so perhaps at step 1.
     assert "at step 2;" in err or (lr == "1e39" and "at step 1;" in err)
     assert result(run)["status"] == "diverged"
-    assert "at step 2;" in result(run)["cause"]
+    assert result(run)["cause"] in err
     assert "test" not in result(run)
     for path in run.glob("*.safetensors"):
         for name, tensor in load_file(path).items():
