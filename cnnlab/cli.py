@@ -1,9 +1,11 @@
 """The console script, and what all commands share: reading the command line, and ending with one line and an exit code."""
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cnnlab import __version__
@@ -46,7 +48,8 @@ def parse(arguments: Sequence[str], flags: Sequence[str] = (), with_value: Seque
     while rest:
         argument = rest.pop(0)
         if not argument.startswith("-"):
-            (line.changes if "=" in argument or argument.startswith("~") else line.words).append(argument)
+            is_change = ("=" in argument or argument.startswith("~")) and not os.path.exists(argument)
+            (line.changes if is_change else line.words).append(argument)
             continue
         name, equals, value = argument.partition("=")
         if name in flags and not equals:
@@ -71,10 +74,14 @@ def only_one_run(line: CommandLine, command: str) -> str:
 
 def run(command: str, arguments: Sequence[str]) -> int:
     """Call a command's `main`; the exit code. What a person did or met becomes one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal of another encoding
     try:
         main: Callable[[Sequence[str]], int] = importlib.import_module(f"cnnlab.{command}").main
         code = main(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -106,5 +113,6 @@ def console_script() -> None:
 
 def _fail(error: CnnlabError) -> int:
     prefix = "" if isinstance(error, InterruptedRunError) else "error: "
-    print(f"{prefix}{error}", file=sys.stderr)
+    with suppress(OSError):  # nobody may be reading
+        print(f"{prefix}{error}", file=sys.stderr, flush=True)
     return error.exit_code

@@ -96,7 +96,7 @@ def to_yaml(cfg: Config) -> str:
 
 
 def flat(cfg: Config) -> dict[str, Any]:
-    """Dotted keys and plain values, `_target_` shortened to `model`'s own name; for tables and TensorBoard."""
+    """Dotted keys and plain values; lists stay whole."""
     return dict(_leaves(dataclasses.asdict(cfg)))
 
 

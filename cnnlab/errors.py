@@ -4,6 +4,8 @@ import difflib
 import errno
 from collections.abc import Iterable
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
 
 class CnnlabError(Exception):
     """One line that says what, where, what was expected and how to mend it."""
@@ -62,14 +64,14 @@ def as_known(error: BaseException) -> CnnlabError | None:
         return error
     if isinstance(error, OSError) and error.errno is not None:
         place = f"{error.filename}: " if error.filename else ""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        if error.errno in DISK_FULL:
             return ResourceError(f"{place}{error.strerror}; what was saved before is kept: make room and resume the run")
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
-            return ConfigError(f"{place}{error.strerror}; choose a place that can be written, hydra.run.dir=PATH")
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENOENT):
+            return ConfigError(f"{place}{error.strerror}; check the path and its permissions, or choose another")
     text = str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
         detail = text.splitlines()[0] if text else "no more memory"
-        return ResourceError(f"out of memory ({detail}); try a smaller trainer.batch_size or evaluation.batch_size")
+        return ResourceError(f"out of memory ({detail}); try a smaller trainer.batch_size, evaluation.batch_size or network")
     return None
 
 

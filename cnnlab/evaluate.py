@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cnnlab import cli, config, overrides
-from cnnlab.errors import ConfigError
-from cnnlab.schema import Config
+from cnnlab.errors import CheckpointError, ConfigError
+from cnnlab.schema import Config, check_values
 from cnnlab.tracking.console import wide_console
 from cnnlab.tracking.run import RunDirectory, open_run
 
@@ -61,17 +61,21 @@ def report(run: RunDirectory, cfg: Config) -> None:
     weights = run.best if cfg.evaluation.weights == "best" else run.last
     runtime = configure(cfg.trainer)
     data = load_data(cfg.data, cfg.seed)
-    recorded = run.read_environment().get("data", {})
-    if "mean" in recorded:  # of the images that the network was trained on
-        data = dataclasses.replace(data, mean=torch.tensor(recorded["mean"]), std=torch.tensor(recorded["std"]))
-    if len(recorded.get("classes", data.classes)) != len(data.classes):
-        raise ConfigError(f"data={data.name}: has {len(data.classes)} classes, the run has {len(recorded['classes'])}")
+    recorded = run.recorded("data")
+    try:  # the statistics of the images that the network was trained on
+        mean, std = (torch.tensor(recorded[name], dtype=torch.float32) for name in ("mean", "std"))
+        num_classes = len(recorded["classes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{run.environment}: lacks the data's classes, mean or std ({error!r})") from error
+    data = dataclasses.replace(data, mean=mean, std=std)
+    if num_classes != len(data.classes):
+        raise ConfigError(f"data={data.name}: has {len(data.classes)} classes, the run has {num_classes}")
     task = build_task(cfg, data.numbers)
     model, memory_format = build_model(cfg.model, data.shape, task.num_outputs, cfg.seed)
     load_weights(weights, model)
     scale = scaler(data, memory_format, runtime.device)
     test = data.test.to(runtime.device)
-    outputs = outputs_of(model.to(runtime.device), test, scale, runtime, cfg.evaluation.batch_size).cpu()
+    outputs = outputs_of(model.to(runtime.device), test, scale, runtime, cfg.evaluation.batch_size, cfg.seed).cpu()
     scored = score(task, outputs, task.targets(data.test.labels))
     predicted, probability = task.predict(outputs)
 
@@ -79,9 +83,9 @@ def report(run: RunDirectory, cfg: Config) -> None:
     console.print(f"{run.name}, {weights.stem} weights, on {len(data.test):,} test images of {data.name}\n")
     console.print(f"[bold]test {task.metric} {scored.metric:.4f}  loss {scored.loss:.4f}[/]")
     if probability is None:
-        error = predicted - task.targets(data.test.labels)
-        console.print(f"root mean squared error {error.square().mean().sqrt().item():.4f}, bias {error.mean().item():+.4f}\n")
-        console.print(_error_table(data.test.labels, error, [str(number) for number in data.numbers]))
+        gap = predicted - task.targets(data.test.labels)
+        console.print(f"root mean squared error {gap.square().mean().sqrt().item():.4f}, bias {gap.mean().item():+.4f}\n")
+        console.print(_error_table(data.test.labels, gap, [str(number) for number in data.numbers]))
         return
     correct = predicted == data.test.labels
     console.print(f"expected calibration error {calibration_error(probability, correct):.4f} (15 bins)\n")
@@ -103,12 +107,13 @@ def _changed(recorded: Config, changes: Sequence[str]) -> Config:
     except OmegaConfBaseException as error:
         raise overrides.explain(error, changes) from error
     if list(merged.data.shape) != list(recorded.data.shape):
-        raise ConfigError(f"{chosen[0]}: images of {merged.data.shape}, the run's network was built for {recorded.data.shape}")
+        raise ConfigError(f"{' '.join(changes)}: images of {merged.data.shape}, the network takes {recorded.data.shape}")
     merged.trainer.patience = None  # needs a validation split, which scoring does not
     wanted = merged.evaluation.weights
     merged.evaluation.weights = "last"
     cfg = config.typed(cast(DictConfig, merged))
     cfg.evaluation.weights = wanted
+    check_values(cfg)
     return cfg
 
 

@@ -19,7 +19,8 @@ def prepare(changes: Sequence[str], choices: Mapping[str, Sequence[str]], sweep:
     """Check changes such as `model=lenet` against the groups' choices and the schema, and rewrite them for Hydra.
 
     Keys of sections with a `_target_` are forced in (`++`), since their legal keys are those of the target's signature,
-    which is checked later. `model._target_=...` without a choice of `model` starts from the empty `model=custom`.
+    which is checked later. `model._target_=...` without a choice of `model` starts from the empty `model=custom`, and so do
+    `optimizer._target_` and `schedule._target_`.
 
     Raises:
         ConfigError: not `key=value`, an unknown key, group or choice, or several values where one is expected (no `sweep`).
@@ -47,8 +48,9 @@ def prepare(changes: Sequence[str], choices: Mapping[str, Sequence[str]], sweep:
         else:
             raise ConfigError(f"{name or change}: no such key.{_near_key(name, [*keys, *choices])}")
     changed = {override.key_or_group for override in _parse(changes)}
-    if "model._target_" in changed and "model" not in changed:
-        ready.insert(0, "model=custom")
+    for group in choices:
+        if f"{group}._target_" in changed and group not in changed and "custom" in choices[group]:
+            ready.insert(0, f"{group}=custom")
     return ready
 
 
@@ -97,8 +99,10 @@ def _check_choice(group: str, override: Override, choices: Sequence[str]) -> Non
 
 
 def _values(override: Override) -> Iterable[str]:
-    if override.is_sweep_override():
+    if override.is_choice_sweep():
         return [str(value).strip("'\"") for value in override.sweep_string_iterator()]
+    if override.is_sweep_override():  # range, interval, glob: Hydra and its sweeper know
+        return []
     value: Any = override.value()
     return [str(item) for item in value] if isinstance(value, list) else ["null" if value is None else str(value)]
 

@@ -18,9 +18,11 @@ from cnnlab.errors import ConfigError, suggest
 OPEN_SECTIONS = ("model", "task", "optimizer", "schedule", "augment", "data.source")
 
 
-def legal(choices: Sequence[str] = (), minimum: float | None = None, above: float | None = None) -> Any:
-    """A field without a default and with the values that `check` accepts: >= `minimum`, or > `above`."""
-    return field(default=MISSING, metadata={"choices": choices, "minimum": minimum, "above": above})
+def legal(
+    choices: Sequence[str] = (), minimum: float | None = None, above: float | None = None, maximum: int | None = None
+) -> Any:
+    """A field without a default and with the values that `check` accepts: >= `minimum`, or > `above`, and <= `maximum`."""
+    return field(default=MISSING, metadata={"choices": choices, "minimum": minimum, "above": above, "maximum": maximum})
 
 
 @dataclass
@@ -39,16 +41,16 @@ class DataConfig:
 
 @dataclass
 class TrainerConfig:
-    epochs: int = legal(minimum=1)
-    steps: int | None = legal(minimum=1)
-    batch_size: int = legal(minimum=1)
+    epochs: int = legal(minimum=1, maximum=10**9)
+    steps: int | None = legal(minimum=1, maximum=10**12)
+    batch_size: int = legal(minimum=1, maximum=10**9)
     precision: str = legal(choices=("fp32", "tf32", "bf16"))
     device: str = MISSING
-    threads: int | None = legal(minimum=1)
+    threads: int | None = legal(minimum=1, maximum=1024)
     deterministic: bool = MISSING
     clip_norm: float | None = legal(above=0)
     patience: int | None = legal(minimum=1)
-    log_every: int = legal(minimum=1)
+    log_every: int = legal(minimum=1, maximum=10**9)
     log_gradients: bool = MISSING
 
 
@@ -56,7 +58,7 @@ class TrainerConfig:
 class EvaluationConfig:
     split: str = legal(choices=("validation", "test"))
     weights: str = legal(choices=("last", "best"))
-    batch_size: int = legal(minimum=1)
+    batch_size: int = legal(minimum=1, maximum=10**9)
 
 
 @dataclass
@@ -84,8 +86,8 @@ class Config:
 ConfigStore.instance().store(name="schema", node=Config)
 
 
-def check(cfg: Config) -> None:
-    """Raise ConfigError for a value out of range or for values that exclude each other."""
+def check_values(cfg: Config) -> None:
+    """Raise ConfigError for a value out of range."""
     for key, value, meta in _fields(cfg):
         if value is None:
             continue
@@ -96,8 +98,15 @@ def check(cfg: Config) -> None:
             raise ConfigError(f"{key}={value}: expected {meta['minimum']} or more")
         if meta.get("above") is not None and not value > meta["above"]:
             raise ConfigError(f"{key}={value}: expected more than {meta['above']}")
+        if meta.get("maximum") is not None and not value <= meta["maximum"]:
+            raise ConfigError(f"{key}={value}: expected at most {meta['maximum']:,}")
     if len(cfg.data.shape) != 3 or min(cfg.data.shape) < 1:
         raise ConfigError(f"data.shape={cfg.data.shape}: expected [channels, height, width], each 1 or more")
+
+
+def check(cfg: Config) -> None:
+    """Raise ConfigError for a value out of range or for values that exclude each other."""
+    check_values(cfg)
     held_out = cfg.data.validation
     if isinstance(held_out, float) and held_out >= 1:
         raise ConfigError(f"data.validation={held_out}: expected a count (5000), a fraction below 1 (0.1), or 0")

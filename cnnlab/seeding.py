@@ -22,9 +22,8 @@ def fold(seed: int, stream: str, index: int = 0, device: torch.device | str = "c
 
 
 def reseed_default(seed: int, stream: str, index: int, device: torch.device) -> None:
-    """Reseed the default generator of `device`, which dropout and other people's modules draw from."""
+    """Reseed the default generators of the CPU and of `device`, which dropout and other people's modules draw from."""
     value = derive(seed, stream, index)
+    torch.default_generator.manual_seed(value)
     if device.type == "cuda":
         torch.cuda.default_generators[device.index or 0].manual_seed(value)
-    else:
-        torch.default_generator.manual_seed(value)

@@ -19,7 +19,7 @@ HELP = """Show a network layer by layer, before any training: sizes, parameters,
   python -m cnnlab.summary model=lenet data=fashion
   python -m cnnlab.summary model=cats-dogs data.shape=[3,150,150] data.num_classes=2 task=binary
   python -m cnnlab.summary model=allconv trainer.batch_size=256 optimizer=sgd trainer.precision=bf16
-  python -m cnnlab.summary model._target_=torchvision.models.resnet18 data.shape=[3,224,224]
+  python -m cnnlab.summary model._target_=torchvision.models.resnet18 model.num_classes=10 data.shape=[3,224,224]
 
 Takes the settings of `python -m cnnlab.train`; data.shape is channels, height, width. No data file is read.
 """
@@ -47,7 +47,7 @@ def show(cfg: Config) -> None:
     channels, height, width = cfg.data.shape
     numbers = cfg.data.classes if cfg.data.classes is not None else list(range(cfg.data.num_classes))
     model, _ = build_model(cfg.model, (channels, height, width), build_task(cfg, numbers).num_outputs, cfg.seed)
-    found = inspect_network(model, (channels, height, width))
+    found = inspect_network(model, (channels, height, width), bf16=cfg.trainer.precision == "bf16")
     console = wide_console()
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("layer", "kind", "output", "parameters", "counted", "multiplications", "sees", "left over"):
@@ -79,7 +79,7 @@ def show(cfg: Config) -> None:
         "optimizer": round(found.trainable * 4 * _optimizer_states(cfg, model)),
         f"activations of {batch} images": found.activation_bytes * batch,
     }
-    console.print(f"memory to train, float32: {_mib(sum(rows.values()))}")
+    console.print(f"memory to train, {cfg.trainer.precision}: {_mib(sum(rows.values()))}")
     for name, size in rows.items():
         console.print(f"  {name:<26}{_mib(size):>12}")
 

@@ -1,7 +1,10 @@
 """`python -m cnnlab.train KEY=VALUE ...`: train a network, sweep with -m, or continue a run with resume=RUN."""
 
 import os
+import signal
 import sys
+import textwrap
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +20,7 @@ from cnnlab import cli, config, overrides
 from cnnlab.errors import CnnlabError, ConfigError, InterruptedRunError, as_known
 from cnnlab.tracking.run import RunDirectory, claim, open_run
 
-FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve", "--hydra-help", "--version")
+FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve", "--hydra-help")
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
 VALUES = {"--cfg": ("job", "hydra", "all"), "-c": ("job", "hydra", "all")}
 RESUME_KEYS = ("trainer.epochs", "trainer.steps", "console")
@@ -56,6 +59,11 @@ def main(arguments: Sequence[str]) -> int:
     for option, legal in VALUES.items():
         if option in line.options and line.options[option] not in legal:
             raise ConfigError(f"{option} {line.options[option]}: expected one of {', '.join(legal)}")
+    for option in ("--resolve", "--package", "-p"):
+        if option in line.options and not {"--cfg", "-c"} & set(line.options):
+            raise ConfigError(f"{option}: goes with --cfg job")
+    if line.words[:1] == ["resume"]:
+        raise ConfigError(f"resume: write it as one word, resume={' '.join(line.words[1:]) or 'RUN'}")
     if line.words:
         near = [f"{group}={word}" for word in line.words for group, choices in config.groups().items() if word in choices]
         raise ConfigError(f"{line.words[0]}: expected KEY=VALUE.{' Did you mean ' + ' '.join(near) + '?' if near else ''}")
@@ -70,9 +78,16 @@ def main(arguments: Sequence[str]) -> int:
             raise ConfigError(f"--config-dir {directory}: no such directory")
     changes = overrides.prepare(line.changes, config.groups(extra), sweep="-m" in line.options or "--multirun" in line.options)
     options: list[str] = [part for name, value in line.options.items() for part in (name, value) if part is not None]
-    if set(line.options) <= {"--config-dir", "-cd"}:
-        changes.append(f"hydra.run.dir={overrides.quoted(_claim_directory(line.changes, extra))}")
-    return _enter_hydra(changes, options)
+    if not set(line.options) <= {"--config-dir", "-cd"}:
+        return _enter_hydra(changes, options)
+    run = RunDirectory(_claim_directory(line.changes, extra))
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # until the training loop takes over
+    try:
+        return _enter_hydra([*changes, f"hydra.run.dir={overrides.quoted(run.path)}"], options)
+    finally:
+        if not run.config.exists():  # stopped before it began
+            run.discard()
 
 
 def resume(directory: str, changes: Sequence[str]) -> int:
@@ -97,14 +112,17 @@ def resume(directory: str, changes: Sequence[str]) -> int:
         raise overrides.explain(error, changes) from error
     cfg = config.typed(cast(DictConfig, node))
     after = cfg.trainer.steps or cfg.trainer.epochs
+    lengthened = next((change for change in changes if change.startswith("trainer.")), "")
+    if lengthened.endswith("=null"):
+        raise ConfigError(f"{lengthened}: expected a number, more than {before}")
     result = run.read_result() or {}
     if after < before:
-        raise ConfigError(f"{changes[0]}: {run.name} is set to {before} already; expected more")
+        raise ConfigError(f"{lengthened}: {run.name} is set to {before} already; expected more")
     if result.get("status") == "early_stopped" or (result.get("status") == "finished" and after == before):
         how = "finished" if result["status"] == "finished" else "stopped early, as trainer.patience asked"
         unit = "trainer.steps" if cfg.trainer.steps else "trainer.epochs"
         more = f"; {unit}={before * 2} would lengthen it" if result["status"] == "finished" else ""
-        print(f"{run.name} has {how} after {result['epochs']} epochs: nothing to do{more}")
+        print(f"{run.name} has {how} after {result.get('epochs', '?')} epochs: nothing to do{more}")
         return 0
     from cnnlab.training.experiment import run_resumed
     from cnnlab.training.schedule import depends_on_end
@@ -112,12 +130,12 @@ def resume(directory: str, changes: Sequence[str]) -> int:
     judged = cfg.trainer.patience is not None or cfg.evaluation.weights == "best"
     if after > before and judged and _ended_within_an_epoch(run, cfg.trainer.batch_size):
         raise ConfigError(
-            f"{changes[0]}: {run.name} ended within an epoch and was scored there, so lengthening it would choose otherwise "
+            f"{lengthened}: {run.name} ended within an epoch and was scored there, so lengthening it would choose otherwise "
             "than a run that was longer from the start; start a new one"
         )
     if after > before and depends_on_end(cfg.schedule):
         raise ConfigError(
-            f"{changes[0]}: the schedule {cfg.schedule['_target_']} depends on where the run ends ({before}), "
+            f"{lengthened}: the schedule {cfg.schedule['_target_']} depends on where the run ends ({before}), "
             "so this run cannot be lengthened; start a new one"
         )
     run_resumed(
@@ -129,13 +147,17 @@ def resume(directory: str, changes: Sequence[str]) -> int:
 
 def _ended_within_an_epoch(run: RunDirectory, batch_size: int) -> bool:
     """Whether `trainer.steps` cut the last epoch short."""
-    steps, images = (run.read_result() or {}).get("steps", 0), run.read_environment()["data"]["train"]
+    steps, images = (run.read_result() or {}).get("steps", 0), run.recorded("data").get("train", 1)
     return bool(steps % -(-images // batch_size))
 
 
 def help_text() -> str:
     """The text of --help; groups and settings are read from `configs/`."""
-    groups = "\n".join(f"  {name:<10} {' '.join(choices)}" for name, choices in config.groups().items())
+    indent = " " * 13
+    groups = "\n".join(
+        textwrap.fill(" ".join(choices), 110, initial_indent=f"  {name:<11}", subsequent_indent=indent, break_on_hyphens=False)
+        for name, choices in config.groups().items()
+    )
     root = (config.config_dir() / "config.yaml").read_text()
     settings = root.partition("\n\n")[2].partition("\nhydra:")[0]
     return HELP.format(groups=groups, settings="\n".join("  " + row for row in settings.splitlines()) + "\n")
@@ -145,7 +167,10 @@ def _claim_directory(changes: Sequence[str], extra: Sequence[Path]) -> Path:
     """Compose and check the configuration, before anything is loaded or written; then create the run's directory."""
     node = config.compose(changes, extra, with_hydra=True)
     HydraConfig.instance().set_config(node)
-    wanted = Path(node.hydra.run.dir)
+    try:
+        wanted = Path(node.hydra.run.dir)
+    except OmegaConfBaseException as error:
+        raise overrides.explain(error, changes) from error
     chosen_by_hand = any(change.startswith("hydra.run.dir=") for change in changes)
     own = OmegaConf.masked_copy(node, [str(key) for key in node if key != "hydra"])
     config.typed(own)

@@ -7,7 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnnlab import cli
+from cnnlab import cli, config
+
+
+def choices(group: str) -> list[str]:
+    """The choices of a config group that are complete: all but `custom`, which names nothing yet."""
+    return [name for name in config.groups()[group] if name != "custom"]
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

@@ -1,6 +1,7 @@
 """What a tired, new or hostile user types: one line on stderr, the right exit code, no traceback, nothing left behind."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,10 @@ BEFORE_ANYTHING_IS_LOADED = [
     ("data.normalize=maybe", "expected true or false"),
     ("data.root=${oc.env:CNNLAB_NO_SUCH}", "CNNLAB_NO_SUCH"),
     ("~model", "model: needs a value"),
+    ("resume nowhere", "resume=nowhere"),
+    ("--resolve", "goes with --cfg"),
+    ("hydra.run.dir=${nope}", "nope"),
+    ("trainer.threads=100000", "expected at most 1,024"),
     ("+foo=1", "no such key"),
     ("=5", "no such key"),
     ("data.validation=0 evaluation.weights=best", "needs a validation split"),
@@ -78,6 +83,9 @@ WHILE_BUILDING = [
     ("task=binary", "data.classes=[3,5]"),
     ("task.label_smoothing=1.5", "less than 1"),
     ("data.validation=20000", "leaves none"),
+    ("data.validation=0.00001", "holds out none"),
+    ("optimizer._target_=torch.optim.LBFGS", "needs a closure"),
+    ("model.batch_norm=true model.blocks=[{conv:3,kernel:28}] trainer.batch_size=99", "choose another trainer.batch_size"),
     ("data.limit=99999", "expected at most 11,000"),
     ("data.classes=[3,11]", "expected two or more different ones"),
     ("data.shape=[3,32,32]", "images of [1, 28, 28]"),
@@ -153,6 +161,91 @@ def test_a_network_of_ones_own_that_fails_says_where(call) -> None:
     assert "ZeroDivisionError: division by zero (mine_failing.py, line 6)" in one_line(err)
 
 
+OWN = """
+import torch
+from torch import nn
+
+
+class Deep(nn.Sequential):
+    def __init__(self, num_outputs):
+        super().__init__(nn.Flatten(), nn.Linear(784, num_outputs))
+
+
+class NormedOnOne(Deep):
+    def __init__(self, num_outputs):
+        super().__init__(num_outputs)
+        self.append(nn.BatchNorm1d(num_outputs))
+
+
+class FailsInTraining(Deep):
+    def forward(self, images):
+        if self.training:
+            raise RuntimeError("only when training")
+        return super().forward(images)
+
+
+class Detached(Deep):
+    def forward(self, images):
+        return super().forward(images).detach()
+
+
+class Remembers(Deep):
+    def get_extra_state(self):
+        return {"a": 1}
+
+    def set_extra_state(self, state):
+        pass
+
+
+def floats(num=20):
+    from cnnlab.data.images import Images, Source
+
+    return Source(*[Images(torch.rand(num, 1, 28, 28), torch.zeros(num, dtype=torch.int64))] * 2, tuple("0123456789"))
+
+
+def strange_labels():
+    from cnnlab.data.images import Images, Source
+
+    images = torch.zeros(20, 1, 28, 28, dtype=torch.uint8)
+    return Source(*[Images(images, torch.full((20,), 10))] * 2, tuple("0123456789"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("model._target_=own_things.NormedOnOne trainer.batch_size=99", "choose another trainer.batch_size"),
+        ("model._target_=own_things.FailsInTraining", "only when training (own_things.py, line "),
+        ("model._target_=own_things.Detached", "training fails"),
+        ("model._target_=own_things.Remembers", "checkpoint holds tensors alone"),
+        ("data.source._target_=own_things.floats", "expected torch.uint8"),
+        ("data.source._target_=own_things.strange_labels", "go from 10 to 10"),
+        ("data.source._target_=os.getcwd", "expected cnnlab.data.images.Source"),
+    ],
+)
+def test_things_of_ones_own_that_cannot_train(call, monkeypatch: pytest.MonkeyPatch, change: str, says: str) -> None:
+    Path("own_things.py").write_text(OWN)
+    monkeypatch.syspath_prepend(Path.cwd())
+    monkeypatch.delitem(sys.modules, "own_things", raising=False)
+    code, out, err = call("train", *QUICK, "data.validation=0", *change.split(" "))
+    assert (code, out) == (2, "")
+    assert says in one_line(err)
+
+
+def test_an_optimizer_of_ones_own_trains_and_resumes(call) -> None:
+    quick = (*QUICK, "optimizer._target_=torch.optim.Adafactor", "optimizer.lr=0.01", "hydra.run.dir=run")
+    assert call("train", *quick)[0] == 0
+    assert call("train", "resume=run", "trainer.steps=4", "console=quiet")[0] == 0
+
+
+def test_the_commands_that_are_printed_can_be_pasted(call) -> None:
+    place = "o x/a=b, [c]"
+    code, out, _ = call("train", *QUICK[:-1], f"hydra.run.dir='{place}'")
+    assert code == 0
+    assert f"python -m cnnlab.evaluate '{place}'" in out
+    assert call("evaluate", place)[0] == 0
+
+
 def test_data_that_is_not_there_says_which_files_go_where(call) -> None:
     code, _, err = call("train", "data=fashion", "data.root=nowhere", "data.download=false")
     assert code == 2
@@ -185,7 +278,7 @@ def test_help_is_for_a_person(call, command: str) -> None:
     code, out, err = call(command, "--help")
     assert (code, err) == (0, "")
     assert f"python -m cnnlab.{command}" in out
-    assert max(map(len, out.splitlines())) <= 160
+    assert max(map(len, out.splitlines())) <= 130
 
 
 def test_the_console_script_dispatches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

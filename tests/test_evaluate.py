@@ -55,7 +55,7 @@ def test_the_training_sets_normalisation_is_kept(call, trained: Path, data_root:
 
 
 def test_a_set_of_another_shape_or_a_foreign_key_is_refused(call, trained: Path) -> None:
-    for change, says in (("data=cifar10", "was built for"), ("model=mlp", "evaluate takes"), ("data=mnits", "mean mnist")):
+    for change, says in (("data=cifar10", "the network takes"), ("model=mlp", "evaluate takes"), ("data=mnits", "mean mnist")):
         code, _, err = call("evaluate", trained, change)
         assert code == 2
         assert says in err

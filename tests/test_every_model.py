@@ -5,6 +5,7 @@ from itertools import product
 
 import pytest
 import torch
+from conftest import choices
 
 from cnnlab import config
 from cnnlab.data import Images
@@ -13,7 +14,7 @@ from cnnlab.errors import GeometryError
 from cnnlab.training.session import build_session
 
 GROUPS = config.groups()
-MODELS = [name for name in GROUPS["model"] if name != "custom"]
+MODELS = choices("model")
 
 
 def blank_source(shape: tuple[int, int, int]) -> Source:
@@ -53,7 +54,7 @@ def test_cats_dogs_on_images_of_its_size() -> None:
 
 @pytest.mark.parametrize("group", ["optimizer", "schedule", "task", "augment"])
 def test_every_choice_of_the_other_groups(group: str) -> None:
-    for choice in GROUPS[group]:
+    for choice in choices(group):
         classes = ["data.classes=[3,5]"] if choice == "binary" else []
         assert math.isfinite(one_step(f"{group}={choice}", "model=lenet", *classes)), choice
 

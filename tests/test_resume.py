@@ -48,7 +48,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-class Stop(Exception):
+class Stop(BaseException):
     """Stands for a kill: nothing after it runs."""
 
 
@@ -163,6 +163,58 @@ def test_a_damaged_checkpoint_is_one_line(call, whole: Path, tmp_path: Path, dam
     assert code == 2
     assert "last.safetensors" in err
     assert err.count("\n") == 1
+
+
+def test_a_run_cut_short_within_an_epoch_keeps_its_last_line(call, tmp_path: Path) -> None:
+    """Killed between its last checkpoint and its result."""
+    run = tmp_path / "run"
+    quick = ("data=digits", "data.limit=320", "trainer.steps=7", "console=quiet")
+    assert call("train", *quick, f"hydra.run.dir={run}")[0] == 0
+    lines = metrics(run)
+    (run / "result.json").unlink()
+    assert call("train", f"resume={run}")[0] == 0
+    assert metrics(run) == lines
+    assert [line["step"] for line in lines] == [5, 7]
+
+
+def test_a_resume_that_fails_leaves_the_record_of_the_run(call, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    quick = ("data=digits", "data.limit=100", "trainer.epochs=1", "console=quiet")
+    assert call("train", *quick, f"hydra.run.dir={run}")[0] == 0
+    (run / "last.safetensors").write_bytes(b"damaged")
+    before = {name: (run / name).read_bytes() for name in ("config.yaml", "result.json", "metrics.jsonl")}
+    assert call("train", f"resume={run}", "trainer.epochs=2")[0] == 2
+    assert {name: (run / name).read_bytes() for name in before} == before
+
+
+def test_what_a_killed_process_was_writing_is_cleared_away(call, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    quick = ("data=digits", "data.limit=100", "trainer.epochs=1", "console=quiet")
+    assert call("train", *quick, f"hydra.run.dir={run}")[0] == 0
+    (run / ".last.safetensors.99.tmp").write_bytes(b"half")
+    assert call("train", f"resume={run}", "trainer.epochs=2", "console=quiet")[0] == 0
+    assert not list(run.glob(".*.tmp"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_keeps_the_last_good_checkpoint(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnlab.tracking import files
+
+    run = tmp_path / "run"
+    original = Path.open
+
+    def full(path: Path, *arguments: object, **options: object):
+        late = path.name.startswith(".last") and (run / "last.safetensors").exists()
+        return original(Path("/dev/full") if late else path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.Path, "open", full)
+        code, _, err = call("train", *SETTINGS, "checkpoint.every_s=0", f"hydra.run.dir={run}")
+    assert code == 4
+    assert "last.safetensors" in err
+    assert err.count("\n") == 1
+    assert json.loads((run / "result.json").read_text())["status"] == "failed"
+    assert call("train", f"resume={run}")[0] == 0
 
 
 def test_changed_data_is_refused(call, data_root: Path, tmp_path: Path) -> None:

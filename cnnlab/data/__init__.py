@@ -7,7 +7,7 @@ import torch
 from cnnlab import targets
 from cnnlab.data.images import DataSet, Images, Source
 from cnnlab.data.splits import held_out_count, limited, stratified
-from cnnlab.errors import ConfigError
+from cnnlab.errors import ConfigError, DataError
 from cnnlab.schema import DataConfig
 
 __all__ = ["DataSet", "Images", "Source", "load_data"]
@@ -22,6 +22,7 @@ def load_data(cfg: DataConfig, seed: int) -> DataSet:
     """
     source: Source = targets.instantiate(cfg.source, "data.source", root=cfg.root, download=cfg.download)
     targets.require(source, Source, cfg.source, "data.source")
+    _check_source(source)
     if list(source.train.images.shape[1:]) != cfg.shape or len(source.classes) != cfg.num_classes:
         raise ConfigError(
             f"data.shape={cfg.shape}, data.num_classes={cfg.num_classes}: {cfg.name} has images of "
@@ -43,8 +44,23 @@ def load_data(cfg: DataConfig, seed: int) -> DataSet:
         train = train.take(limited(len(train), cfg.limit, seed))
     channels = train.images.shape[1]
     mean, std = _statistics(train) if cfg.normalize else (torch.zeros(channels), torch.ones(channels))
-    digest = _digest(train, validation)
+    digest = _digest(train, *([] if validation is None else [validation]), test)
     return DataSet(cfg.name, train, validation, test, classes, numbers, mean, std, digest)
+
+
+def _check_source(source: Source) -> None:
+    """Raise DataError unless a source, perhaps somebody's own, gave what `Images` promises."""
+    for name, part in (("training", source.train), ("test", source.test)):
+        images, labels, where = part.images, part.labels, f"data.source: its {name}"
+        if images.dtype != torch.uint8 or images.ndim != 4 or not len(images):
+            raise DataError(f"{where} images are {images.dtype} {tuple(images.shape)}, expected torch.uint8, N x C x H x W")
+        if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+            raise DataError(f"{where} labels are {labels.dtype} {tuple(labels.shape)}, expected torch.int64 ({len(images)},)")
+        if labels.min() < 0 or labels.max() >= len(source.classes):
+            raise DataError(f"{where} labels go from {labels.min()} to {labels.max()}, for {len(source.classes)} classes")
+    if source.train.images.shape[1:] != source.test.images.shape[1:]:
+        sizes = [tuple(part.images.shape[1:]) for part in (source.train, source.test)]
+        raise DataError(f"data.source: training images of {sizes[0]}, test images of {sizes[1]}")
 
 
 def _only(part: Images, numbers: tuple[int, ...]) -> Images:
@@ -71,9 +87,9 @@ def _statistics(part: Images) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack(means).float(), torch.where(std > 0, std, 1.0).float()
 
 
-def _digest(train: Images, validation: Images | None) -> str:
+def _digest(*parts: Images) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for part in (train, *([] if validation is None else [validation])):
+    for part in parts:
         digest.update(part.images.contiguous().numpy().data)
         digest.update(part.labels.contiguous().numpy().data)
     return digest.hexdigest()

@@ -1,6 +1,5 @@
 """Fetching missing data files from torchvision's mirrors: to a temporary name, checked by md5, then renamed."""
 
-import errno
 import hashlib
 import os
 import tarfile
@@ -13,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from cnnlab.errors import DataError, ResourceError
+from cnnlab.errors import DISK_FULL, DataError
 
 # The binary version lies beside the Python version that torchvision fetches; its md5 is on the same page.
 CIFAR10_ARCHIVE = ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")
@@ -71,21 +70,23 @@ def fetch(urls: Sequence[str], path: Path, md5: str, need: str) -> None:
         need: what is missing, for the error.
 
     Raises:
-        DataError: no mirror delivered. ResourceError: the directory cannot be written.
+        DataError: no mirror delivered, or the directory cannot be written. OSError: the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise ResourceError(f"{need}, and {path.parent} cannot be written: {error.strerror}; {_mend()}") from error
+        if error.errno in DISK_FULL:
+            raise
+        raise DataError(f"{need}, and {path.parent} cannot be written: {error.strerror}; {_mend()}") from error
     failures = []
     try:
         for url in urls:
             try:
                 found = _stream(url, Path(part))
             except (OSError, HTTPException) as error:  # urllib's errors and time-outs are OSErrors
-                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                if isinstance(error, OSError) and error.errno in DISK_FULL:
                     raise
                 failures.append(f"{url}: {getattr(error, 'reason', error)}")
                 continue

@@ -41,8 +41,8 @@ class DataSet:
     """A data set ready for training.
 
     classes: the names. numbers: the label of each class as the source numbers it, which regression predicts. mean, std:
-    what is subtracted from pixels / 255 and what divides it, float32, C; 0 and 1 without normalisation. digest: of the
-    training and validation images in their order, so that a resumed run can tell that its data changed.
+    what is subtracted from pixels / 255 and what divides it, float32, C; 0 and 1 without normalisation. digest: of all
+    images and labels in their order, so that a resumed run can tell that its data changed.
     """
 
     name: str

@@ -11,9 +11,11 @@ def held_out_count(validation: int | float, total: int) -> int:
     """The number of validation images that `data.validation` asks for: a count, or a fraction of `total`, rounded.
 
     Raises:
-        ConfigError: nothing would be left to train on.
+        ConfigError: nothing would be left to train on, or a fraction that is not 0 holds out nothing.
     """
     count = round(validation * total) if isinstance(validation, float) else validation
+    if validation and not count:
+        raise ConfigError(f"data.validation={validation}: holds out none of {total:,} training images; use 0 to say so")
     if count >= total:
         raise ConfigError(f"data.validation={validation}: holds out {count:,} of {total:,} training images, which leaves none")
     return count

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from cnnlab import seeding, targets
-from cnnlab.errors import CnnlabError, ConfigError
+from cnnlab.errors import CnnlabError, ConfigError, as_known
 from cnnlab.models.convnet import ConvNet
 from cnnlab.models.mlp import MLP
 
-__all__ = ["MLP", "ConvNet", "build_model"]
+__all__ = ["MLP", "ConvNet", "build_model", "rehearse"]
 
 
 def build_model(
@@ -49,6 +49,8 @@ def build_model(
     except CnnlabError:
         raise
     except Exception as error:
+        if as_known(error) is not None:  # out of memory
+            raise
         shape = " x ".join(map(str, input_shape))
         raise ConfigError(f"model: {name} fails on images of {shape} (C x H x W): {targets.failure(error)}") from error
     if getattr(output, "shape", None) != (2, num_outputs):
@@ -56,6 +58,30 @@ def build_model(
         raise ConfigError(f"model: {name} gives {got} for 2 images, expected 2 x {num_outputs} (images x outputs)")
     built: nn.Module = model.train(trained)
     return built, memory_format
+
+
+def rehearse(model: nn.Module, input_shape: tuple[int, int, int], memory_format: torch.memory_format, count: int) -> None:
+    """Try one forward and backward pass of `count` blank images in training mode, and leave the network as it was.
+
+    Raises:
+        ConfigError: it fails, its output has no gradient, or its state is not tensors alone.
+    """
+    before = {name: value.clone() if isinstance(value, torch.Tensor) else None for name, value in model.state_dict().items()}
+    odd = [name for name, value in before.items() if value is None]
+    if odd:
+        raise ConfigError(f"model: {odd[0]} in its state_dict is no tensor, and a checkpoint holds tensors alone")
+    model.train()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model(torch.zeros(count, *input_shape).to(memory_format=memory_format)).sum().backward()
+    except Exception as error:
+        if as_known(error) is not None:
+            raise
+        mend = "; choose another trainer.batch_size or data.limit" if count == 1 else ""
+        images = f"a batch of {count} image{'s' if count > 1 else ''}"
+        raise ConfigError(f"model: training fails on {images}: {targets.failure(error)}{mend}") from error
+    model.zero_grad()
+    model.load_state_dict(before)
 
 
 def _try(model: nn.Module, input_shape: tuple[int, int, int], memory_format: torch.memory_format) -> Any:

@@ -44,8 +44,8 @@ class Inspection:
     activation_bytes: int
 
 
-def inspect_network(model: nn.Module, input_shape: tuple[int, int, int]) -> Inspection:
-    """Run `model` on blank images of C x H x W and report every layer."""
+def inspect_network(model: nn.Module, input_shape: tuple[int, int, int], bf16: bool = False) -> Inspection:
+    """Run `model` on blank images of C x H x W and report every layer; bf16: count activations under autocast."""
     trace = _Trace()
     hooks = [
         module.register_forward_hook(trace.hook(name)) for name, module in model.named_modules() if not list(module.children())
@@ -56,7 +56,7 @@ def inspect_network(model: nn.Module, input_shape: tuple[int, int, int]) -> Insp
         model(torch.zeros(1, *input_shape))
     for hook in hooks:
         hook.remove()
-    saved = [_saved_bytes(model, input_shape, count) for count in (2, 3)]
+    saved = [_saved_bytes(model, input_shape, count, bf16) for count in (2, 3)]
     model.train(trained)
     parameters = list(model.parameters())
     total = sum(parameter.numel() for parameter in parameters)
@@ -64,7 +64,7 @@ def inspect_network(model: nn.Module, input_shape: tuple[int, int, int]) -> Insp
     return Inspection(trace.layers, total, trainable, saved[1] - saved[0])
 
 
-def _saved_bytes(model: nn.Module, input_shape: tuple[int, int, int], count: int) -> int:
+def _saved_bytes(model: nn.Module, input_shape: tuple[int, int, int], count: int, bf16: bool) -> int:
     """Bytes that autograd keeps for the backward pass of `count` images, parameters not counted."""
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
@@ -79,7 +79,9 @@ def _saved_bytes(model: nn.Module, input_shape: tuple[int, int, int], count: int
 
     model.train()
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=bf16, cache_enabled=False)
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with torch.random.fork_rng(devices=[]), autocast, hooks:
         model(torch.zeros(count, *input_shape))
     for name, buffer in model.named_buffers():
         buffer.copy_(buffers[name])  # batch norm moved its running statistics

@@ -30,7 +30,8 @@ class Console:
         self.metric = session.task.metric
         self.quiet = session.cfg.console == "quiet"
         plain = False if session.cfg.console == "plain" else None  # None: rich finds out
-        self.terminal = Terminal(highlight=False, soft_wrap=True, emoji=False, quiet=self.quiet, force_terminal=plain)
+        self.terminal = Terminal(highlight=False, emoji=False, quiet=self.quiet, force_terminal=plain)
+        self.terminal.soft_wrap = not self.terminal.is_terminal  # a file has no width
         live = session.cfg.console == "auto" and self.terminal.is_terminal
         columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[text]}"))
         self.bar = Progress(*columns, console=self.terminal, auto_refresh=False, transient=True) if live else None
@@ -49,10 +50,8 @@ class Console:
         if self.bar is None or self.task is None:
             return
         left = train_s / done * (self.epoch_steps - done)
-        text = (
-            f"{done:,}/{self.epoch_steps:,}  {images_per_s:,.0f} images/s  loss {loss:.4f}  "
-            f"{self.metric} {score:.4f}  {duration(left)} left"
-        )
+        speed = f"  {images_per_s:,.0f} images/s" if self.terminal.width >= 100 else ""
+        text = f"{done:,}/{self.epoch_steps:,}{speed}  loss {loss:.4f}  {self.metric} {score:.4f}  {duration(left)} left"
         self.bar.update(self.task, completed=done, text=text, refresh=True)
 
     def epoch(self, line: dict[str, Any], best: bool) -> None:
@@ -74,19 +73,21 @@ class Console:
 
     def closing(self, result: dict[str, Any]) -> None:
         test, name = result["test"], self.run.name
-        shown = escape(name)
+        shown = escape(self.run.quoted)
         weights = "best weights by validation" if result["weights"] == "best" else "last weights"
         how = {"early_stopped": ", stopped early"}.get(result["status"], "")
         score = f"{self.metric} {test[self.metric]:.4f}  loss {test['loss']:.4f}"
         if self.quiet:
-            print(f"{name}  test {score}  {result['epochs']} epochs  {result['seconds']:.1f} s")
+            self.terminal.quiet = False
+            self.terminal.print(f"{shown}  test {score}  {result['epochs']} epochs  {result['seconds']:.1f} s")
             return
         self.terminal.print(
             f"\n[bold]test {score}[/]  ({weights}, {result['steps']:,} steps in {duration(result['seconds'])}{how})\n\n"
             f"see it        tensorboard --logdir {'outputs' if name.startswith('outputs/') else shown}\n"
-            f"take it apart python -m cnnlab.evaluate {shown}\n"
-            f"train longer  python -m cnnlab.train resume={shown} {self._longer()}",
+            f"take it apart python -m cnnlab.evaluate {shown}"
         )
+        if result["status"] == "finished" and self.session.can_be_lengthened:
+            self.terminal.print(f"train longer  python -m cnnlab.train resume={shown} {self._longer()}")
 
     def _header(self, first_step: int) -> None:
         session, cfg, data = self.session, self.session.cfg, self.session.data
@@ -94,7 +95,7 @@ class Console:
         counts = ", ".join(f"{len(part):,} {name}" for name, part in data.parts().items())
         augment = f", augmented by {', '.join(cfg.augment)}" if cfg.augment else ""
         steps = f"{session.total_steps:,} steps, {session.steps_per_epoch:,} an epoch"
-        network = self.run.read_environment().get("choices", {}).get("model", "network")
+        network = self.run.recorded("choices").get("model", "network")
         kind = str(cfg.model["_target_"]).rpartition(".")[2]
         optimizer = f"{str(cfg.optimizer['_target_']).rpartition('.')[2]}, lr {cfg.optimizer.get('lr', 'of its own')}"
         device = self.run.read_environment().get("device", "")

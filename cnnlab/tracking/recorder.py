@@ -46,8 +46,11 @@ class Recorder:
             if at % per_epoch and at != self.session.total_steps:  # else the epoch's mean stands at this step
                 self.events.scalar("train/loss", (total - earlier) / images, at)
             if self.session.cfg.trainer.log_gradients:
-                named = zip(self.session.step.gradient_names(), norms.tolist(), strict=True)
-                self.events.scalars({f"gradient_norm/{name}": norm for name, norm in named}, at)
+                squares: dict[str, float] = {}
+                for name, norm in zip(self.session.step.gradient_names(), norms.tolist(), strict=True):
+                    layer = name.rpartition(".")[0] or name
+                    squares[layer] = squares.get(layer, 0.0) + norm**2
+                self.events.scalars({f"gradient_norm/{layer}": square**0.5 for layer, square in squares.items()}, at)
         step.snapshots.clear()
         self.events.flush()
 

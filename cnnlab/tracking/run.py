@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlab import config
-from cnnlab.errors import CheckpointError, ConfigError, RunTakenError
+from cnnlab.errors import DISK_FULL, CheckpointError, ConfigError, RunTakenError
 from cnnlab.schema import Config
 from cnnlab.tracking import files
 
@@ -36,6 +36,11 @@ class RunDirectory:
         self.best = path / "best.safetensors"
 
     @property
+    def quoted(self) -> str:
+        """The name as a shell reads it."""
+        return shlex.quote(self.name)
+
+    @property
     def name(self) -> str:
         """The path as a person types it: relative to the current directory where it lies below it."""
         path = self.path.resolve()
@@ -55,6 +60,8 @@ class RunDirectory:
             except BlockingIOError:
                 message = f"{self.name}: another process is training this run; wait for it, or stop it"
                 raise RunTakenError(message) from None
+            for left in self.path.glob(".*.tmp"):  # by a process that was killed while writing
+                left.unlink()
             yield
         finally:
             os.close(handle)
@@ -64,7 +71,7 @@ class RunDirectory:
         files.write_json(self.environment, environment() | record)
         files.write_atomic(self.config, config.to_yaml(cfg).encode())
 
-    def continue_with(self, cfg: Config) -> None:
+    def goes_on(self, cfg: Config) -> None:
         """Take the end of a run that goes on off the record, and write down its configuration, perhaps with a later end."""
         self.result.unlink(missing_ok=True)
         files.write_atomic(self.config, config.to_yaml(cfg).encode())
@@ -74,12 +81,20 @@ class RunDirectory:
         return _read_json(self.result)
 
     def read_environment(self) -> dict[str, Any]:
+        """environment.json, empty where there is none."""
         return _read_json(self.environment) or {}
 
-    def keep_metrics(self, step: int, steps_per_epoch: int) -> None:
+    def recorded(self, section: str) -> dict[str, Any]:
+        """A section of environment.json: "choices", "data", "packages"; empty where it is not a mapping."""
+        found = self.read_environment().get(section)
+        return found if isinstance(found, dict) else {}
+
+    def keep_metrics(self, step: int, steps_per_epoch: int, total_steps: int) -> None:
         """Drop the lines of epochs that a run continued from `step` will go through again."""
         done = [(line, line.get("step")) for line in files.read_json_lines(self.metrics)]
-        kept = [line for line, at in done if isinstance(at, int) and at <= step and at % steps_per_epoch == 0]
+        kept = [
+            line for line, at in done if isinstance(at, int) and at <= step and (at % steps_per_epoch == 0 or at == total_steps)
+        ]
         if self.metrics.exists():
             files.write_json_lines(self.metrics, kept)
 
@@ -120,9 +135,13 @@ def claim(path: Path, may_rename: bool) -> Path:
                 if candidate.is_dir() and not any(candidate.iterdir()):
                     return candidate
                 what = "holds another run or other files" if candidate.is_dir() else "is not a directory"
-                mend = f"choose another hydra.run.dir, or continue it: python -m cnnlab.train resume={candidate}"
+                mend = (
+                    f"choose another hydra.run.dir, or continue it: python -m cnnlab.train resume={shlex.quote(str(candidate))}"
+                )
                 raise RunTakenError(f"{candidate}: {what}; {mend}") from None
     except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
         raise ConfigError(f"{path}: cannot be created ({error.strerror}); choose another hydra.run.dir") from error
     raise RunTakenError(f"{path}: taken, and so are a thousand names after it")
 
@@ -180,7 +199,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not JSON ({error})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a JSON object")

@@ -87,11 +87,11 @@ def load_checkpoint(path: Path, state: State) -> None:
     state.optimizer.load_state_dict({"state": optimizer, "param_groups": state.optimizer.state_dict()["param_groups"]})
     try:
         state.sums.copy_(tensors["progress.sums"])
-        known = {item.name for item in dataclasses.fields(Progress)}
-        for key, value in meta["progress"].items():
-            if key not in known:
-                raise KeyError(key)
-            setattr(state.progress, key, value)
+        for item in dataclasses.fields(Progress):
+            value = meta["progress"][item.name]
+            if not isinstance(value, int | float) and not (item.name == "best" and value is None):
+                raise TypeError(f"{item.name} is {value!r}")
+            setattr(state.progress, item.name, value)
         state.began = time.monotonic() - state.progress.seconds
     except (KeyError, RuntimeError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this version of cnnlab ({error})") from error
@@ -145,8 +145,6 @@ def _optimizer_state(
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 # In the parameter's memory format: fused kernels walk both by address.
                 value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-            elif isinstance(value, Tensor) and value.ndim:
-                raise ValueError(f"optimizer state {name} has the shape {tuple(value.shape)}")
             entries.setdefault(int(index), {})[key] = value
     except (ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}: holds the state of another optimizer or network ({error})") from error

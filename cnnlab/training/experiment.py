@@ -31,7 +31,7 @@ def run_new(cfg: Config, directory: Path, choices: dict[str, str]) -> dict[str, 
     run = RunDirectory(directory)
     with run.locked():
         if run.config.exists():
-            raise RunTakenError(f"{run.name}: holds a run already; continue it: python -m cnnlab.train resume={run.name}")
+            raise RunTakenError(f"{run.name}: holds a run already; continue it: python -m cnnlab.train resume={run.quoted}")
         try:
             session = build_session(cfg)
             cfg.trainer.device, cfg.trainer.threads = str(session.runtime.device), session.runtime.threads
@@ -52,13 +52,12 @@ def run_resumed(cfg: Config, run: RunDirectory) -> dict[str, Any]:
     """
     with run.locked():
         session = build_session(cfg)
-        began_with = run.read_environment().get("data", {}).get("digest")
+        began_with = run.recorded("data").get("digest")
         if began_with not in (None, session.data.digest):
             raise CheckpointError(
-                f"{run.name}: the training images under {cfg.data.root} are not those that the run began with; "
+                f"{run.name}: the images under {cfg.data.root} are not those that the run began with; "
                 "restore them, or start a new run"
             )
-        run.continue_with(cfg)
         return _train(session, run)
 
 
@@ -66,8 +65,9 @@ def _train(session: Session, run: RunDirectory) -> dict[str, Any]:
     state = State(session.model, session.optimizer, session.step.sums)
     if run.last.exists():
         load_checkpoint(run.last, state)
+    run.goes_on(session.cfg)
     progress = state.progress
-    run.keep_metrics(progress.step, session.steps_per_epoch)
+    run.keep_metrics(progress.step, session.steps_per_epoch, session.total_steps)
     recorder = Recorder(session, run, progress.step)
 
     def outcome(status: str) -> dict[str, Any]:

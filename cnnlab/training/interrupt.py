@@ -1,8 +1,9 @@
 """Ctrl-C and SIGTERM as a flag that the training loop reads, so that a run stops where it can be continued."""
 
+import os
 import signal
-import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -30,4 +31,5 @@ class StopRequest:
         self.signal_number = number
         for each in NAMES:
             signal.signal(each, signal.SIG_DFL)
-        print(f"\n{NAMES[signal.Signals(number)]}: saving; once more to leave at once", file=sys.stderr)
+        with suppress(OSError):  # the reader of stderr may have died of the same Ctrl-C
+            os.write(2, f"\n{NAMES[signal.Signals(number)]}: saving; once more to leave at once\n".encode())

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlab.data.images import Images
+from cnnlab.seeding import reseed_default
 from cnnlab.training.runtime import Runtime
 from cnnlab.training.task import Task
 
@@ -19,9 +20,12 @@ class Score:
     metric: float
 
 
-def outputs_of(model: nn.Module, part: Images, scale: Callable[[Tensor], Tensor], runtime: Runtime, batch_size: int) -> Tensor:
+def outputs_of(
+    model: nn.Module, part: Images, scale: Callable[[Tensor], Tensor], runtime: Runtime, batch_size: int, seed: int
+) -> Tensor:
     """The network's outputs for a whole part, in evaluation mode: float32, N x num_outputs, on the device."""
     model.eval()
+    reseed_default(seed, "score", 0, runtime.device)  # for modules that draw even then
     with torch.inference_mode(), runtime.autocast():
         outputs = torch.cat([model(scale(images)).float() for images in torch.split(part.images, batch_size)])
     return outputs

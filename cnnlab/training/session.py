@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnnlab import targets
 from cnnlab.data import DataSet, Images, load_data
 from cnnlab.data.batches import augmentations, scaler
-from cnnlab.models import build_model
+from cnnlab.models import MLP, ConvNet, build_model, rehearse
 from cnnlab.schema import Config
 from cnnlab.training.runtime import Runtime, configure
-from cnnlab.training.schedule import build_schedule
+from cnnlab.training.schedule import build_schedule, depends_on_end
 from cnnlab.training.scoring import Score, outputs_of, score
 from cnnlab.training.step import Step, build_optimizer
 from cnnlab.training.task import Task
@@ -38,7 +39,7 @@ class Session:
 
     def outputs(self, part: str) -> Tensor:
         """The network's outputs for a part: float32, N x num_outputs."""
-        return outputs_of(self.model, self.parts[part], self.scale, self.runtime, self.cfg.evaluation.batch_size)
+        return outputs_of(self.model, self.parts[part], self.scale, self.runtime, self.cfg.evaluation.batch_size, self.cfg.seed)
 
     def score(self, part: str) -> Score:
         return score(self.task, self.outputs(part), self.parts[part].labels)
@@ -46,6 +47,11 @@ class Session:
     @property
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def can_be_lengthened(self) -> bool:
+        """Whether the schedule leaves the steps so far as they are when the run ends later."""
+        return not depends_on_end(self.cfg.schedule)
 
     @property
     def lr(self) -> float:
@@ -72,6 +78,11 @@ def build_session(cfg: Config) -> Session:
     data = load_data(cfg.data, cfg.seed)
     task = build_task(cfg, data.numbers)
     model, memory_format = build_model(cfg.model, data.shape, task.num_outputs, cfg.seed)
+    last_batch = (len(data.train) - 1) % cfg.trainer.batch_size + 1
+    if not isinstance(model, ConvNet | MLP):  # somebody's own
+        rehearse(model, data.shape, memory_format, 2)
+    if last_batch == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
+        rehearse(model, data.shape, memory_format, 1)
     model.to(runtime.device)
     steps_per_epoch = -(-len(data.train) // cfg.trainer.batch_size)
     total_steps = cfg.trainer.steps or cfg.trainer.epochs * steps_per_epoch

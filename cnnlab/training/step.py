@@ -3,6 +3,7 @@
 It asks the device nothing: sums, the finite check and the points of the loss curve stay on the device until read.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from cnnlab import seeding, targets
 from cnnlab.data.augment import Augmentation
 from cnnlab.data.batches import augment, gather
 from cnnlab.data.images import Images
+from cnnlab.errors import ConfigError
 from cnnlab.training.runtime import Runtime
 from cnnlab.training.task import Task
 
@@ -26,7 +28,12 @@ def build_optimizer(section: Mapping[str, Any], model: nn.Module, device: torch.
         ConfigError: the target is no optimizer, or refuses its arguments.
     """
     takes = targets.parameters_of(section, "optimizer")
-    fast = {"fused": True} if "fused" in takes else {"foreach": True}
+    step = inspect.signature(getattr(targets.locate(section, "optimizer"), "step", lambda: None)).parameters
+    if "closure" in step and step["closure"].default is inspect.Parameter.empty:
+        raise ConfigError(
+            f"optimizer._target_={section['_target_']}: its step needs a closure, which one update a step cannot give"
+        )
+    fast = {"fused": True} if "fused" in takes else {"foreach": True} if "foreach" in takes else {}
     if device.type == "cuda" and "fused" not in takes:
         fast["capturable"] = True
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

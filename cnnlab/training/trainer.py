@@ -126,5 +126,5 @@ def leave_if_asked(stop: StopRequest, run: RunDirectory) -> None:
     """Raise InterruptedRunError if a signal came."""
     if stop.signal_number is not None:
         raise InterruptedRunError(
-            f"interrupted, and saved; continue with: python -m cnnlab.train resume={run.name}", stop.signal_number
+            f"interrupted, and saved; continue with: python -m cnnlab.train resume={run.quoted}", stop.signal_number
         )

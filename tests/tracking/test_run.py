@@ -135,7 +135,7 @@ def test_begin_is_read_back(tmp_path: Path) -> None:
     run.result.write_text('{"status": "finished"}')
     assert opened.read_result() == {"status": "finished"}
     cfg.trainer.epochs += 5
-    run.continue_with(cfg)
+    run.goes_on(cfg)
     assert opened.read_result() is None
     assert open_run(str(tmp_path))[1].trainer.epochs == cfg.trainer.epochs
     assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "environment.json"}
@@ -163,11 +163,11 @@ def test_open_run_refuses_what_is_no_run(tmp_path: Path) -> None:
 )
 def test_keep_metrics_drops_what_will_be_run_again(step: int, kept: list[int], tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
-    run.keep_metrics(step, 4)
+    run.keep_metrics(step, 4, 100)
     assert not run.metrics.exists()
     lines = [{"step": at, "train_loss": at / 10} for at in (4, 8, 10, 12)]  # 10 ended a run within an epoch
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 16, "tra')
-    run.keep_metrics(step, 4)
+    run.keep_metrics(step, 4, 100)
     assert run.metrics.read_text() == "".join(json.dumps(line) + "\n" for line in lines if line["step"] in kept)
 
 

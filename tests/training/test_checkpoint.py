@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import choices
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from cnnlab.training.task import Multiclass
 
 CPU = torch.device("cpu")
 OPTIMIZERS = [
-    *config.groups()["optimizer"],
+    *choices("optimizer"),
     "sgd optimizer.momentum=0.9 optimizer.nesterov=true",
     "rmsprop optimizer.momentum=0.9 optimizer.centered=true",
     "adam optimizer.amsgrad=true",

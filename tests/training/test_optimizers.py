@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import choices
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
@@ -72,7 +73,7 @@ def linear(dtype: torch.dtype = torch.float32) -> nn.Linear:
 
 
 def test_every_choice_has_a_formula() -> None:
-    assert set(config.groups()["optimizer"]) <= set(FORMULAS)
+    assert set(choices("optimizer")) <= set(FORMULAS)
 
 
 # float64 differs by the order of operations alone; in float32 each of the 12 steps rounds by up to 6e-8 of the
@@ -92,7 +93,7 @@ def test_updates_follow_the_formula(choice: str, dtype: torch.dtype, tolerance: 
         torch.testing.assert_close(model.weight.detach().double(), wanted, rtol=0, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize("choice", config.groups()["optimizer"])
+@pytest.mark.parametrize("choice", choices("optimizer"))
 def test_set_lr_is_the_configured_lr_times_the_factor(choice: str) -> None:
     given = section(choice)
     optimizer = build_optimizer(given, linear(), CPU)
@@ -111,7 +112,7 @@ def test_set_lr_fills_a_tensor_in_place(healthy: bool | None, expected: float) -
     assert lr.item() == expected
 
 
-@pytest.mark.parametrize("choice", config.groups()["optimizer"])
+@pytest.mark.parametrize("choice", choices("optimizer"))
 def test_frozen_parameters_are_left_out(choice: str) -> None:
     model = linear()
     model.bias.requires_grad_(False)

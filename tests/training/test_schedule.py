@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import choices
 from torch.optim import lr_scheduler
 
 from cnnlab import config
@@ -72,7 +73,7 @@ def test_one_cycle_reaches_its_three_corners_exactly() -> None:
     assert factors[10] == pytest.approx(1 / 500, rel=1e-12)
 
 
-@pytest.mark.parametrize("choice", config.groups()["schedule"])
+@pytest.mark.parametrize("choice", choices("schedule"))
 def test_every_choice_gives_factors_between_0_and_1(choice: str) -> None:
     schedule = build_schedule(config.compose([f"schedule={choice}"]).schedule, TOTAL, PER_EPOCH)
     factors = [schedule(step) for step in range(TOTAL)]

@@ -32,7 +32,7 @@ def scale(images: Tensor) -> Tensor:
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 1000])
 def test_uneven_batches_give_the_mean_over_images(batch_size: int) -> None:
     model, images = network(), part()
-    outputs = outputs_of(model, images, scale, Runtime(CPU, 1, "fp32"), batch_size)
+    outputs = outputs_of(model, images, scale, Runtime(CPU, 1, "fp32"), batch_size, 0)
     exact = network().double().eval()(images.images.double() / 255)
     torch.testing.assert_close(outputs.double(), exact.detach(), rtol=0, atol=1e-6)  # float32, outputs below 2
     scored = score(Multiclass(3), outputs, images.labels)
@@ -43,13 +43,13 @@ def test_uneven_batches_give_the_mean_over_images(batch_size: int) -> None:
 def test_scoring_trains_nothing() -> None:
     model = network().train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    outputs = outputs_of(model, part(), scale, Runtime(CPU, 1, "fp32"), 3)
+    outputs = outputs_of(model, part(), scale, Runtime(CPU, 1, "fp32"), 3, 0)
     assert not outputs.requires_grad
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_outputs_in_bf16_are_float32_and_rounded() -> None:
-    exact, rounded = (outputs_of(network(), part(), scale, Runtime(CPU, 1, kind), 4) for kind in ("fp32", "bf16"))
+    exact, rounded = (outputs_of(network(), part(), scale, Runtime(CPU, 1, kind), 4, 0) for kind in ("fp32", "bf16"))
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
     torch.testing.assert_close(rounded, exact, rtol=0, atol=0.02)  # 2^-8 of values of up to 2

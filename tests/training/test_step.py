@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import choices
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ from cnnlab.training.task import Multiclass
 CPU, LR = torch.device("cpu"), 0.5
 SGD = {"_target_": "torch.optim.SGD", "lr": LR}
 BATCHES = [torch.tensor([3, 1, 4]), torch.tensor([0, 5, 2]), torch.tensor([6])]  # 7 images in uneven batches
-OPTIMIZERS = [*config.groups()["optimizer"], "sgd optimizer.momentum=0.9 optimizer.weight_decay=0.1"]
+OPTIMIZERS = [*choices("optimizer"), "sgd optimizer.momentum=0.9 optimizer.weight_decay=0.1"]
 
 
 class Scale:
