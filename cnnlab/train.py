@@ -7,7 +7,7 @@ import textwrap
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,11 +19,11 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnlab import cli, config, overrides
 from cnnlab.errors import CnnlabError, ConfigError, InterruptedRunError, as_known
 from cnnlab.tracking.run import RunDirectory, claim, open_run
+from cnnlab.training import lengthening
 
 FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve", "--hydra-help")
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
-VALUES = {"--cfg": ("job", "hydra", "all"), "-c": ("job", "hydra", "all")}
-RESUME_KEYS = ("trainer.epochs", "trainer.steps", "console")
+CFG_VALUES = ("job", "hydra", "all")
 
 HELP = """Train a network on a data set; every setting is a KEY=VALUE.
 
@@ -56,26 +56,11 @@ def main(arguments: Sequence[str]) -> int:
     if "--help" in line.options or "-h" in line.options:
         print(help_text(), end="")
         return 0
-    for option, legal in VALUES.items():
-        if option in line.options and line.options[option] not in legal:
-            raise ConfigError(f"{option} {line.options[option]}: expected one of {', '.join(legal)}")
-    for option in ("--resolve", "--package", "-p"):
-        if option in line.options and not {"--cfg", "-c"} & set(line.options):
-            raise ConfigError(f"{option}: goes with --cfg job")
-    if line.words[:1] == ["resume"]:
-        raise ConfigError(f"resume: write it as one word, resume={' '.join(line.words[1:]) or 'RUN'}")
-    if line.words:
-        near = [f"{group}={word}" for word in line.words for group, choices in config.groups().items() if word in choices]
-        raise ConfigError(f"{line.words[0]}: expected KEY=VALUE.{' Did you mean ' + ' '.join(near) + '?' if near else ''}")
+    extra = [Path(line.options[name] or "") for name in ("--config-dir", "-cd") if name in line.options]
+    _check_line(line, extra)
     resumed = [change.partition("=")[2] for change in line.changes if change.startswith("resume=")]
     if resumed:
-        if line.options:
-            raise ConfigError(f"resume={resumed[0]}: continues one run, and takes no {', '.join(line.options)}")
-        return resume(resumed[-1], [change for change in line.changes if not change.startswith("resume=")])
-    extra = [Path(line.options[name] or "") for name in ("--config-dir", "-cd") if name in line.options]
-    for directory in extra:
-        if not directory.is_dir():
-            raise ConfigError(f"--config-dir {directory}: no such directory")
+        return _resume(resumed[-1], [change for change in line.changes if not change.startswith("resume=")])
     changes = overrides.prepare(line.changes, config.groups(extra), sweep="-m" in line.options or "--multirun" in line.options)
     options: list[str] = [part for name, value in line.options.items() for part in (name, value) if part is not None]
     if not set(line.options) <= {"--config-dir", "-cd"}:
@@ -90,65 +75,40 @@ def main(arguments: Sequence[str]) -> int:
             run.discard()
 
 
-def resume(directory: str, changes: Sequence[str]) -> int:
-    """Continue a run in its own directory.
+def _check_line(line: cli.CommandLine, extra: Sequence[Path]) -> None:
+    """Raise ConfigError for options that do not go together and for plain words, which train does not take."""
+    options = line.options
+    for name in ("--cfg", "-c"):
+        if name in options and options[name] not in CFG_VALUES:
+            raise ConfigError(f"{name} {options[name]}: expected one of {', '.join(CFG_VALUES)}")
+    for name in ("--resolve", "--package", "-p"):
+        if name in options and not {"--cfg", "-c"} & set(options):
+            raise ConfigError(f"{name}: goes with --cfg job")
+    for directory in extra:
+        if not directory.is_dir():
+            raise ConfigError(f"--config-dir {directory}: no such directory")
+    for change in line.changes:
+        if change.startswith("resume=") and options:
+            raise ConfigError(f"{change}: continues one run, and takes no {', '.join(options)}")
+    if line.words[:1] == ["resume"]:
+        raise ConfigError(f"resume: write it as one word, resume={' '.join(line.words[1:]) or 'RUN'}")
+    if line.words:
+        near = [f"{group}={word}" for word in line.words for group, choices in config.groups().items() if word in choices]
+        raise ConfigError(f"{line.words[0]}: expected KEY=VALUE.{' Did you mean ' + ' '.join(near) + '?' if near else ''}")
 
-    Raises:
-        CheckpointError: not a run. ConfigError: a change that a run cannot take.
-    """
-    run, cfg = open_run(directory)
-    for change in changes:
-        key = change.partition("=")[0]
-        if key not in RESUME_KEYS:
-            raise ConfigError(f"{change}: a continued run keeps its settings; only {', '.join(RESUME_KEYS)} may change")
-    before = cfg.trainer.steps or cfg.trainer.epochs
-    if cfg.trainer.steps and any(change.startswith("trainer.epochs=") for change in changes):
-        raise ConfigError(f"trainer.epochs: {run.name} is counted in steps; change trainer.steps={cfg.trainer.steps}")
-    if not cfg.trainer.steps and any(change.startswith("trainer.steps=") for change in changes):
-        raise ConfigError(f"trainer.steps: {run.name} is counted in epochs; change trainer.epochs={cfg.trainer.epochs}")
-    try:
-        node = OmegaConf.merge(OmegaConf.structured(cfg), OmegaConf.from_dotlist(list(changes)))
-    except OmegaConfBaseException as error:
-        raise overrides.explain(error, changes) from error
-    cfg = config.typed(cast(DictConfig, node))
-    after = cfg.trainer.steps or cfg.trainer.epochs
-    lengthened = next((change for change in changes if change.startswith("trainer.")), "")
-    if lengthened.endswith("=null"):
-        raise ConfigError(f"{lengthened}: expected a number, more than {before}")
-    result = run.read_result() or {}
-    if after < before:
-        raise ConfigError(f"{lengthened}: {run.name} is set to {before} already; expected more")
-    if result.get("status") == "early_stopped" or (result.get("status") == "finished" and after == before):
-        how = "finished" if result["status"] == "finished" else "stopped early, as trainer.patience asked"
-        unit = "trainer.steps" if cfg.trainer.steps else "trainer.epochs"
-        more = f"; {unit}={before * 2} would lengthen it" if result["status"] == "finished" else ""
-        print(f"{run.name} has {how} after {result.get('epochs', '?')} epochs: nothing to do{more}")
+
+def _resume(directory: str, changes: Sequence[str]) -> int:
+    """Continue a run in its own directory, or say that there is nothing to do."""
+    run, recorded = open_run(directory)
+    cfg = lengthening.changed(run, recorded, changes)
+    done = lengthening.nothing_to_do(run, recorded, cfg)
+    if done:
+        print(done)
         return 0
     from cnnlab.training.experiment import run_resumed
-    from cnnlab.training.schedule import depends_on_end
 
-    judged = cfg.trainer.patience is not None or cfg.evaluation.weights == "best"
-    if after > before and judged and _ended_within_an_epoch(run, cfg.trainer.batch_size):
-        raise ConfigError(
-            f"{lengthened}: {run.name} ended within an epoch and was scored there, so lengthening it would choose otherwise "
-            "than a run that was longer from the start; start a new one"
-        )
-    if after > before and depends_on_end(cfg.schedule):
-        raise ConfigError(
-            f"{lengthened}: the schedule {cfg.schedule['_target_']} depends on where the run ends ({before}), "
-            "so this run cannot be lengthened; start a new one"
-        )
-    run_resumed(
-        cfg,
-        run,
-    )
+    run_resumed(cfg, run)
     return 0
-
-
-def _ended_within_an_epoch(run: RunDirectory, batch_size: int) -> bool:
-    """Whether `trainer.steps` cut the last epoch short."""
-    steps, images = (run.read_result() or {}).get("steps", 0), run.recorded("data").get("train", 1)
-    return bool(steps % -(-images // batch_size))
 
 
 def help_text() -> str:

@@ -120,7 +120,7 @@ def test_a_longer_run_is_the_run_that_was_asked_for_longer(call, whole: Path, tm
     [
         ("optimizer.lr=0.1", "keeps its settings"),
         ("trainer.epochs=2", "expected more"),
-        ("trainer.steps=500", "counted in epochs"),
+        ("trainer.steps=500", "counted in trainer.epochs"),
         ("trainer.epochs=x", "expected an integer"),
         ("console=loud", "expected one of auto"),
     ],

@@ -1,0 +1,79 @@
+"""What a continued run may change: its end, where that leaves the steps so far as they are, and the console. Loads no torch."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnlab import config, overrides
+from cnnlab.errors import ConfigError
+from cnnlab.schema import Config
+from cnnlab.tracking.run import RunDirectory
+from cnnlab.training.schedule import depends_on_end
+
+KEYS = ("trainer.epochs", "trainer.steps", "console")
+
+
+def changed(run: RunDirectory, recorded: Config, changes: Sequence[str]) -> Config:
+    """The configuration to continue `run` with.
+
+    Args:
+        run: its directory.
+        recorded: its configuration so far.
+        changes: `key=value` of KEYS.
+
+    Raises:
+        ConfigError: another key, a value that is not legal, an earlier end, or an end that would have changed the steps
+            already done.
+    """
+    for change in changes:
+        if change.partition("=")[0] not in KEYS:
+            raise ConfigError(f"{change}: a continued run keeps its settings; only {', '.join(KEYS)} may change")
+    try:
+        node = OmegaConf.merge(OmegaConf.structured(recorded), OmegaConf.from_dotlist(list(changes)))
+    except OmegaConfBaseException as error:
+        raise overrides.explain(error, changes) from error
+    cfg = config.typed(cast(DictConfig, node))
+    unit, before = _end(recorded)
+    for change in changes:
+        key = change.partition("=")[0]
+        if key.startswith("trainer.") and key != unit:
+            raise ConfigError(f"{change}: {run.name} is counted in {unit}; change {unit}={before}")
+        if key == unit and (_end(cfg)[0] != unit or _end(cfg)[1] < before):
+            raise ConfigError(f"{change}: {run.name} is set to {before} already; expected more")
+        if key == unit and _end(cfg)[1] > before:
+            _require_that_steps_stay(run, cfg, change)
+    return cfg
+
+
+def nothing_to_do(run: RunDirectory, recorded: Config, cfg: Config) -> str | None:
+    """A sentence for a run that has ended and is not made longer by `cfg`; None for one that goes on."""
+    result = run.read_result() or {}
+    unit, before = _end(recorded)
+    after = f"after {result.get('epochs', '?')} epochs: nothing to do"
+    if result.get("status") == "early_stopped":
+        return f"{run.name} has stopped early, as trainer.patience asked, {after}"
+    if result.get("status") == "finished" and _end(cfg)[1] == before:
+        return f"{run.name} has finished {after}; {unit}={before * 2} would lengthen it"
+    return None
+
+
+def _end(cfg: Config) -> tuple[str, int]:
+    """The key that says where the run ends, and its value."""
+    return ("trainer.steps", cfg.trainer.steps) if cfg.trainer.steps else ("trainer.epochs", cfg.trainer.epochs)
+
+
+def _require_that_steps_stay(run: RunDirectory, cfg: Config, change: str) -> None:
+    if depends_on_end(cfg.schedule):
+        raise ConfigError(
+            f"{change}: the schedule {cfg.schedule['_target_']} depends on where the run ends, so this run cannot be "
+            "lengthened; start a new one"
+        )
+    steps, images = (run.read_result() or {}).get("steps", 0), run.recorded("data").get("train", 1)
+    judged = cfg.trainer.patience is not None or cfg.evaluation.weights == "best"
+    if judged and steps % -(-images // cfg.trainer.batch_size):
+        raise ConfigError(
+            f"{change}: {run.name} ended within an epoch and was judged there, as a run that was longer from the start would "
+            "not have been; start a new one"
+        )
