@@ -13,7 +13,7 @@ import pytest
 import torchvision
 
 from cnnlab.data import cifar, download, idx
-from cnnlab.errors import DataError, ResourceError
+from cnnlab.errors import DataError
 
 CONTENT = bytes(range(256)) * 3000  # three chunks of 256 KiB
 NEED = "data/set lacks a-file"
@@ -109,9 +109,9 @@ def test_an_interrupt_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pyte
     assert list((tmp_path / "to").iterdir()) == []
 
 
-def test_a_directory_that_cannot_be_made_is_a_resource_error(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "to").write_text("a file where the directory should be")
-    with pytest.raises(ResourceError, match=rf"^{NEED}, and [^\n]*cannot be written[^\n]*CNNLAB_DATA[^\n]*$"):
+    with pytest.raises(DataError, match=rf"^{NEED}, and [^\n]*cannot be written[^\n]*CNNLAB_DATA[^\n]*$"):
         download.fetch(["file:///never"], tmp_path / "to" / "a-file", md5(CONTENT), NEED)
 
 
