@@ -1,11 +1,10 @@
 """`python -m cnnlab.train KEY=VALUE ...`: train a network, sweep with -m, or continue a run with resume=RUN."""
 
 import os
-import signal
 import sys
 import textwrap
-import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from cnnlab import cli, config, overrides
 from cnnlab.errors import CnnlabError, ConfigError, InterruptedRunError, as_known
 from cnnlab.tracking.run import RunDirectory, claim, open_run
 from cnnlab.training import lengthening
+from cnnlab.training.interrupt import sigterm_exits
 
 FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve", "--hydra-help")
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
@@ -65,14 +65,17 @@ def main(arguments: Sequence[str]) -> int:
     options: list[str] = [part for name, value in line.options.items() for part in (name, value) if part is not None]
     if not set(line.options) <= {"--config-dir", "-cd"}:
         return _enter_hydra(changes, options)
-    run = RunDirectory(_claim_directory(line.changes, extra))
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # until the training loop takes over
+    chosen_by_hand = any(change.startswith("hydra.run.dir=") for change in line.changes)
+    run = RunDirectory(_claim_directory(line.changes, extra, may_rename=not chosen_by_hand))
     try:
-        return _enter_hydra([*changes, f"hydra.run.dir={overrides.quoted(run.path)}"], options)
+        with sigterm_exits():
+            return _enter_hydra([*changes, f"hydra.run.dir={overrides.quoted(run.path)}"], options)
     finally:
         if not run.config.exists():  # stopped before it began
             run.discard()
+            if not chosen_by_hand:
+                with suppress(OSError):  # other runs are in it
+                    run.path.parent.rmdir()
 
 
 def _check_line(line: cli.CommandLine, extra: Sequence[Path]) -> None:
@@ -123,7 +126,7 @@ def help_text() -> str:
     return HELP.format(groups=groups, settings="\n".join("  " + row for row in settings.splitlines()) + "\n")
 
 
-def _claim_directory(changes: Sequence[str], extra: Sequence[Path]) -> Path:
+def _claim_directory(changes: Sequence[str], extra: Sequence[Path], may_rename: bool) -> Path:
     """Compose and check the configuration, before anything is loaded or written; then create the run's directory."""
     node = config.compose(changes, extra, with_hydra=True)
     HydraConfig.instance().set_config(node)
@@ -131,10 +134,9 @@ def _claim_directory(changes: Sequence[str], extra: Sequence[Path]) -> Path:
         wanted = Path(node.hydra.run.dir)
     except OmegaConfBaseException as error:
         raise overrides.explain(error, changes) from error
-    chosen_by_hand = any(change.startswith("hydra.run.dir=") for change in changes)
     own = OmegaConf.masked_copy(node, [str(key) for key in node if key != "hydra"])
     config.typed(own)
-    return claim(wanted, may_rename=not chosen_by_hand)
+    return claim(wanted, may_rename)
 
 
 def _enter_hydra(changes: Sequence[str], options: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -103,13 +103,9 @@ class RunDirectory:
         hydra_files = [f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")]
         for name in (*hydra_files, ".lock", self.config.name, self.environment.name):
             (self.path / name).unlink(missing_ok=True)
-        for folder in (self.path / ".hydra", self.path, self.path.parent):
-            try:
+        for folder in (self.path / ".hydra", self.path):
+            with suppress(OSError):  # not empty, or not there
                 folder.rmdir()
-            except FileNotFoundError:
-                continue
-            except OSError:  # not empty
-                return
 
 
 def claim(path: Path, may_rename: bool) -> Path:
