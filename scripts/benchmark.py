@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=4, help="of each run, the first not counted")
     parser.add_argument("--only", nargs="*", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--networks", nargs="*", default=list(WORK), choices=list(WORK))
     arguments = parser.parse_args()
 
     import torch
@@ -63,7 +64,8 @@ def main() -> None:
     )
     print("| network, batch | cnnlab | " + " | ".join(arguments.only) + " |")
     print("|---" * (2 + len(arguments.only)) + "|", flush=True)
-    for net, (data, batch) in WORK.items():
+    for net in arguments.networks:
+        data, batch = WORK[net]
         own: list[float] = []
         theirs: dict[str, list[float]] = {name: [] for name in arguments.only}
         for _ in range(arguments.rounds):
