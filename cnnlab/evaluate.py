@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cnnlab import cli, config, overrides
@@ -80,7 +81,7 @@ def report(run: RunDirectory, cfg: Config) -> None:
     predicted, probability = task.predict(outputs)
 
     console = wide_console()
-    console.print(f"{run.name}, {weights.stem} weights, on {len(data.test):,} test images of {data.name}\n")
+    console.print(f"{escape(run.name)}, {weights.stem} weights, on {len(data.test):,} test images of {data.name}\n")
     console.print(f"[bold]test {task.metric} {scored.metric:.4f}  loss {scored.loss:.4f}[/]")
     if probability is None:
         gap = predicted - task.targets(data.test.labels)

@@ -239,11 +239,13 @@ def test_an_optimizer_of_ones_own_trains_and_resumes(call) -> None:
 
 
 def test_the_commands_that_are_printed_can_be_pasted(call) -> None:
-    place = "o x/a=b, [c]"
+    place = "o x/a=b, [bold]"
     code, out, _ = call("train", *QUICK[:-1], f"hydra.run.dir='{place}'")
     assert code == 0
     assert f"python -m cnnlab.evaluate '{place}'" in out
-    assert call("evaluate", place)[0] == 0
+    code, out, _ = call("evaluate", place)
+    assert code == 0
+    assert out.startswith(f"{place}, last weights")
 
 
 def test_data_that_is_not_there_says_which_files_go_where(call) -> None:

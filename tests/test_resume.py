@@ -132,22 +132,22 @@ def test_what_a_continued_run_cannot_change(call, whole: Path, change: str, says
     assert err.count("\n") == 1
 
 
-def test_a_schedule_that_depends_on_the_end_cannot_be_lengthened(call, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "longer", "says"),
+    [
+        (("trainer.epochs=1", "schedule=cosine"), "trainer.epochs=2", "depends on where the run ends"),
+        (("trainer.steps=2", "evaluation.weights=best"), "trainer.steps=8", "ended within an epoch"),
+    ],
+)
+def test_a_run_that_a_later_end_would_have_changed_cannot_be_lengthened(
+    call, tmp_path: Path, settings: tuple[str, ...], longer: str, says: str
+) -> None:
     run = tmp_path / "run"
-    quick = ("data=digits", "data.limit=100", "trainer.epochs=1", "schedule=cosine", "console=quiet")
+    quick = ("data=digits", "data.limit=200", "console=quiet", *settings)
     assert call("train", *quick, f"hydra.run.dir={run}")[0] == 0
-    code, _, err = call("train", f"resume={run}", "trainer.epochs=2")
+    code, _, err = call("train", f"resume={run}", longer)
     assert code == 2
-    assert "depends on where the run ends" in err
-
-
-def test_a_run_judged_within_an_epoch_cannot_be_lengthened(call, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    quick = ("data=digits", "data.limit=200", "trainer.steps=2", "evaluation.weights=best", "console=quiet")
-    assert call("train", *quick, f"hydra.run.dir={run}")[0] == 0
-    code, _, err = call("train", f"resume={run}", "trainer.steps=8")
-    assert code == 2
-    assert "ended within an epoch" in err
+    assert says in err
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "foreign", "pickle"])
