@@ -1,6 +1,8 @@
 """Composing a run's configuration from `configs/`, and reading and writing it as one file. Loads no torch."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnlab import overrides
 from cnnlab.errors import CheckpointError, ConfigError, suggest
 from cnnlab.schema import Config, check
+
+# Settings that say where, how fast and how visibly a run goes, not what it computes; and the seed.
+NOT_THE_RECIPE = ("seed", "console", "data.root", "data.download", "trainer.device", "trainer.threads", "trainer.log_every",
+                  "trainer.log_gradients", "evaluation.batch_size", "checkpoint.every_s")  # fmt: skip
 
 
 def config_dir() -> Path:
@@ -98,6 +104,16 @@ def to_yaml(cfg: Config) -> str:
 def flat(cfg: Config) -> dict[str, Any]:
     """Dotted keys and plain values; lists stay whole."""
     return dict(_leaves(dataclasses.asdict(cfg)))
+
+
+def recipe(cfg: Config) -> dict[str, Any]:
+    """What a run computes, but for its seed: `flat` without NOT_THE_RECIPE. Runs of equal recipes are one configuration."""
+    return {key: value for key, value in flat(cfg).items() if key not in NOT_THE_RECIPE}
+
+
+def recipe_hash(cfg: Config) -> str:
+    """16 hexadecimal digits, equal for equal recipes."""
+    return hashlib.blake2b(json.dumps(recipe(cfg), sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

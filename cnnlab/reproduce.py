@@ -189,7 +189,7 @@ def _published() -> dict[str, Any]:
 
 
 def _recipe(name: str, precision: str) -> str:
-    return ledger.recipe(config.typed(config.compose([f"experiment={name}", f"trainer.precision={precision}"])))
+    return config.recipe_hash(config.typed(config.compose([f"experiment={name}", f"trainer.precision={precision}"])))
 
 
 def _count(text: str | None, option: str, default: int) -> int:

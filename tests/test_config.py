@@ -74,6 +74,16 @@ def test_an_illegal_value_set_from_python_is_refused() -> None:
         config.typed(node)
 
 
+def test_the_recipe_is_what_is_computed_not_where() -> None:
+    def hashed(*changes: str) -> str:
+        return config.recipe_hash(config.typed(config.compose(["experiment=chollet-mnist", *changes])))
+
+    for change in ("seed=7", "console=quiet", "data.root=/elsewhere", "trainer.threads=1", "checkpoint.every_s=1"):
+        assert hashed(change) == hashed(), change
+    for change in ("optimizer.lr=0.01", "trainer.epochs=6", "model.dropout=0.1", "trainer.precision=bf16", "augment=flip"):
+        assert hashed(change) != hashed(), change
+
+
 def test_configuration_needs_no_torch() -> None:
     code = "import sys, cnnlab.config as c; c.typed(c.compose(['model=chollet'])); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

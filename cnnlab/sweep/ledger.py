@@ -3,7 +3,6 @@
 An entry: id, recipe, precision, seed, train, test (accuracies), seconds, device, threads, torch, date.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +10,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from cnnlab import config
 from cnnlab.errors import CheckpointError
-from cnnlab.schema import Config
 from cnnlab.tracking import files
 
 Entry = dict[str, Any]
-
-# Settings that say where and how fast a run is, not what it computes.
-NOT_THE_RECIPE = ("seed", "console", "data.root", "data.download", "trainer.device", "trainer.threads", "trainer.log_every",
-                  "trainer.log_gradients", "evaluation.batch_size", "checkpoint.every_s")  # fmt: skip
 
 TEST_TOLERANCE, TRAIN_TOLERANCE = 0.010, 0.02  # below the published accuracy; above it is no failure
 
@@ -43,12 +36,6 @@ class Comparison:
     seconds: float
     device: str
     within: bool | None
-
-
-def recipe(cfg: Config) -> str:
-    """A hash of what a configuration computes: of the resolved settings but NOT_THE_RECIPE."""
-    flat = {key: value for key, value in config.flat(cfg).items() if key not in NOT_THE_RECIPE}
-    return hashlib.blake2b(json.dumps(flat, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def read(path: Path) -> list[Entry]:

@@ -5,7 +5,6 @@ from statistics import fmean
 
 import pytest
 
-from cnnlab import config
 from cnnlab.errors import CheckpointError
 from cnnlab.sweep import ledger
 
@@ -13,17 +12,6 @@ from cnnlab.sweep import ledger
 def entry(seed: int, test: float, **more: object) -> ledger.Entry:
     base = {"id": "x", "recipe": "r", "precision": "fp32", "seed": seed, "train": 0.9, "test": test}
     return base | {"seconds": 10.0, "device": "CPU", "threads": 2} | more
-
-
-def recipe(*changes: str) -> str:
-    return ledger.recipe(config.typed(config.compose(["experiment=chollet-mnist", *changes])))
-
-
-def test_the_recipe_is_what_is_computed_not_where() -> None:
-    for change in ("seed=7", "console=quiet", "data.root=/elsewhere", "trainer.threads=1", "checkpoint.every_s=1"):
-        assert recipe(change) == recipe(), change
-    for change in ("optimizer.lr=0.01", "trainer.epochs=6", "model.dropout=0.1", "trainer.precision=bf16", "augment=flip"):
-        assert recipe(change) != recipe(), change
 
 
 def test_entries_survive_and_replace_their_like(tmp_path: Path) -> None:
