@@ -58,6 +58,14 @@ class InterruptedRunError(CnnlabError):
         self.exit_code = 128 + signal_number
 
 
+class FailedJobsError(CnnlabError):
+    """Some jobs of a sweep failed; the others are done."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 def as_known(error: BaseException) -> CnnlabError | None:
     """The CnnlabError that an exception is, or amounts to when the disk or the memory caused it; None for a bug."""
     if isinstance(error, CnnlabError):

@@ -1,28 +1,31 @@
 """`python -m cnnlab.train KEY=VALUE ...`: train a network, sweep with -m, or continue a run with resume=RUN."""
 
 import os
+import re
+import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab import cli, config, overrides
-from cnnlab.errors import CnnlabError, ConfigError, InterruptedRunError, as_known
+from cnnlab.errors import ConfigError, RunTakenError, suggest
+from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory, claim, open_run
 from cnnlab.training import lengthening
 from cnnlab.training.interrupt import sigterm_exits
 
 FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve", "--hydra-help")
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
+SWEEPS = Path("outputs/sweeps")
 CFG_VALUES = ("job", "hydra", "all")
 
 HELP = """Train a network on a data set; every setting is a KEY=VALUE.
@@ -30,7 +33,8 @@ HELP = """Train a network on a data set; every setting is a KEY=VALUE.
   python -m cnnlab.train                                   LeNet on MNIST
   python -m cnnlab.train model=chollet data=fashion optimizer=rmsprop trainer.epochs=5
   python -m cnnlab.train data=cifar10 model=cifar-flatten augment=[flip,crop] schedule=one_cycle
-  python -m cnnlab.train -m model=lenet,mlp seed=0,1,2      all six, one after another
+  python -m cnnlab.train -m model=lenet,mlp seed=0,1,2      all six, as many at a time as the machine takes
+  python -m cnnlab.train -m sweep.name=night ...           the same command later runs only what is missing
   python -m cnnlab.train resume=RUN                        continue a run that was stopped
   python -m cnnlab.train resume=RUN trainer.epochs=20      lengthen one that ended
   python -m cnnlab.train model._target_=mine.Net           a torch.nn.Module of your own, in mine.py
@@ -41,6 +45,13 @@ Groups, and what to choose from:
 Settings and their defaults:
 {settings}
 A group's own settings stand in configs/GROUP/CHOICE.yaml, and change like the others: optimizer.lr=0.01, model.dropout=0.2.
+
+Sweeps (with -m):
+  KEY=A,B             each of the values; seed=range(5) is 0,1,2,3,4
+  sweep.name=NAME     in outputs/sweeps/NAME; goes on where an earlier one of this name stopped
+  sweep.zip=[A,B]     these keys take their values side by side, not in every combination
+  hydra.launcher.jobs=N          at a time; hydra.launcher.jobs_per_gpu=N on each GPU
+  hydra/launcher=parallel        or basic (one after another), joblib, submitit_slurm, submitit_local
 
 Options:
   -m, --multirun      run every combination of comma-separated values
@@ -61,8 +72,12 @@ def main(arguments: Sequence[str]) -> int:
     resumed = [change.partition("=")[2] for change in line.changes if change.startswith("resume=")]
     if resumed:
         return _resume(resumed[-1], [change for change in line.changes if not change.startswith("resume=")])
-    changes = overrides.prepare(line.changes, config.groups(extra), sweep="-m" in line.options or "--multirun" in line.options)
-    options: list[str] = [part for name, value in line.options.items() for part in (name, value) if part is not None]
+    options = [part for name, value in line.options.items() for part in (name, value) if part is not None]
+    sweeping = bool({"-m", "--multirun"} & set(line.options))
+    own, sweep = _sweep_settings(line.changes, sweeping)
+    changes = overrides.prepare(own, config.groups(extra), sweeping) + sweep
+    if sweeping and not set(line.options) & {"--cfg", "-c", "--info", "-i"}:
+        return _sweep(changes, options)
     if not set(line.options) <= {"--config-dir", "-cd"}:
         return _enter_hydra(changes, options)
     chosen_by_hand = any(change.startswith("hydra.run.dir=") for change in line.changes)
@@ -76,6 +91,50 @@ def main(arguments: Sequence[str]) -> int:
             if not chosen_by_hand:
                 with suppress(OSError):  # other runs are in it
                     run.path.parent.rmdir()
+
+
+def _sweep_settings(changes: Sequence[str], sweeping: bool) -> tuple[list[str], list[str]]:
+    """The changes without those of `sweep.`, and what the latter are to Hydra."""
+    own, given = [], dict[str, str]()
+    for change in changes:
+        key, _, value = change.partition("=")
+        if not key.startswith("sweep."):
+            own.append(change)
+            continue
+        if key not in ("sweep.name", "sweep.zip"):
+            near = suggest(key, ["sweep.name", "sweep.zip"])
+            raise ConfigError(f"{key}: no such key.{near} Keys: sweep.name, sweep.zip.")
+        if not sweeping:
+            raise ConfigError(f"{change}: belongs to a sweep; add -m")
+        given[key] = value
+    ready = [f"hydra.sweeper.zip={given['sweep.zip']}"] if "sweep.zip" in given else []
+    if "sweep.name" in given:
+        name = given["sweep.name"].strip("'\"")
+        if not re.fullmatch(r"\w[\w.+-]*", name, re.ASCII):
+            raise ConfigError(f"sweep.name={name}: expected a directory's name of letters, digits and . _ + -")
+        ready.append(f"hydra.sweep.dir={SWEEPS / name}")
+    return own, ready
+
+
+def _sweep(changes: Sequence[str], options: Sequence[str]) -> int:
+    """Run a sweep in its directory, which no other sweep can use meanwhile."""
+    prefix = "hydra.sweep.dir="
+    named = [change.removeprefix(prefix).strip("'\"") for change in changes if change.startswith(prefix)]
+    if named:
+        directory = Path(named[-1])
+        directory.mkdir(parents=True, exist_ok=True)
+    else:
+        directory = claim(SWEEPS / time.strftime("%Y-%m-%d_%H-%M-%S"), may_rename=True)
+        changes = [*changes, f"{prefix}{overrides.quoted(directory)}"]
+    try:
+        with files.exclusive(directory / ".lock"), sigterm_exits():
+            return _enter_hydra(changes, options)
+    except BlockingIOError:
+        message = f"{directory}: another sweep is running in it; wait for it, or choose another sweep.name"
+        raise RunTakenError(message) from None
+    finally:
+        if {path.name for path in directory.iterdir()} <= {".lock", ".manifest.lock"}:  # stopped before it began
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _check_line(line: cli.CommandLine, extra: Sequence[Path]) -> None:
@@ -140,27 +199,8 @@ def _claim_directory(changes: Sequence[str], extra: Sequence[Path], may_rename: 
 
 
 def _enter_hydra(changes: Sequence[str], options: Sequence[str]) -> int:
-    """Let Hydra compose again and call the job: once, or once for each combination of a sweep."""
-    failures: list[CnnlabError] = []
-
-    def job(node: DictConfig) -> Any:
-        from cnnlab.training.experiment import run_new
-
-        hydra_node = HydraConfig.get()
-        sweeping = hydra_node.mode == RunMode.MULTIRUN
-        try:
-            choices = {str(key): str(value) for key, value in hydra_node.runtime.choices.items() if "/" not in str(key)}
-            return run_new(config.typed(node), Path(hydra_node.runtime.output_dir), choices)["test"]
-        except Exception as error:
-            known = as_known(error)
-            if known is None:
-                raise
-            failures.append(known)
-            if sweeping:
-                print(f"error: job {hydra_node.job.num} ({hydra_node.job.override_dirname}): {known}", file=sys.stderr)
-            if isinstance(known, InterruptedRunError):
-                sys.exit(known.exit_code)  # Hydra ends a sweep on this alone
-            return None
+    """Let Hydra compose again and call the job: once, or once for each job of a sweep."""
+    from cnnlab.sweep.job import job
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own text
     sys.argv = ["cnnlab.train", *options, *changes]
@@ -168,11 +208,6 @@ def _enter_hydra(changes: Sequence[str], options: Sequence[str]) -> int:
         hydra.main(config_path=str(config.config_dir()), config_name="config", version_base="1.3")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise overrides.explain(error, changes) from error
-    except SystemExit:
-        if not failures:
-            raise
-    if failures:
-        raise failures[-1]
     return 0
 
 

@@ -1,11 +1,14 @@
 """Small data sets in the official formats, and calling commands in this process."""
 
 import gzip
+import json
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from cnnlab import cli, config
 
@@ -31,6 +34,23 @@ def write_cifar(root: Path, records: int) -> None:
         content = random.integers(0, 256, (records, 3073), dtype=np.uint8)
         content[:, 0] = np.arange(records) % 10
         (folder / name).write_bytes(content.tobytes())
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Weights, optimiser, predictions and metrics, times aside, of two runs are the same bits."""
+    for name in ("last", "best", "predictions"):
+        a, b = load_file(one / f"{name}.safetensors"), load_file(other / f"{name}.safetensors")
+        assert a.keys() == b.keys()
+        for key in a:
+            assert torch.equal(a[key], b[key]), f"{name}: {key}"
+    assert metrics(one) == metrics(other)
+
+
+def metrics(run: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl without their times."""
+    timeless = {"train_s", "images_per_s"}
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in timeless} for line in lines]
 
 
 @pytest.fixture

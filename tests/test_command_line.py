@@ -267,14 +267,6 @@ def test_every_mode_of_hydra_still_works(call) -> None:
     assert out.startswith("tiny  test accuracy")
 
 
-def test_a_sweep_goes_on_after_a_job_that_fails_and_tells(call) -> None:
-    code, out, err = call("train", "-m", *QUICK, "seed=0,1", "model=cats-dogs,mlp", "hydra.sweep.dir=sweep")
-    assert code == 2
-    assert out.count("test accuracy") == 2
-    assert err.count("does not fit") == 3  # two jobs, and the command's last word
-    assert sorted(path.name for path in Path("sweep").glob("*/result.json").__iter__()) == ["result.json"] * 2
-
-
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_help_is_for_a_person(call, command: str) -> None:
     code, out, err = call(command, "--help")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from conftest import assert_same_run, metrics
 
 from cnnlab.training import trainer
 
@@ -21,21 +21,6 @@ SETTINGS = (
     "console=quiet", "trainer.threads=2",
 )  # fmt: skip
 STEPS_PER_EPOCH = 24  # 1500 / 64, the last one short
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    for name in ("last", "best", "predictions"):
-        a, b = load_file(one / f"{name}.safetensors"), load_file(other / f"{name}.safetensors")
-        assert a.keys() == b.keys()
-        for key in a:
-            assert torch.equal(a[key], b[key]), f"{name}: {key}"
-    assert metrics(one) == metrics(other)
-
-
-def metrics(run: Path) -> list[dict[str, float]]:
-    timeless = {"train_s", "images_per_s"}
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in timeless} for line in lines]
 
 
 @pytest.fixture(scope="module")

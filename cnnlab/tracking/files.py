@@ -1,10 +1,28 @@
 """Writing files so that a kill, a full disk or a power cut leaves either the old content or the new. All writing of a run
 (but for TensorBoard's event files, which only repeat it) goes through here."""
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+@contextmanager
+def exclusive(path: Path, wait: bool = False) -> Iterator[None]:
+    """Hold the lock file `path`; a process that dies lets go.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is false.
+    """
+    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

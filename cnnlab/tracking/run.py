@@ -1,14 +1,12 @@
 """The run directory: the record of a run. Its file names are defined here and nowhere else. Loads no torch."""
 
-import fcntl
 import json
-import os
 import platform
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -53,18 +51,15 @@ class RunDirectory:
         Raises:
             RunTakenError: another process is at it.
         """
-        handle = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-        try:
+        with ExitStack() as held:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.enter_context(files.exclusive(self.path / ".lock"))
             except BlockingIOError:
                 message = f"{self.name}: another process is training this run; wait for it, or stop it"
                 raise RunTakenError(message) from None
             for left in self.path.glob(".*.tmp"):  # by a process that was killed while writing
                 left.unlink()
             yield
-        finally:
-            os.close(handle)
 
     def begin(self, cfg: Config, record: dict[str, Any]) -> None:
         """Write config.yaml and environment.json of a new run; `record` goes into the latter."""

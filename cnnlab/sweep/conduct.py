@@ -1,0 +1,113 @@
+"""From the changes of a sweep's jobs to finished runs: what is done already is left out, the rest launched, and told."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
+from rich.markup import escape
+
+from cnnlab import config, overrides
+from cnnlab.errors import FailedJobsError
+from cnnlab.sweep.grid import job_names, unused
+from cnnlab.sweep.manifest import STATES, Job, Manifest
+from cnnlab.tracking.console import duration, wide_console
+
+
+def conduct(asked: Sequence[Sequence[str]], context: HydraContext, node: DictConfig, launcher: Launcher) -> list[Job]:
+    """Run those of the jobs that are not done; the entries of all that were asked for, in their order.
+
+    Args:
+        asked: the changes of each job; a job that is asked for twice runs once.
+        context, node: what Hydra gives a sweeper; the sweep's directory is `hydra.sweep.dir`.
+
+    Raises:
+        ConfigError: a configuration that cannot be used, before any job runs.
+    """
+    manifest = Manifest(Path(node.hydra.sweep.dir))
+    manifest.directory.mkdir(parents=True, exist_ok=True)
+    manifest.settle()
+    known = {job.key: job for job in manifest.jobs()}
+    taken = {job.directory for job in known.values()}
+    jobs: dict[tuple[str, int], Job] = {}
+    for changes, name in zip(asked, job_names(asked), strict=True):
+        key = resolve(changes, context, node)
+        if key not in jobs:
+            jobs[key] = known.get(key) or Job(unused(name, taken), list(changes), *key)
+            taken.add(jobs[key].directory)
+    new = [job for key, job in jobs.items() if key not in known]
+    manifest.add(new)
+    todo = [job for job in jobs.values() if job.state != "done"]
+    _tell_begin(manifest, list(jobs.values()), len(asked), new if known else [], len(known.keys() - jobs.keys()))
+    for job in todo:
+        manifest.update(job.directory, state="pending", cause=None, exit_code=None)
+    try:
+        if todo:
+            launcher.launch([[*job.overrides, f"hydra.sweep.subdir={overrides.quoted(job.directory)}"] for job in todo], 0)
+    finally:
+        manifest.settle()
+        ended = [job for job in manifest.jobs() if job.key in jobs]
+        _tell_end(manifest, ended)
+    return ended
+
+
+def require_all_done(jobs: Sequence[Job]) -> None:
+    """Raise FailedJobsError, with the last one's exit code, if a job failed or was interrupted."""
+    bad = [job for job in jobs if job.state != "done"]
+    if bad:
+        raise FailedJobsError(f"{len(bad)} of {len(jobs)} jobs are not done", bad[-1].exit_code or 1)
+
+
+def resolve(changes: Sequence[str], context: HydraContext, node: DictConfig) -> tuple[str, int]:
+    """The recipe and the seed of a job, its configuration checked.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+    """
+    setup_globals()
+    composed = context.config_loader.load_sweep_config(node, list(changes))
+    HydraConfig.instance().set_config(composed)
+    try:
+        cfg = config.typed(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
+    finally:
+        HydraConfig.instance().set_config(node)
+    return config.recipe_hash(cfg), cfg.seed
+
+
+def _tell_begin(manifest: Manifest, jobs: Sequence[Job], asked: int, added: Sequence[Job], others: int) -> None:
+    terminal = wide_console()
+    states = Counter(job.state for job in jobs)
+    counts = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
+    terminal.print(f"[bold]sweep[/]  {manifest.directory}  {len(jobs)} jobs: {counts}")
+    if asked > len(jobs):
+        terminal.print(f"       {asked - len(jobs)} asked for twice run once")
+    if added:
+        first = ", ".join(job.directory for job in added[:5])
+        terminal.print(f"       {len(added)} new in this grid: {first}{', ...' if len(added) > 5 else ''}")
+    if others:
+        terminal.print(f"       {others} earlier jobs are not in this grid, and stay as they are")
+
+
+def _tell_end(manifest: Manifest, jobs: Sequence[Job]) -> None:
+    """The jobs that are not done, together where the cause is the same; what to do next."""
+    terminal = wide_console()
+    states = Counter(job.state for job in jobs)
+    causes: dict[tuple[str, str], list[str]] = {}
+    for job in jobs:
+        if job.state in ("failed", "interrupted"):
+            causes.setdefault((job.state, job.cause or ""), []).append(job.directory)
+    for (state, cause), names in causes.items():
+        colour = "red" if state == "failed" else "yellow"
+        terminal.print(f"\n[{colour}]{state}[/]  {', '.join(names)}\n  {escape(cause)}")
+    seconds = sum(job.seconds or 0.0 for job in jobs if job.state == "done")
+    terminal.print(f"\n{states['done']} of {len(jobs)} jobs done, {duration(seconds)} of training")
+    place = manifest.directory
+    if states["done"] < len(jobs):
+        where = f"sweep.name={place.name}" if place.parent == Path("outputs/sweeps") else f"hydra.sweep.dir={place}"
+        terminal.print(f"go on         the same command, with {where}")
+    if states["done"]:
+        terminal.print(f"compare       python -m cnnlab.compare {place}")

@@ -1,0 +1,92 @@
+"""What a person sees while a sweep runs: counts, each running job's epoch and score, time left; a line a job that ends."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import yaml
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from cnnlab.sweep.manifest import STATES, Job, Manifest
+from cnnlab.tracking import files
+from cnnlab.tracking.console import Terminal, duration
+from cnnlab.tracking.run import RunDirectory
+
+
+class Display:
+    """A view on a sweep's manifest and its runs' metrics; live on a terminal, a line an ended job elsewhere."""
+
+    def __init__(self, manifest: Manifest, names: Sequence[str], live: bool) -> None:
+        self.manifest, self.names = manifest, set(names)
+        self.terminal = Terminal(highlight=False, emoji=False)
+        self.terminal.soft_wrap = not self.terminal.is_terminal
+        live = live and self.terminal.is_terminal
+        self.live = Live(console=self.terminal, auto_refresh=False, transient=True) if live else None
+        self.started, self.told = time.monotonic(), set[str]()
+
+    def __enter__(self) -> "Display":
+        if self.live is not None:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def look(self) -> None:
+        """Read how far the jobs have come, and show it."""
+        jobs = [job for job in self.manifest.jobs() if job.directory in self.names]
+        for job in jobs:
+            if job.state in ("done", "failed", "interrupted") and job.directory not in self.told:
+                self.told.add(job.directory)
+                self.terminal.print(ended_line(job, len(self.told), len(jobs)))
+        if self.live is not None:
+            self.live.update(self._table(jobs), refresh=True)
+
+    def _table(self, jobs: Sequence[Job]) -> Table:
+        runs = {job.directory: RunDirectory(self.manifest.directory / job.directory) for job in jobs if job.state == "running"}
+        running = [(name, *progress(run)) for name, run in runs.items()]
+        states = Counter(job.state for job in jobs)
+        counts = "  ".join(f"{states[state]} {state}" for state in STATES if states[state])
+        left = time_left(time.monotonic() - self.started, len(self.told), [share for _, share, _ in running], states["pending"])
+        table = Table.grid(padding=(0, 2))
+        for name, _, text in running[: max(1, self.terminal.height - 4)]:
+            table.add_row(f"  {escape(name)}", text)
+        outer = Table.grid()
+        outer.add_row(f"[bold]{counts}[/]" + (f"  about {duration(left)} left" if left is not None else ""))
+        outer.add_row(table)
+        return outer
+
+
+def ended_line(job: Job, number: int, total: int) -> str:
+    """ "3/12  lenet-seed2  validation accuracy 0.8912  12.1 s"."""
+    place = f"{number:>{len(str(total))}}/{total}  {escape(job.directory)}"
+    took = f"  {duration(job.seconds)}" if job.seconds is not None else ""
+    if job.state == "done":
+        return f"{place}  {job.metric} {job.score:.4f}{took}"
+    return f"{place}  [red]{job.state}[/]: {escape(job.cause or '')}{took}"
+
+
+def progress(run: RunDirectory) -> tuple[float, str]:
+    """How much of a run is done, 0 to 1, and its last epoch and score."""
+    lines = files.read_json_lines(run.metrics)
+    try:
+        trainer = yaml.safe_load(run.config.read_text())["trainer"]
+    except (OSError, KeyError, TypeError, yaml.YAMLError):
+        return 0.0, "starts"
+    if not lines:
+        return 0.0, f"epoch 1 of {trainer['epochs']}"
+    last = lines[-1]
+    share = last["step"] / trainer["steps"] if trainer["steps"] else last["epoch"] / trainer["epochs"]
+    part = "validation" if "validation_loss" in last else "train"
+    metric = next(key for key in last if key.startswith(f"{part}_") and key != f"{part}_loss" and key != "train_s")
+    of = "" if trainer["steps"] else f" of {trainer['epochs']}"
+    return share, f"epoch {last['epoch']}{of}  {metric.replace('_', ' ')} {last[metric]:.4f}"
+
+
+def time_left(elapsed: float, ended: int, shares: Sequence[float], pending: int) -> float | None:
+    """Seconds until all jobs are done, if they go on as so far; None before anything can be said."""
+    done = ended + sum(shares)
+    return elapsed / done * (sum(1 - share for share in shares) + pending) if done > 0.05 else None

@@ -1,0 +1,87 @@
+"""Which jobs a sweep has: the combinations of a command line's values, and a readable name for each."""
+
+import hashlib
+import itertools
+import re
+from collections.abc import Container, Sequence
+
+from hydra.core.override_parser.types import Override
+
+from cnnlab.errors import ConfigError, suggest
+
+LONGEST_NAME = 80  # characters; file systems allow 255 bytes
+
+
+def expand(changes: Sequence[Override], zipped: Sequence[str] = ()) -> list[list[str]]:
+    """The changes of every job: each combination of the values given; `zipped` keys take their values side by side.
+
+    Args:
+        changes: parsed from the command line; of two for one key the later counts.
+        zipped: keys with equally many values, such as ["optimizer.lr", "trainer.batch_size"].
+
+    Raises:
+        ConfigError: a zipped key without several values, unequal counts, or a range without steps (`interval`).
+    """
+    values: dict[str, list[str]] = {}
+    names: dict[str, str] = {}  # without + or ++
+    for change in changes:
+        if change.is_sweep_override() and not change.is_discrete_sweep():
+            raise ConfigError(f"{change.input_line}: an interval has no end of values; search it with hydra/sweeper=optuna")
+        key = change.get_key_element()
+        names[change.key_or_group] = key
+        if change.is_sweep_override():
+            values[key] = [f"{key}={value}" for value in change.sweep_string_iterator()]
+        else:
+            values[key] = [key if change.is_delete() else f"{key}={change.get_value_element_as_str()}"]
+    together = [names[name] for name in zipped if name in names]
+    _check_zipped(zipped, {name: values[key] for name, key in names.items()})
+    axes: list[list[tuple[str, ...]]] = []
+    for key, texts in values.items():
+        if key not in together:
+            axes.append([(text,) for text in texts])
+        elif key == together[0]:
+            axes.append(list(zip(*(values[other] for other in together), strict=True)))
+    return [[text for part in combination for text in part] for combination in itertools.product(*axes)]
+
+
+def _check_zipped(zipped: Sequence[str], values: dict[str, list[str]]) -> None:
+    for name in zipped:
+        if len(values.get(name, ())) < 2:
+            several = [key for key, texts in values.items() if len(texts) > 1]
+            raise ConfigError(f"sweep.zip: {name} has not several values, such as {name}=1,2.{suggest(name, several)}")
+    counts = {name: len(values[name]) for name in zipped}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise ConfigError(f"sweep.zip: expected equally many values of each key, got {told}")
+
+
+def job_names(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """A short name for each job, of the values that differ among the jobs, as in "lenet-lr0.01-seed2".
+
+    Only letters, digits and "._+-"; two jobs may get the same.
+    """
+    settings = [dict(change.lstrip("+").partition("=")[::2] for change in job) for job in jobs]
+    keys = list(dict.fromkeys(key for job in settings for key in job))
+    varying = [key for key in keys if len({job.get(key) for job in settings}) > 1]
+    names = []
+    for job in settings:
+        parts = [_part(key, job[key]) for key in varying if key in job]
+        name = "-".join(part for part in parts if part) or "job"
+        if len(name) > LONGEST_NAME:
+            digest = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+            name = f"{name[: LONGEST_NAME - 9]}-{digest}"
+        names.append(name)
+    return names
+
+
+def unused(name: str, taken: Container[str]) -> str:
+    """`name`, or name_2, name_3, ... where it is taken."""
+    numbered = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    return next(candidate for candidate in numbered if candidate not in taken)
+
+
+def _part(key: str, value: str) -> str:
+    """ "lr0.01" for optimizer.lr=0.01, "seed2" for seed=2; a choice by name speaks for itself: "lenet"."""
+    text = re.sub(r"[^A-Za-z0-9._+]+", "-", value).strip("-.")
+    number = re.fullmatch(r"[-+0-9.][-+0-9.e]*|true|false|null", text, re.IGNORECASE)
+    return f"{key.rpartition('.')[2]}{text}" if "." in key or number else text

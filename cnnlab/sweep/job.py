@@ -1,0 +1,78 @@
+"""What Hydra calls for each composed configuration: one new run, or one job of a sweep, which may have begun before."""
+
+import sys
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from cnnlab import config
+from cnnlab.errors import CnnlabError, InterruptedRunError, RunTakenError, as_known
+from cnnlab.schema import Config
+from cnnlab.sweep.manifest import Manifest
+from cnnlab.tracking.run import RunDirectory
+
+DONE = ("finished", "early_stopped")
+
+
+def job(node: DictConfig) -> float | None:
+    """Train what `node` says in Hydra's output directory; the score of the job (see `score`)."""
+    hydra_node = HydraConfig.get()
+    cfg = config.typed(node)
+    run = RunDirectory(Path(hydra_node.runtime.output_dir))
+    choices = {str(key): str(value) for key, value in hydra_node.runtime.choices.items() if "/" not in str(key)}
+    if hydra_node.mode != RunMode.MULTIRUN:
+        from cnnlab.training.experiment import run_new
+
+        return score(run_new(cfg, run.path, choices))[1]
+    manifest, name, started = Manifest(run.path.parent), run.path.name, time.monotonic()
+    try:
+        manifest.update(name, state="running", cause=None, exit_code=None)
+        result = train_or_continue(cfg, run, choices)
+        metric, reached = score(result)
+        manifest.update(name, state="done", metric=metric, score=reached, seconds=result["seconds"])
+        return reached
+    except Exception as error:
+        known = as_known(error)
+        interrupted = isinstance(known, InterruptedRunError)
+        cause = "stopped by a signal" if interrupted else str(known or f"{type(error).__name__}: {error}")
+        with suppress(OSError, CnnlabError):  # the disk may be what failed
+            state = "interrupted" if interrupted else "failed"
+            seconds, code = round(time.monotonic() - started, 3), known.exit_code if known else 1
+            manifest.update(name, state=state, cause=cause, seconds=seconds, exit_code=code)
+        if known is None:
+            traceback.print_exc()
+        else:
+            print(f"error: {name}: {known}", file=sys.stderr)
+        if isinstance(known, InterruptedRunError):
+            sys.exit(known.exit_code)  # an exception would only end this job, and Hydra would begin the next
+        raise
+
+
+def train_or_continue(cfg: Config, run: RunDirectory, choices: dict[str, str]) -> dict[str, Any]:
+    """The result of `run`: as it stands where it is done, else trained from where it stopped, else from the start.
+
+    Raises:
+        RunTakenError: the directory holds a run of another configuration or seed.
+    """
+    from cnnlab.training.experiment import run_new, run_resumed
+
+    if not run.config.exists():
+        return run_new(cfg, run.path, choices)
+    recorded = config.read(run.config)
+    if (config.recipe_hash(recorded), recorded.seed) != (config.recipe_hash(cfg), cfg.seed):
+        raise RunTakenError(f"{run.name}: holds a run of another configuration; choose another sweep.name")
+    result = run.read_result()
+    return result if result and result["status"] in DONE else run_resumed(recorded, run)
+
+
+def score(result: dict[str, Any]) -> tuple[str, float]:
+    """What a run is judged by, and its value: on the validation images, where there are none on the test images."""
+    part = "validation" if "validation" in result else "test"
+    name = next(name for name in result[part] if name != "loss")
+    return f"{part} {name}", float(result[part][name])

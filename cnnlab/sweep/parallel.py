@@ -1,0 +1,116 @@
+"""hydra/launcher=parallel: the jobs of a sweep in worker processes, with one live display."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from signal import Signals
+from typing import Any, Protocol
+
+import hydra
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from cnnlab.errors import CnnlabError, InterruptedRunError
+from cnnlab.sweep.display import Display
+from cnnlab.sweep.manifest import KILLED, Manifest
+from cnnlab.sweep.pool import Outcome, run_all
+from cnnlab.training.interrupt import sigterm_exits
+
+LOG = "output.log"  # what a job prints, in its directory
+
+
+class Settings(Protocol):
+    """What the launcher was given: its settings, and what Hydra hands to a plugin."""
+
+    jobs: int | None
+    jobs_per_gpu: int
+    context: HydraContext
+    task_function: TaskFunction
+    config: DictConfig
+
+
+def launch(given: Settings, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
+    """Run the jobs; what each returned, in order.
+
+    Raises:
+        InterruptedRunError: a signal stopped the sweep; running jobs have saved.
+    """
+    setup_globals()
+    node = given.config
+    slots = _slots(given, len(job_overrides))
+    on_cpu = "CUDA_VISIBLE_DEVICES" not in slots[0]
+    more = ["trainer.threads=1"] if on_cpu and OmegaConf.select(node, "trainer.threads") is None else []
+    manifest = Manifest(Path(node.hydra.sweep.dir))
+    names = [_directory(overrides) for overrides in job_overrides]
+    jobs = [
+        (given.context, given.task_function, node, [*more, *overrides], first + number)
+        for number, overrides in enumerate(job_overrides)
+    ]
+    outcomes: dict[int, Outcome] = {}
+
+    def ended(number: int, outcome: Outcome) -> None:
+        outcomes[number] = outcome
+        if outcome.exit_code:
+            _record_death(manifest, names[number], outcome.exit_code)
+
+    with Display(manifest, names, live=node.console == "auto") as display:
+        stopped = run_all(_run, jobs, slots, ended, display.look)
+    if stopped is not None:
+        raise InterruptedRunError("interrupted; what ran has been saved", stopped)
+    return [_returned(overrides, outcomes[number]) for number, overrides in enumerate(job_overrides)]
+
+
+def _slots(given: Settings, jobs: int) -> list[Mapping[str, str]]:
+    """The environment of each job that runs at a time."""
+    import torch
+
+    device = str(given.config.trainer.device)
+    if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(str(number) for number in range(torch.cuda.device_count()))
+        gpus = [gpu for gpu in visible.split(",") for _ in range(given.jobs_per_gpu)]
+        return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[: min(jobs, given.jobs or jobs)]]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return [{} for _ in range(min(jobs, given.jobs or cores))]
+
+
+def _directory(overrides: Sequence[str]) -> str:
+    """The name of a job's directory, which the sweeper chose."""
+    prefix = "hydra.sweep.subdir="
+    return next((change.removeprefix(prefix).strip("'") for change in overrides if change.startswith(prefix)), "")
+
+
+def _run(context: HydraContext, task_function: TaskFunction, node: DictConfig, overrides: Sequence[str], number: int) -> Any:
+    """In the worker: one job, as Hydra's own launchers run it; what it prints goes to a file in its directory."""
+    hydra.version.setbase("1.3")
+    setup_globals()
+    composed = context.config_loader.load_sweep_config(node, list(overrides))
+    with open_dict(composed):
+        composed.hydra.job.id = composed.hydra.job.num = number
+    directory = Path(composed.hydra.sweep.dir, _directory(overrides))
+    directory.mkdir(parents=True, exist_ok=True)
+    log = os.open(directory / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    with sigterm_exits():
+        done = run_job(task_function, composed, "hydra.sweep.dir", "hydra.sweep.subdir", context)
+    return done.return_value if done.status == JobStatus.COMPLETED else None
+
+
+def _record_death(manifest: Manifest, directory: str, exit_code: int) -> None:
+    """Write down why a process ended that could not say so itself."""
+    stopped = exit_code in (-15, 130, 143)
+    cause = "stopped by a signal" if stopped else f"its process ended with exit code {exit_code}"
+    if exit_code < 0 and not stopped:
+        cause = f"{KILLED}: {Signals(-exit_code).name}"
+    for job in manifest.jobs():
+        if job.directory == directory and job.state in ("running", "pending"):
+            code = exit_code if exit_code > 0 else 128 - exit_code
+            manifest.update(directory, state="interrupted", cause=cause, exit_code=code)
+
+
+def _returned(overrides: Sequence[str], outcome: Outcome) -> JobReturn:
+    failed = outcome.value is None
+    value = CnnlabError("the job failed; its cause is in the manifest") if failed else outcome.value
+    status = JobStatus.FAILED if failed else JobStatus.COMPLETED
+    return JobReturn(overrides=list(overrides), status=status, _return_value=value)

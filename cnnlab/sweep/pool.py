@@ -1,0 +1,114 @@
+"""Worker processes: one job each, forked from a server that has torch loaded, gone when their parent is gone."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from cnnlab.training.interrupt import StopRequest
+
+PRELOADED = ("torch", "torch.utils.tensorboard", "cnnlab.training.experiment")  # 3 s once, not in every job
+LOOK_EVERY_S = 0.5
+
+Arguments = tuple[Any, ...]
+
+
+@dataclass
+class Outcome:
+    """How a job's process ended. value: what the job returned, None where it died; exit_code: negative for a signal."""
+
+    value: Any
+    exit_code: int
+
+
+@dataclass
+class Worker:
+    number: int
+    process: BaseProcess
+    results: Connection
+    slot: int
+
+
+def run_all(
+    function: Callable[..., Any],
+    jobs: Sequence[Arguments],
+    slots: Sequence[Mapping[str, str]],
+    ended: Callable[[int, Outcome], None],
+    look: Callable[[], None],
+) -> int | None:
+    """Call `function(*job)` for every job, each in a process of its own, as many at a time as there are slots.
+
+    Args:
+        function: of a module, so that it can be named to another process; what it returns is small.
+        slots: the environment variables that a job gets in the slot that it runs in.
+        ended: called with a job's number and outcome when it ends.
+        look: called twice a second.
+
+    Returns:
+        The signal that stopped it, if one did: no job is begun after it, and those that run are told and waited for.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    waiting, free, running = list(enumerate(jobs)), list(range(len(slots))), list[Worker]()
+    told = False
+    with StopRequest() as stop:
+        while running or (waiting and stop.signal_number is None):
+            while waiting and free and stop.signal_number is None:
+                number, arguments = waiting.pop(0)
+                slot = free.pop(0)
+                running.append(_start(context, number, slot, slots[slot], function, arguments))
+            wait([worker.process.sentinel for worker in running], LOOK_EVERY_S)
+            if stop.signal_number is not None and not told:
+                told = True
+                for worker in running:
+                    os.kill(worker.process.pid or 0, signal.SIGTERM)
+            for worker in [worker for worker in running if not worker.process.is_alive()]:
+                running.remove(worker)
+                free.append(worker.slot)
+                ended(worker.number, _outcome(worker))
+            look()
+    return stop.signal_number
+
+
+def _start(
+    context: Any,
+    number: int,
+    slot: int,
+    environment: Mapping[str, str],
+    function: Callable[..., Any],
+    arguments: Arguments,
+) -> Worker:
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(sender, dict(environment), function, arguments))
+    process.start()
+    sender.close()
+    return Worker(number, process, receiver, slot)
+
+
+def _outcome(worker: Worker) -> Outcome:
+    worker.process.join()
+    value = None
+    with worker.results, suppress(EOFError):
+        value = worker.results.recv()
+    return Outcome(value, worker.process.exitcode or 0)
+
+
+def _work(results: Connection, environment: Mapping[str, str], function: Callable[..., Any], arguments: Arguments) -> None:
+    """In the worker: call, and send back what came of it."""
+    os.setpgid(0, 0)  # a terminal's Ctrl-C goes to the parent alone, which asks each worker once
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    os.environ.update(environment)
+    results.send(function(*arguments))
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

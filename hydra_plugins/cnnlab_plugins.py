@@ -1,0 +1,56 @@
+"""cnnlab's plugins for Hydra, which finds them in this namespace package. Imported at every start: loads nothing heavy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from cnnlab.errors import ConfigError
+
+
+class ParallelLauncher(Launcher):
+    """hydra/launcher=parallel: as many jobs at a time as the machine takes. See configs/hydra/launcher/parallel.yaml."""
+
+    def __init__(self, jobs: int | None, jobs_per_gpu: int) -> None:
+        self.jobs, self.jobs_per_gpu = jobs, jobs_per_gpu
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        for name, value in (("jobs", self.jobs), ("jobs_per_gpu", self.jobs_per_gpu)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ConfigError(f"hydra.launcher.{name}={value}: expected a number of 1 or more")
+        self.context, self.task_function, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from cnnlab.sweep import parallel
+
+        return parallel.launch(self, job_overrides, initial_job_idx)
+
+
+class GridSweeper(Sweeper):
+    """hydra/sweeper=grid: every combination, but for keys zipped together. See configs/hydra/sweeper/grid.yaml."""
+
+    def __init__(self, zip: Sequence[str]) -> None:
+        self.zip = list(zip)
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from hydra.core.plugins import Plugins
+
+        self.context, self.node = hydra_context, config
+        self.jobs_launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        from cnnlab.sweep.conduct import conduct, require_all_done
+        from cnnlab.sweep.grid import expand
+
+        changes = OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(arguments)
+        jobs = conduct(expand(changes, self.zip), self.context, self.node, self.jobs_launcher)
+        require_all_done(jobs)
+        return jobs

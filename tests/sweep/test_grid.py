@@ -1,0 +1,79 @@
+"""The jobs of a command line, and their names."""
+
+import re
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnlab.errors import ConfigError
+from cnnlab.sweep.grid import LONGEST_NAME, expand, job_names, unused
+
+
+def jobs(*changes: str, zipped: tuple[str, ...] = ()) -> list[list[str]]:
+    return expand(OverridesParser.create().parse_overrides(list(changes)), zipped)
+
+
+def test_every_combination_the_last_key_fastest() -> None:
+    assert jobs("model=lenet,mlp", "seed=range(2)", "trainer.epochs=3") == [
+        ["model=lenet", "seed=0", "trainer.epochs=3"],
+        ["model=lenet", "seed=1", "trainer.epochs=3"],
+        ["model=mlp", "seed=0", "trainer.epochs=3"],
+        ["model=mlp", "seed=1", "trainer.epochs=3"],
+    ]
+
+
+def test_zipped_keys_go_side_by_side() -> None:
+    made = jobs(
+        "++optimizer.lr=0.1,0.01", "seed=0,1", "trainer.batch_size=64,256", zipped=("optimizer.lr", "trainer.batch_size")
+    )
+    assert made == [
+        ["++optimizer.lr=0.1", "trainer.batch_size=64", "seed=0"],
+        ["++optimizer.lr=0.1", "trainer.batch_size=64", "seed=1"],
+        ["++optimizer.lr=0.01", "trainer.batch_size=256", "seed=0"],
+        ["++optimizer.lr=0.01", "trainer.batch_size=256", "seed=1"],
+    ]
+
+
+def test_lists_strings_and_deletions_stay_what_they_were() -> None:
+    assert jobs("augment=[flip,crop]", "data.root='a, b'", "~experiment") == [
+        ["augment=[flip,crop]", "data.root='a, b'", "~experiment"]
+    ]
+    assert jobs("model.hidden=[10],[20,30]") == [["model.hidden=[10]"], ["model.hidden=[20,30]"]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "zipped", "says"),
+    [
+        (("seed=0,1", "trainer.epochs=1,2,3"), ("seed", "trainer.epochs"), "seed 2, trainer.epochs 3"),
+        (("seed=0,1", "trainer.epochs=1"), ("seed", "trainer.epochs"), "trainer.epochs has not several values"),
+        (("seed=0,1", "trainer.epochs=1,2"), ("seed", "trainer.epoch"), "Did you mean trainer.epochs?"),
+        (("optimizer.lr=interval(0.1,1)",), (), "hydra/sweeper=optuna"),
+    ],
+)
+def test_what_cannot_be_swept_is_told(changes: tuple[str, ...], zipped: tuple[str, ...], says: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        jobs(*changes, zipped=zipped)
+    assert says in str(told.value)
+
+
+def test_names_tell_what_differs() -> None:
+    assert job_names(jobs("model=lenet,mlp", "++optimizer.lr=0.1,0.01", "seed=3", "trainer.epochs=2")) == [
+        "lenet-lr0.1", "lenet-lr0.01", "mlp-lr0.1", "mlp-lr0.01",
+    ]  # fmt: skip
+    assert job_names(jobs("seed=0,12")) == ["seed0", "seed12"]
+    assert job_names(jobs("augment=none,[flip,crop]")) == ["none", "flip-crop"]
+    assert job_names(jobs("seed=1")) == ["job"]
+
+
+@given(st.lists(st.text(st.characters(exclude_characters=","), min_size=1), min_size=2, max_size=4))
+def test_any_value_makes_a_name_that_every_file_system_takes(values: list[str]) -> None:
+    for name in job_names([[f"data.root={value}"] for value in values]):
+        assert re.fullmatch(r"[A-Za-z0-9._+-]+", name)
+        assert len(name) <= LONGEST_NAME
+
+
+def test_a_taken_name_gets_a_number() -> None:
+    assert unused("a", {"b"}) == "a"
+    assert unused("a", {"a", "a_2"}) == "a_3"
