@@ -13,11 +13,11 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab import cli, config, overrides
-from cnnlab.errors import ConfigError, RunTakenError, suggest
+from cnnlab.errors import CnnlabError, ConfigError, RunTakenError, as_known, suggest
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory, claim, open_run
 from cnnlab.training import lengthening
@@ -202,12 +202,27 @@ def _enter_hydra(changes: Sequence[str], options: Sequence[str]) -> int:
     """Let Hydra compose again and call the job: once, or once for each job of a sweep."""
     from cnnlab.sweep.job import job
 
+    failures: list[CnnlabError] = []
+
+    def once(node: DictConfig) -> None:
+        try:
+            job(node)
+        except Exception as error:  # Hydra would print text of its own about it
+            known = as_known(error)
+            if known is None:
+                raise
+            failures.append(known)
+
+    sweeping = {"-m", "--multirun"} & set(options)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own text
     sys.argv = ["cnnlab.train", *options, *changes]
+    enter = hydra.main(config_path=str(config.config_dir()), config_name="config", version_base="1.3")
     try:
-        hydra.main(config_path=str(config.config_dir()), config_name="config", version_base="1.3")(job)()
+        enter(job if sweeping else once)()  # other processes know `job` by its name
     except (HydraException, OmegaConfBaseException) as error:
         raise overrides.explain(error, changes) from error
+    if failures:
+        raise failures[-1]
     return 0
 
 
