@@ -1,18 +1,16 @@
 """The columns of the HPARAMS tab."""
 
 import pytest
+from conftest import choices
 
 from cnnlab import config
 from cnnlab.schema import Config
 from cnnlab.tracking.hyperparameters import LONGEST, hyperparameters
-from tests.conftest import choices
 
 
 def composed(*changes: str) -> tuple[Config, dict[str, str]]:
-    node = config.compose(changes, with_hydra=True)
-    names = {str(key): str(value) for key, value in node.hydra.runtime.choices.items()}
-    del node["hydra"]
-    return config.typed(node), names
+    names = config.compose(changes, with_hydra=True).hydra.runtime.choices
+    return config.typed(config.compose(changes)), {str(key): str(value) for key, value in names.items()}
 
 
 def test_every_column_of_a_plain_run() -> None:

@@ -114,7 +114,8 @@ def tensorboard(folder: Path, load_fast: str, log: Path) -> Iterator[Ask]:
             def ask(path: str, body: dict[str, Any] | None = None, **query: str) -> Any:
                 address = f"{said[1]}/data/{path}?{urllib.parse.urlencode(query)}"
                 data = None if body is None else json.dumps(body).encode()
-                with urllib.request.urlopen(urllib.request.Request(address, data), timeout=30) as answer:
+                request = urllib.request.Request(address, data, {"Content-Type": "application/json"})
+                with urllib.request.urlopen(request, timeout=30) as answer:
                     return json.load(answer)
 
             while len(ask("runs")) < len(directories(folder)) or not ask("plugin/custom_scalars/layout"):
@@ -137,12 +138,11 @@ def directories(folder: Path) -> list[str]:
 
 def groups(ask: Ask) -> dict[str, Any]:
     """The rows of the table, seeds averaged, by name."""
-    statuses = [f"STATUS_{name}" for name in ("UNKNOWN", "SUCCESS", "FAILURE", "RUNNING")]
     infos = ask("plugin/hparams/experiment", {})
-    columns = [{"hparam": info["name"]} for info in infos["hparamInfos"]] + [
-        {"metric": info["name"]} for info in infos["metricInfos"]
-    ]
-    body = {"allowedStatuses": statuses, "colParams": columns, "aggregationType": "AGGREGATION_AVG", "sliceSize": 100}
+    columns = [{"hparam": info["name"]} for info in infos["hparamInfos"]]
+    columns += [{"metric": info["name"]} for info in infos["metricInfos"]]
+    shown = [f"STATUS_{name}" for name in ("UNKNOWN", "SUCCESS", "FAILURE", "RUNNING")]
+    body = {"allowedStatuses": shown, "colParams": columns, "aggregationType": "AGGREGATION_AVG", "sliceSize": 100}
     return {row["name"]: row for row in ask("plugin/hparams/session_groups", body)["sessionGroups"]}
 
 
@@ -238,8 +238,8 @@ def test_training_and_validation_share_a_chart(ask: Ask) -> None:
     for title in ("accuracy", "loss"):
         (tag,) = charts[title]
         found = ask("plugin/custom_scalars/scalars", run="fast-0", tag=tag)
-        assert found["regexValid"]
-        assert set(found["payload"]) == {f"train/{title}", f"validation/{title}"}
+        assert found["regex_valid"]
+        assert set(found["tag_to_events"]) == {f"train/{title}", f"validation/{title}"}
 
 
 def test_pictures_and_the_configuration_are_there(ask: Ask, outputs: Path) -> None:
