@@ -1,6 +1,7 @@
 """The columns that say what a run is, in TensorBoard's HPARAMS tab. Loads no torch."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,7 +43,7 @@ def _name(group: str, choices: Mapping[str, str], recipe: Mapping[str, Any]) -> 
 def _cell(value: Any) -> Value | None:
     """The value as TensorBoard takes it; None for one that does not fit."""
     if isinstance(value, bool | int | float):
-        return value
+        return value if math.isfinite(value) else str(value)  # JSON, in which TensorBoard answers, has no inf
     if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
         value = json.dumps(value, separators=(",", ":")).replace('"', "")
     return value if isinstance(value, str) and len(value) <= LONGEST else None

@@ -50,11 +50,12 @@ def test_augmentations_stand_in_one_column_and_with_their_settings() -> None:
     assert "trainer.epochs" not in shown  # the steps rule
 
 
-def test_what_is_of_ones_own_goes_by_its_target() -> None:
-    changes = ("data=digits", "model=custom", "model._target_=torch.nn.Flatten", "model.end_dim=-1")
+def test_what_is_unusual_is_shown_too() -> None:
+    changes = ("data=digits", "optimizer.eps=inf", "model=custom", "model._target_=torch.nn.Flatten", "model.end_dim=-1")
     shown = hyperparameters(*composed(*changes))
     assert (shown["model"], shown["model.end_dim"]) == ("torch.nn.Flatten", -1)
     assert "model.hidden" not in shown
+    assert shown["optimizer.eps"] == "inf"
 
 
 @pytest.mark.parametrize("group", ["model", "task", "optimizer", "schedule", "augment"])
