@@ -102,13 +102,16 @@ def layout(metric: str) -> dict[str, dict[str, list[Any]]]:
 
 def keep_curves(directory: Path) -> None:
     """Leave in the event files of a run's earlier processes nothing but its curves; the rest is written anew."""
+    from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.event_pb2 import Event
 
     for path in directory.glob("events.out.tfevents.*"):
         kept = []
         for record in _records(path.read_bytes()):
-            event = Event.FromString(record[12:-4])
-            said = event.summary.value
+            try:
+                said = Event.FromString(record[12:-4]).summary.value
+            except DecodeError:  # after a power cut; TensorBoard, too, reads up to here
+                break
             if not said or (said[0].HasField("simple_value") and not said[0].tag.startswith(FINAL)):
                 kept.append(record)
         files.write_atomic(path, b"".join(kept))

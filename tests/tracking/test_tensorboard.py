@@ -163,6 +163,19 @@ def test_a_continued_run_shows_no_point_twice(stopped: str, call: Call, tmp_path
     )
 
 
+@pytest.mark.parametrize("tail", [b"\x05", b"\x08" + bytes(11) + b"nonsense" + bytes(4), bytes(40), b"\xff" * 40])
+def test_an_event_file_that_a_power_cut_left_incomplete_stops_nothing(tail: bytes, call: Call, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert call("train", *SMALL, "trainer.epochs=1", f"hydra.run.dir={run}")[0] == 0
+    (file,) = run.glob("events*")
+    file.write_bytes(file.read_bytes() + tail)
+    next_second()
+    assert call("train", f"resume={run}", "trainer.epochs=2")[0] == 0
+    events = read(run)
+    assert steps(events, "validation/loss") == [10, 20]
+    assert steps(events, "final/test_loss") == [20]
+
+
 def test_a_run_interrupted_before_its_first_point_waits_for_no_tensorboard(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
