@@ -163,7 +163,7 @@ def test_a_continued_run_shows_no_point_twice(stopped: str, call: Call, tmp_path
     )
 
 
-@pytest.mark.parametrize("tail", [b"\x05", b"\x08" + bytes(11) + b"nonsense" + bytes(4), bytes(40), b"\xff" * 40])
+@pytest.mark.parametrize("tail", [b"\xff" * 40, b"\x08" + bytes(11) + b"nonsense" + bytes(4)], ids=["cut", "nonsense"])
 def test_an_event_file_that_a_power_cut_left_incomplete_stops_nothing(tail: bytes, call: Call, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert call("train", *SMALL, "trainer.epochs=1", f"hydra.run.dir={run}")[0] == 0
