@@ -20,7 +20,7 @@ class Recorder:
     def __init__(self, session: "Session", run: RunDirectory, first_step: int) -> None:
         self.run, self.session = run, session
         self.console = Console(session, run, first_step)
-        self.events = Events(run, first_step)
+        self.events = Events(run, session.cfg, session.task.metric, first_step)
         self._loss_point = (first_step, float(session.step.sums[0]))  # where the last point of the loss curve ended
 
     def begin_epoch(self, epoch: int, done: int, steps: int) -> None:
@@ -89,14 +89,20 @@ class Recorder:
         if len(worst):
             self.events.image("worst_mistakes", pictures.sheet(data.test.images[worst], captions), at)
 
+    def result(self, result: dict[str, Any]) -> None:
+        """The run has its final scores."""
+        self.events.finished(result)
+
     def finish(self, result: dict[str, Any]) -> None:
         """The run is over."""
         self.events.close()
         self.console.closing(result)
 
-    def close(self) -> None:
-        """The run stopped early; what is collected is written."""
+    def close(self, failed: bool) -> None:
+        """The run stopped early; what is collected is written. `failed`: not only interrupted."""
         self.console.stop()
+        if failed:
+            self.events.failed()
         self.events.close()
 
     def _images(self, steps: int) -> int:

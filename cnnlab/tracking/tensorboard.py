@@ -1,30 +1,49 @@
-"""TensorBoard's event file of a run; a view on metrics.jsonl, never read back."""
+"""TensorBoard's event file of a run; a view on metrics.jsonl, never read back.
 
-from collections.abc import Mapping
+The HPARAMS tab shows a row a configuration, its seeds averaged: each run writes its hyper-parameters under the name of its
+configuration. TensorBoard believes the first word on them and on how a run ended, so a continued run takes back its earlier
+ones. No run writes an "experiment" tag, of which TensorBoard would show an arbitrary one.
+"""
+
+import struct
+import time
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlab import config
+from cnnlab.schema import Config
+from cnnlab.tracking import files
+from cnnlab.tracking.hyperparameters import hyperparameters
 from cnnlab.tracking.run import RunDirectory
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+FINAL = "final/"  # tags of the scores that rank a run
+
 
 class Events:
     """Writes into the run's own directory, from the first event on; a continued run hides what it will write again."""
 
-    def __init__(self, run: RunDirectory, first_step: int) -> None:
-        self.run, self.first_step = run, first_step
+    def __init__(self, run: RunDirectory, cfg: Config, metric: str, first_step: int) -> None:
+        self.run, self.cfg, self.metric, self.first_step = run, cfg, metric, first_step
 
     @cached_property
     def writer(self) -> "SummaryWriter":
+        from tensorboard.plugins.hparams import summary_v2  # hparams.api would import tensorflow
         from torch.utils.tensorboard import SummaryWriter  # 1.8 s, not needed on the way to the first step
 
+        keep_curves(self.run.path)
         writer = SummaryWriter(str(self.run.path), purge_step=self.first_step + 1)
         writer.add_text("config", "\n".join("    " + line for line in self.run.config.read_text().splitlines()), 0)
+        writer.add_custom_scalars(layout(self.metric))
+        shown = hyperparameters(self.cfg, self.run.recorded("choices"))
+        writer._get_file_writer().add_summary(summary_v2.hparams_pb(shown, trial_id=config.recipe_hash(self.cfg)))
         return writer
 
     def scalar(self, tag: str, value: float, step: int) -> None:
@@ -38,6 +57,31 @@ class Events:
         """picture: H x W x 3."""
         self.writer.add_image(tag, picture, step, dataformats="HWC")
 
+    def finished(self, result: Mapping[str, Any]) -> None:
+        """Write the numbers of result.json that rank the run, and that it ended well.
+
+        The tab shows the first five metrics by name at first, and colours by the first of them: the test score.
+        """
+        scored = [part for part in ("test", "validation") if part in result]
+        numbers = {f"{part}_{name}": result[part][name] for part in scored for name in (self.metric, "loss")}
+        numbers["time_s"] = result["seconds"]
+        self.scalars({FINAL + name: value for name, value in numbers.items()}, result["steps"])
+        self._end("STATUS_SUCCESS")
+
+    def failed(self) -> None:
+        """Write that the run ended badly."""
+        self._end("STATUS_FAILURE")
+
+    def _end(self, status: str) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+        info = plugin_data_pb2.SessionEndInfo(status=api_pb2.Status.Value(status), end_time_secs=time.time())
+        data = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=info))
+        value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=data, tensor=metadata.NULL_TENSOR)
+        self.writer._get_file_writer().add_summary(Summary(value=[value]))
+        self.flush()
+
     def flush(self) -> None:
         if "writer" in self.__dict__:
             self.writer.flush()
@@ -45,3 +89,41 @@ class Events:
     def close(self) -> None:
         if "writer" in self.__dict__:
             self.writer.close()
+
+
+def layout(metric: str) -> dict[str, dict[str, list[Any]]]:
+    """The CUSTOM SCALARS tab: training against validation, and against test where it is scored every epoch, in one chart.
+
+    TensorBoard merges the layouts of all runs, charts that are equal once.
+    """
+    charts = {name: ["Multiline", [f"^(train|validation|test)/{name}$"]] for name in (metric, "loss")}
+    return {"training against validation": charts}
+
+
+def keep_curves(directory: Path) -> None:
+    """Leave in the event files of a run's earlier processes nothing but its curves; the rest is written anew."""
+    from google.protobuf.message import DecodeError
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    for path in directory.glob("events.out.tfevents.*"):
+        kept = []
+        for record in _records(path.read_bytes()):
+            try:
+                said = Event.FromString(record[12:-4]).summary.value
+            except DecodeError:  # after a power cut; TensorBoard, too, reads up to here
+                break
+            if not said or (said[0].HasField("simple_value") and not said[0].tag.startswith(FINAL)):
+                kept.append(record)
+        files.write_atomic(path, b"".join(kept))
+
+
+def _records(content: bytes) -> Iterator[bytes]:
+    """The complete records of an event file: the length in 8 bytes, its checksum in 4, the event, its checksum in 4."""
+    at = 0
+    while at + 8 <= len(content):
+        (length,) = struct.unpack_from("<Q", content, at)
+        end = at + 8 + 4 + length + 4
+        if end > len(content):  # the process was killed while writing it
+            return
+        yield content[at:end]
+        at = end

@@ -84,13 +84,15 @@ def _train(session: Session, run: RunDirectory) -> dict[str, Any]:
             fit(session, state, run, recorder, stop)
             result = outcome("early_stopped" if out_of_patience(session, progress) else "finished")
             result |= _final_scores(session, run, recorder)
+            recorder.result(result)  # before result.json: a run that was killed in between is finished again
             files.write_json(run.result, result)
     except Exception as error:
         known = as_known(error)
         status = {DivergedError: "diverged", InterruptedRunError: "interrupted"}.get(type(known), "failed")
         with suppress(OSError):  # the disk may be what failed
-            recorder.close()
             files.write_json(run.result, outcome(status) | {"cause": str(known or error)})
+        with suppress(OSError):
+            recorder.close(failed=status != "interrupted")
         raise
     recorder.finish(result)
     return result

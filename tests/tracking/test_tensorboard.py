@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +66,8 @@ def test_curves_have_the_values_and_steps_of_the_run(call: Call, tmp_path: Path,
     for tag, key in tags.items():
         assert steps(events, tag) == [10, 20]
         assert [event.value for event in events.Scalars(tag)] == pytest.approx([line[key] for line in lines], rel=1e-6)
-    assert set(events.Tags()["scalars"]) == {"train/loss", *tags}
+    final = {f"final/{name}" for name in ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss", "time_s")}
+    assert set(events.Tags()["scalars"]) == {"train/loss", *tags, *final}
 
 
 def test_pictures_and_the_configuration(call: Call, tmp_path: Path) -> None:
@@ -143,17 +146,46 @@ def test_a_continued_run_shows_no_point_twice(stopped: str, call: Call, tmp_path
     events = read(run)
     curve = [step for step in range(1, 31) if step % 10 == 0 or step % 3 == 0]
     assert steps(events, "train/loss") == curve
+    expected = {"train/loss": curve, "gradient_norm": [step for step in curve if step % 3 == 0], "final": [30]}
     for tag in events.Tags()["scalars"]:
-        expected = [step for step in curve if step % 3 == 0] if tag.startswith("gradient_norm/") else [10, 20, 30]
-        assert steps(events, tag) == (curve if tag == "train/loss" else expected), tag
+        assert steps(events, tag) == expected.get(tag, expected.get(tag.partition("/")[0], [10, 20, 30])), tag
+    for tag in (
+        "config/text_summary",
+        "custom_scalars__config__",
+        "_hparams_/session_start_info",
+        "_hparams_/session_end_info",
+    ):
+        assert len(events.Tensors(tag)) == 1, tag  # of the last process alone
+    assert [event.step for event in events.Images("confusion")] == [30]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [event.value for event in events.Scalars("validation/loss")] == pytest.approx(
         [line["validation_loss"] for line in lines], rel=1e-6
     )
 
 
-def test_a_run_that_fails_before_its_first_point_leaves_no_event_file(call: Call, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tail", [b"\xff" * 40, b"\x08" + bytes(11) + b"nonsense" + bytes(4)], ids=["cut", "nonsense"])
+def test_an_event_file_that_a_power_cut_left_incomplete_stops_nothing(tail: bytes, call: Call, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    code, _, _ = call("train", *SMALL, "optimizer=sgd", "optimizer.lr=1e30", "trainer.steps=2", f"hydra.run.dir={run}")
-    assert code == 3
+    assert call("train", *SMALL, "trainer.epochs=1", f"hydra.run.dir={run}")[0] == 0
+    (file,) = run.glob("events*")
+    file.write_bytes(file.read_bytes() + tail)
+    next_second()
+    assert call("train", f"resume={run}", "trainer.epochs=2")[0] == 0
+    events = read(run)
+    assert steps(events, "validation/loss") == [10, 20]
+    assert steps(events, "final/test_loss") == [20]
+
+
+def test_a_run_interrupted_before_its_first_point_waits_for_no_tensorboard(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Multiclass.training_loss
+
+    def interrupted(self: Multiclass, outputs: Tensor, targets: Tensor) -> Tensor:
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(self, outputs, targets)
+
+    monkeypatch.setattr(Multiclass, "training_loss", interrupted)
+    run = tmp_path / "run"
+    assert call("train", *SMALL, "trainer.steps=2", f"hydra.run.dir={run}")[0] == 130
     assert list(run.glob("events*")) == []

@@ -1,0 +1,49 @@
+"""The columns that say what a run is, in TensorBoard's HPARAMS tab. Loads no torch."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from cnnlab import config
+from cnnlab.schema import Config
+
+Value = bool | int | float | str
+
+NAMED = ("data", "model", "task", "optimizer", "schedule")  # one choice each
+SAID_BY_THE_DATA = ("data.name", "data.shape", "data.num_classes")
+LONGEST = 40  # characters in a cell
+
+
+def hyperparameters(cfg: Config, choices: Mapping[str, str]) -> dict[str, Value]:
+    """What a person chooses and compares: the parts by name, then the settings of the recipe that fit in a cell.
+
+    A part of one's own goes by its `_target_`. Lists stand as on the command line, [120,84]. Left out are a network's blocks,
+    which its name says, what is not set (null) and `trainer.epochs` where `trainer.steps` rules.
+
+    Args:
+        choices: names by config group, as environment.json records them.
+    """
+    recipe = config.recipe(cfg)
+    shown: dict[str, Value] = {group: _name(group, choices, recipe) for group in NAMED}
+    shown["augment"] = ",".join(cfg.augment) or "none"
+    idle = (*SAID_BY_THE_DATA, "trainer.epochs") if cfg.trainer.steps else SAID_BY_THE_DATA
+    for key, value in recipe.items():
+        cell = _cell(value)
+        if cell is not None and key not in idle and not key.endswith("._target_"):
+            shown[key] = cell
+    return shown
+
+
+def _name(group: str, choices: Mapping[str, str], recipe: Mapping[str, Any]) -> str:
+    chosen = choices.get(group, "custom")
+    return chosen if chosen != "custom" else str(recipe.get(f"{group}._target_", recipe["data.name"]))
+
+
+def _cell(value: Any) -> Value | None:
+    """The value as TensorBoard takes it; None for one that does not fit."""
+    if isinstance(value, bool | int | float):
+        return value if math.isfinite(value) else str(value)  # JSON, in which TensorBoard answers, has no inf
+    if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
+        value = json.dumps(value, separators=(",", ":")).replace('"', "")
+    return value if isinstance(value, str) and len(value) <= LONGEST else None

@@ -1,0 +1,68 @@
+"""The columns of the HPARAMS tab."""
+
+import pytest
+from conftest import choices
+from omegaconf import OmegaConf
+
+from cnnlab import config
+from cnnlab.schema import Config
+from cnnlab.tracking.hyperparameters import LONGEST, hyperparameters
+
+
+def composed(*changes: str) -> tuple[Config, dict[str, str]]:
+    node = config.compose(changes, with_hydra=True)
+    own = OmegaConf.masked_copy(node, [str(key) for key in node if key != "hydra"])
+    return config.typed(own), {str(key): str(value) for key, value in node.hydra.runtime.choices.items()}
+
+
+def test_every_column_of_a_plain_run() -> None:
+    shown = hyperparameters(*composed("data=digits", "model=lenet", "trainer.clip_norm=1", "seed=3"))
+    assert shown == {
+        "data": "digits",
+        "model": "lenet",
+        "task": "multiclass",
+        "optimizer": "adam",
+        "schedule": "constant",
+        "augment": "none",
+        "data.validation": 1000,
+        "data.normalize": False,
+        "model.head": "flatten",
+        "model.hidden": "[120,84]",
+        "task.label_smoothing": 0.0,
+        "optimizer.lr": 0.001,
+        "optimizer.betas": "[0.9,0.999]",
+        "optimizer.eps": 1e-7,
+        "optimizer.weight_decay": 0.0,
+        "trainer.epochs": 10,
+        "trainer.batch_size": 64,
+        "trainer.precision": "fp32",
+        "trainer.deterministic": False,
+        "trainer.clip_norm": 1.0,
+        "evaluation.split": "validation",
+        "evaluation.weights": "last",
+    }
+
+
+def test_augmentations_stand_in_one_column_and_with_their_settings() -> None:
+    shown = hyperparameters(*composed("data=digits", "augment=[flip,crop]", "schedule=one_cycle", "trainer.steps=7"))
+    assert shown["augment"] == "flip,crop"
+    assert (shown["augment.crop.padding"], shown["schedule.peak"], shown["trainer.steps"]) == (4, 0.3, 7)
+    assert "trainer.epochs" not in shown  # the steps rule
+
+
+def test_what_is_unusual_is_shown_too() -> None:
+    changes = ("data=digits", "optimizer.eps=inf", "model=custom", "model._target_=torch.nn.Flatten", "model.end_dim=-1")
+    shown = hyperparameters(*composed(*changes))
+    assert (shown["model"], shown["model.end_dim"]) == ("torch.nn.Flatten", -1)
+    assert "model.hidden" not in shown
+    assert shown["optimizer.eps"] == "inf"
+
+
+@pytest.mark.parametrize("group", ["model", "task", "optimizer", "schedule", "augment"])
+def test_every_choice_fits_the_table(group: str) -> None:
+    for name in choices(group):
+        shown = hyperparameters(*composed(f"{group}={name}"))
+        assert shown[group] == name
+        assert all(isinstance(value, bool | int | float) or len(value) <= LONGEST for value in shown.values()), shown
+        assert not any("blocks" in key or key.endswith("_target_") for key in shown)
+        assert len(shown) <= 30
