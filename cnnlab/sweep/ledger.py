@@ -22,6 +22,7 @@ TEST_TOLERANCE, TRAIN_TOLERANCE = 0.010, 0.02  # below the published accuracy; a
 class Comparison:
     """A published result beside the measured ones of one precision; means and deviations over the seeds (n).
 
+    date: of the latest run.
     within: whether both means reach the published figures less the tolerance; None where nothing is published.
     """
 
@@ -35,6 +36,7 @@ class Comparison:
     test_std: float | None
     seconds: float
     device: str
+    date: str
     within: bool | None
 
 
@@ -84,9 +86,14 @@ def compare(
         if goal_test is not None:
             within = test >= goal_test - TEST_TOLERANCE and (goal_train is None or train >= goal_train - TRAIN_TOLERANCE)
         spread = stdev(run["test"] for run in runs) if len(runs) > 1 else None
-        devices = ", ".join(sorted({f"{run['device']}, {run['threads']} threads" for run in runs}))
+        devices = ", ".join(sorted({_device(run) for run in runs}))
+        date = max(run["date"] for run in runs)
         seconds = fmean(run["seconds"] for run in runs)
         rows.append(
-            Comparison(name, precision, goal_train, goal_test, len(runs), train, test, spread, seconds, devices, within)
+            Comparison(name, precision, goal_train, goal_test, len(runs), train, test, spread, seconds, devices, date, within)
         )
     return rows
+
+
+def _device(run: Entry) -> str:
+    return f"{run['device']}, {run['threads']} thread{'s' if run['threads'] > 1 else ''}"

@@ -33,7 +33,7 @@ class Recorder:
         self.console.progress(done, self._images(done) / train_s, loss, score, train_s)
 
     def curve(self) -> None:
-        """Write the collected points of the loss curve: each the mean loss since the point before."""
+        """Write the collected points of the loss curve: each the mean loss since the point before in its epoch."""
         step, per_epoch = self.session.step, self.session.steps_per_epoch
         if not step.snapshots:
             return
@@ -43,8 +43,7 @@ class Recorder:
             before, earlier = self._loss_point if self._loss_point[0] > first else (first, 0.0)
             images = self._images(at - first) - self._images(before - first)
             self._loss_point = (at, total)
-            if at % per_epoch and at != self.session.total_steps:  # else the epoch's mean stands at this step
-                self.events.scalar("train/loss", (total - earlier) / images, at)
+            self.events.scalar("train/loss", (total - earlier) / images, at)
             if self.session.cfg.trainer.log_gradients:
                 squares: dict[str, float] = {}
                 for name, norm in zip(self.session.step.gradient_names(), norms.tolist(), strict=True):
@@ -63,7 +62,7 @@ class Recorder:
             f"{part}/{name}": line[f"{part}_{name}"]
             for part in ("train", "validation", "test")
             for name in ("loss", metric)
-            if f"{part}_{name}" in line
+            if f"{part}_{name}" in line and (part, name) != ("train", "loss")  # the curve has it
         }
         self.events.scalars(scalars | {"train/learning_rate": line["lr"], "train/images_per_s": line["images_per_s"]}, step)
         self.events.flush()

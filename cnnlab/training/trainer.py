@@ -38,7 +38,7 @@ def fit(session: Session, state: State, run: RunDirectory, recorder: Recorder, s
             start = (progress.step - first) * batch_size
             step(order[start : start + batch_size], progress.step, session.lr_factor(progress.step))
             progress.step += 1
-            if progress.step % cfg.trainer.log_every == 0:
+            if progress.step % cfg.trainer.log_every == 0 or progress.step == end:
                 step.snapshot(progress.step)
             now = time.perf_counter()
             if progress.step < end and (stop.signal_number is not None or now - looked >= LOOK_EVERY_S):

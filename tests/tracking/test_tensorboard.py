@@ -54,8 +54,8 @@ def test_curves_have_the_values_and_steps_of_the_run(call: Call, tmp_path: Path,
     def mean(first: int, end: int) -> float:
         return sum(loss * count for loss, count in losses[first:end]) / sum(count for _, count in losses[first:end])
 
-    # Each point is the mean since the one before it in its epoch; at an epoch's end stands the epoch's mean.
-    spans = {3: (0, 3), 6: (3, 6), 9: (6, 9), 10: (0, 10), 12: (10, 12), 15: (12, 15), 18: (15, 18), 20: (10, 20)}
+    # Each point is the mean since the one before it in its epoch; the last is at the epoch's end.
+    spans = {3: (0, 3), 6: (3, 6), 9: (6, 9), 10: (9, 10), 12: (10, 12), 15: (12, 15), 18: (15, 18), 20: (18, 20)}
     points = {event.step: event.value for event in events.Scalars("train/loss")}
     assert steps(events, "train/loss") == list(spans)
     assert points == pytest.approx({step: mean(*span) for step, span in spans.items()}, rel=1e-6)  # float32
