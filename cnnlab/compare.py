@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from cnnlab import cli
 from cnnlab.errors import ConfigError
-from cnnlab.sweep import columns, presentation
-from cnnlab.sweep.comparison import NUMBERS, Configuration, Table, configurations, sort_rows, tables
+from cnnlab.sweep import columns, curves, presentation
+from cnnlab.sweep.comparison import Configuration, Table, configurations, in_order, sort_rows, tables
 from cnnlab.sweep.filters import matching
 from cnnlab.sweep.runs import LeftOut, read_runs
 from cnnlab.sweep.verdicts import Verdict, against_best
@@ -55,16 +54,17 @@ def main(arguments: Sequence[str]) -> int:
         print(HELP, end="")
         return 0
     form = _check(line)
+    for option in ("--plot", "--html"):
+        _check_target(option, options.get(option))
     runs, left_out = read_runs(line.words)
     rows, repeated = configurations(matching(runs, line.changes))
     made = tables(rows)
     legal = columns.differing([row.runs[0] for row in rows])
     sort = options.get("--sort")
+    rows = [row for table in made for row in table.rows]
     if sort is not None:
         rows = sort_rows(rows, sort, legal)
-    else:
-        rows = [row for table in made for row in table.rows]
-    wants_verdicts = form != "--json"
+    wants_verdicts = form != "--json" or "--html" in options
     verdicts = [against_best(table.rows[0], table.rows[1:]) if wants_verdicts else [] for table in made]
     if form == "--json":
         print(json.dumps([presentation.as_values(row, legal) for row in rows], indent=2, default=str))
@@ -75,11 +75,15 @@ def main(arguments: Sequence[str]) -> int:
     else:
         _print_tables(made, verdicts, sort)
     _print_left_out([*repeated, *left_out], to_stderr=form is not None)
-    for name, write in (("--plot", _plot), ("--html", _html)):
-        path = options.get(name)
-        if path is not None:
-            write(Path(path), made, verdicts, [*repeated, *left_out])
-            print(f"wrote {path}", file=sys.stderr if form else sys.stdout)
+    said = sys.stderr if form else sys.stdout
+    if (name := options.get("--plot")) is not None:
+        curves.save(Path(name), made)
+        print(f"wrote {name}", file=said)
+    if (name := options.get("--html")) is not None:
+        from cnnlab.sweep import report
+
+        report.save(Path(name), made, verdicts, [*repeated, *left_out])
+        print(f"wrote {name}", file=said)
     return 0
 
 
@@ -97,17 +101,20 @@ def _check(line: cli.CommandLine) -> str | None:
     return forms[0] if forms else None
 
 
-def _in_order(table: Table, sort: str | None) -> list[tuple[int, Configuration]]:
-    """The rows with their ranks, in the order in which they are shown."""
-    if sort is None or (sort not in NUMBERS and sort not in table.columns):
-        return list(enumerate(table.rows, 1))
-    ranks = {id(row): rank for rank, row in enumerate(table.rows, 1)}
-    return [(ranks[id(row)], row) for row in sort_rows(table.rows, sort, table.columns)]
+def _check_target(option: str, name: str | None) -> None:
+    """ConfigError for a file that cannot be written, before anything is read."""
+    if name is None:
+        return
+    curves.require_matplotlib()
+    path, formats = Path(name), curves.FORMATS if option == "--plot" else (".html", ".htm")
+    if path.suffix.lower() not in formats:
+        raise ConfigError(f"{option} {name}: expected a name that ends in {' or '.join(formats)}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"{option} {name}: {'a directory' if path.is_dir() else f'no such directory: {path.parent}'}")
 
 
 def _print_tables(made: Sequence[Table], verdicts: Sequence[Sequence[Verdict]], sort: str | None) -> None:
     console = wide_console()
-    console.width = 10_000  # no table is cut
     if not made:
         console.print("no run with a score")
     for number, (table, found) in enumerate(zip(made, verdicts, strict=True)):
@@ -117,52 +124,32 @@ def _print_tables(made: Sequence[Table], verdicts: Sequence[Sequence[Verdict]], 
         if shared := presentation.alike(table):
             console.print(Text(shared, "dim"))
         console.print()
-        drawn = RichTable(box=None, header_style="bold", pad_edge=False)
-        for name in presentation.headings(table):
-            drawn.add_column(Text(name), justify="left" if name in table.columns else "right", no_wrap=True)
-        order = _in_order(table, sort)
-        for rank, row in order:
-            drawn.add_row(*map(Text, presentation.cells(table, row, rank)), style="bold" if rank == 1 else "")
-        last = presentation.without_validation(table)
-        line = presentation.section_line(table) if last and sort is None and len(order) > 1 else ""
-        _print_drawn(console, drawn, len(order) - last, line)
+        order = in_order(table, sort)
+        body = [presentation.cells(table, row, rank) for rank, row in order]
+        lines = presentation.aligned([presentation.headings(table), *body], table.columns)
+        if sort is None and (at := presentation.first_without_validation(table)) is not None:
+            lines.insert(at + 1, presentation.section_line(table))
         if found:
-            console.print()
-            _print_drawn(console, _verdict_table(order, found, table), 0, "")
+            words = presentation.VERDICT_HEADINGS
+            said = [
+                [*cells[: 1 + len(table.columns)], *presentation.verdict_cells(found[rank - 2])]
+                for (rank, _), cells in zip(order, body, strict=True)
+                if rank > 1
+            ]
+            heads = [*presentation.headings(table)[: 1 + len(table.columns)], *words]
+            lines += ["", *presentation.aligned([heads, *said], [*table.columns, words[-1]])]
+        for text in lines:
+            console.print(Text(text, "bold" if text == lines[0] else ""))
         if told := presentation.notes(table, found):
             console.print(Text("\n" + "\n".join(told), "dim"))
-
-
-def _print_drawn(console: Terminal, drawn: RichTable, above: int, line: str) -> None:
-    """Print a table; `line`, if any, comes under its first `above` rows."""
-    with console.capture() as capture:
-        console.print(drawn)
-    lines = [text.rstrip() for text in capture.get().splitlines()]
-    if line:
-        lines.insert(above + 1, line)
-    sys.stdout.write("\n".join(lines) + "\n")
-
-
-def _verdict_table(order: Sequence[tuple[int, Configuration]], found: Sequence[Verdict], table: Table) -> RichTable:
-    drawn = RichTable(box=None, header_style="bold", pad_edge=False)
-    drawn.add_column("", justify="right")
-    for name in table.columns:
-        drawn.add_column(Text(name), no_wrap=True)
-    for name in ("difference", "p"):
-        drawn.add_column(name, justify="right")
-    drawn.add_column("against row 1", no_wrap=True)
-    for rank, row in order:
-        if rank > 1:
-            start = presentation.cells(table, row, rank)[: 1 + len(table.columns)]
-            drawn.add_row(*map(Text, [*start, *presentation.verdict_cells(found[rank - 2])]))
-    return drawn
 
 
 def _print_left_out(left_out: Sequence[LeftOut], to_stderr: bool) -> None:
     if not left_out:
         return
     console = Terminal(highlight=False, soft_wrap=True, stderr=to_stderr)
-    console.print(Text(f"{'' if to_stderr else chr(10)}not counted: {len(left_out)} run{'s' if len(left_out) > 1 else ''}", "bold"))
+    start = "" if to_stderr else "\n"
+    console.print(Text(f"{start}not counted: {len(left_out)} run{'s' if len(left_out) > 1 else ''}", "bold"))
     for one in left_out:
         console.print(Text(f"  {one.state}: {one.name}: {one.cause}"))
 
@@ -170,10 +157,11 @@ def _print_left_out(left_out: Sequence[LeftOut], to_stderr: bool) -> None:
 def _print_csv(
     rows: Sequence[Configuration], legal: Sequence[str], made: Sequence[Table], verdicts: Sequence[Sequence[Verdict]]
 ) -> None:
-    said = {id(row): v for table, found in zip(made, verdicts, strict=True) for row, v in zip(table.rows[1:], found, strict=True)}
-    heads = ("metric", "seeds", "n", "test_mean", "test_std", "test_low", "test_high", "validation_mean", "seconds", "parameters")
+    pairs = [pair for table, found in zip(made, verdicts, strict=True) for pair in zip(table.rows[1:], found, strict=True)]
+    said = {id(row): verdict for row, verdict in pairs}
+    heads = "metric seeds n test_mean test_std test_low test_high validation_mean seconds parameters difference p verdict"
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow([*legal, *heads, *presentation.VERDICT_HEADINGS])
+    writer.writerow([*legal, *heads.split()])
     for row in rows:
         settings = [columns.text(row.runs[0], column) for column in legal]
         test, verdict = row.test, said.get(id(row))
@@ -185,11 +173,11 @@ def _print_csv(
 def _print_markdown(made: Sequence[Table], verdicts: Sequence[Sequence[Verdict]], sort: str | None) -> None:
     for number, (table, found) in enumerate(zip(made, verdicts, strict=True)):
         heads = [*presentation.headings(table), *(presentation.VERDICT_HEADINGS if found else ())]
-        rules = ["---" if name in (*table.columns, "verdict") else "--:" for name in heads]
+        rules = ["---" if name in (*table.columns, presentation.VERDICT_HEADINGS[-1]) else "--:" for name in heads]
         lines = [f"{chr(10) if number else ''}**{_escaped(presentation.title(table))}**", "", _row(heads), _row(rules)]
-        order = _in_order(table, sort)
+        order = in_order(table, sort)
         for at, (rank, row) in enumerate(order):
-            if sort is None and len(order) > 1 and at == len(order) - presentation.without_validation(table):
+            if sort is None and at == presentation.first_without_validation(table):
                 lines.append(_row(["", f"*{_escaped(presentation.section_line(table))}*", *[""] * (len(heads) - 2)]))
             end = presentation.verdict_cells(found[rank - 2]) if found and rank > 1 else ["", "", "best"] if found else []
             lines.append(_row([*presentation.cells(table, row, rank), *end]))
@@ -204,18 +192,6 @@ def _row(cells: Sequence[str]) -> str:
 def _escaped(text: str) -> str:
     """Text that stays itself in a Markdown table."""
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
-
-def _plot(path: Path, made: Sequence[Table], verdicts: Sequence[Sequence[Verdict]], left_out: Sequence[LeftOut]) -> None:
-    from cnnlab.sweep import curves
-
-    curves.save(path, made)
-
-
-def _html(path: Path, made: Sequence[Table], verdicts: Sequence[Sequence[Verdict]], left_out: Sequence[LeftOut]) -> None:
-    from cnnlab.sweep import report
-
-    report.save(path, made, verdicts, left_out)
 
 
 if __name__ == "__main__":

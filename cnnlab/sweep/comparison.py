@@ -134,6 +134,14 @@ def sort_rows(rows: Sequence[Configuration], column: str, settings: Sequence[str
     return sorted(rows, key=key)
 
 
+def in_order(table: Table, sort: str | None) -> list[tuple[int, Configuration]]:
+    """The rows with their ranks, in the order in which they are shown."""
+    if sort is None or (sort not in NUMBERS and sort not in table.columns):
+        return list(enumerate(table.rows, 1))
+    ranks = {id(row): rank for rank, row in enumerate(table.rows, 1)}
+    return [(ranks[id(row)], row) for row in sort_rows(table.rows, sort, table.columns)]
+
+
 def _mean(values: Iterable[float | None]) -> float | None:
     found = list(values)
     numbers = [value for value in found if value is not None]

@@ -3,17 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
+from rich.cells import cell_len
+
 from cnnlab.sweep import columns
 from cnnlab.sweep.comparison import Configuration, Table
 from cnnlab.sweep.verdicts import MCNEMAR, PAIRED_T, Verdict
 
 NUMBER_HEADINGS = ("n", "test", "std", "95 % interval", "validation", "seconds", "parameters")
-VERDICT_HEADINGS = ("difference", "p", "verdict")
+VERDICT_HEADINGS = ("difference", "p", "against row 1")
 
 
 def title(table: Table) -> str:
-    """ "digits: test accuracy on 2,000 images"."""
-    return f"{table.measured_on.data}: test {table.metric} on {table.measured_on.images:,} images"
+    """ "digits: test accuracy on 2,000 images", and which classes they are of if they are few."""
+    classes = table.measured_on.classes
+    which = f" ({', '.join(classes)})" if 0 < len(classes) < 5 else ""
+    return f"{table.measured_on.data}{which}: test {table.metric} on {table.measured_on.images:,} images"
 
 
 def alike(table: Table) -> str:
@@ -45,13 +49,27 @@ def verdict_cells(verdict: Verdict) -> list[str]:
     return [f"{verdict.difference:+.4f}", p, verdict.text]
 
 
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[str]) -> list[str]:
+    """Rows as lines of equal columns, the first row being the headings; those in `left` are aligned to the left."""
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    sides = [name in left for name in rows[0]]
+
+    def padded(cell: str, width: int, to_left: bool) -> str:
+        space = " " * (width - cell_len(cell))
+        return cell + space if to_left else space + cell
+
+    return ["  ".join(map(padded, row, widths, sides)).rstrip() for row in rows]
+
+
 def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def without_validation(table: Table) -> int:
-    """How many rows, all at the end, have no validation score."""
-    return sum(row.validation_mean is None for row in table.rows)
+def first_without_validation(table: Table) -> int | None:
+    """The index of the first row that was ranked without a validation score, all being at the end; None without such rows."""
+    if len(table.rows) < 2:
+        return None
+    return next((index for index, row in enumerate(table.rows) if row.validation_mean is None), None)
 
 
 def section_line(table: Table) -> str:
@@ -61,7 +79,7 @@ def section_line(table: Table) -> str:
 def notes(table: Table, verdicts: Sequence[Verdict]) -> list[str]:
     """How the rows were ranked and tested, and what that can tell."""
     direction = "" if table.higher_is_better else " (lower is better)"
-    by = "test" if without_validation(table) == len(table.rows) else "validation"
+    by = "test" if first_without_validation(table) == 0 else "validation"
     lines = [f"Ranked by {by} {table.metric}{direction}."] if len(table.rows) > 1 else []
     if any(row.n > 1 for row in table.rows):
         lines.append("std and interval: over the seeds, of the test score; the interval is Student's t for the mean.")
@@ -72,7 +90,9 @@ def notes(table: Table, verdicts: Sequence[Verdict]) -> list[str]:
     corrected = f", corrected for {tested} tests (Holm)" if tested > 1 else ""
     lines.append(f"Tested on the test {table.metric} against row 1: {' and '.join(used)}, two-sided{corrected}.")
     if MCNEMAR in used:
-        lines.append("With one seed each, the test is of these trained networks, not of their settings: other seeds may differ.")
+        lines.append(
+            "With one seed each, the test is of these trained networks; their settings may do otherwise with other seeds."
+        )
     if PAIRED_T in used and min(row.n for row in table.rows if row.n > 1) <= 3:
         lines.append("With two or three seeds only large differences can be told from chance.")
     return lines
