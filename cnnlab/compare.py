@@ -16,6 +16,7 @@ from cnnlab.sweep.comparison import Configuration, Table, configurations, in_ord
 from cnnlab.sweep.filters import matching
 from cnnlab.sweep.runs import LeftOut, read_runs
 from cnnlab.sweep.verdicts import Verdict, against_best
+from cnnlab.tracking import files
 from cnnlab.tracking.console import Terminal, wide_console
 
 HELP = """Show runs side by side. A row is a configuration: its seeds are grouped, and only the settings that differ are shown.
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     wants_verdicts = form != "--json" or "--html" in options
     verdicts = [against_best(table.rows[0], table.rows[1:]) if wants_verdicts else [] for table in made]
     if form == "--json":
-        print(json.dumps([presentation.as_values(row, legal) for row in rows], indent=2, default=str))
+        print(json.dumps(files.finite([presentation.as_values(row, legal) for row in rows]), indent=2, default=str))
     elif form == "--csv":
         _print_csv(rows, legal, made, verdicts)
     elif form == "--markdown":

@@ -89,7 +89,9 @@ def tables(rows: Sequence[Configuration]) -> list[Table]:
         made.append(
             Table(measured_on, metric, higher, ranked(group, higher), columns.differing(firsts), columns.common(firsts))
         )
-    return sorted(made, key=lambda table: (table.measured_on.data, table.metric, -len(table.rows), table.measured_on.classes))
+    return sorted(
+        made, key=lambda table: (table.measured_on.data, table.metric, table.measured_on.images, table.measured_on.classes)
+    )
 
 
 def ranked(rows: Iterable[Configuration], higher_is_better: bool) -> list[Configuration]:

@@ -45,8 +45,10 @@ def _alternatives(condition: str, text: str) -> list[Any]:
 
 
 def _equal(value: Any, wanted: Any) -> bool:
-    if isinstance(value, list | tuple) or isinstance(wanted, list | tuple):
-        same_kind = isinstance(value, list | tuple) and isinstance(wanted, list | tuple) and len(value) == len(wanted)
+    if isinstance(wanted, list) and isinstance(value, str):  # a list of choices
+        value = yaml.safe_load(value)
+    if isinstance(value, list) or isinstance(wanted, list):
+        same_kind = isinstance(value, list) and isinstance(wanted, list) and len(value) == len(wanted)
         return same_kind and all(_equal(a, b) for a, b in zip(value, wanted, strict=True))
     if isinstance(value, bool) or isinstance(wanted, bool) or value is None or wanted is None:
         return value is wanted

@@ -1,5 +1,6 @@
 """Finding runs below folders and reading what they recorded, fast enough for a thousand. Loads no torch."""
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ def _read(directory: RunDirectory) -> Run | LeftOut:
         raise CheckpointError(f"{directory.config}: seed: {settings['seed']!r}, expected an integer")
     result, environment = directory.read_result(), directory.read_environment()
     if result is None:
-        return LeftOut(directory.name, "running or killed", _how_far(directory, settings))
+        return LeftOut(directory.name, "running or killed", _how_far(directory))
     if not isinstance(result.get("test"), dict):
         return LeftOut(directory.name, str(result.get("status", "failed")), str(result.get("cause", "no cause recorded")))
     metric = next(name for name in [*result["test"], "loss"] if name != "loss" or len(result["test"]) < 2)
@@ -141,7 +142,7 @@ def _plain(value: Any) -> Any:
 
 def _score(scores: Any, metric: str) -> float | None:
     value = scores.get(metric) if isinstance(scores, dict) else None
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _choices(environment: dict[str, Any], settings: dict[str, Any]) -> dict[str, str]:
@@ -165,7 +166,7 @@ def _measured_on(environment: dict[str, Any], settings: dict[str, Any]) -> Measu
     )
 
 
-def _how_far(directory: RunDirectory, settings: dict[str, Any]) -> str:
+def _how_far(directory: RunDirectory) -> str:
     lines = files.read_json_lines(directory.metrics)
     done = lines[-1].get("epoch", 0) if lines else 0
-    return f"no result after {done} of {settings.get('trainer.epochs')} epochs; resume={directory.quoted} continues it"
+    return f"no result after {done} epochs; if it is not running, python -m cnnlab.train resume={directory.quoted} continues it"
