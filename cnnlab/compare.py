@@ -57,8 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     form = _check(line)
     for option in ("--plot", "--html"):
         _check_target(option, options.get(option))
-    runs, left_out = read_runs(line.words)
-    rows, repeated = configurations(matching(runs, line.changes))
+    rows, left_out = configurations(matching(read_runs(line.words), line.changes))
     made = tables(rows)
     legal = columns.differing([row.runs[0] for row in rows])
     sort = options.get("--sort")
@@ -75,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         _print_markdown(made, verdicts, sort)
     else:
         _print_tables(made, verdicts, sort)
-    _print_left_out([*repeated, *left_out], to_stderr=form is not None)
+    _print_left_out(left_out, to_stderr=form is not None)
     said = sys.stderr if form else sys.stdout
     if (name := options.get("--plot")) is not None:
         curves.save(Path(name), made)
@@ -83,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
     if (name := options.get("--html")) is not None:
         from cnnlab.sweep import report
 
-        report.save(Path(name), made, verdicts, [*repeated, *left_out])
+        report.save(Path(name), made, verdicts, left_out)
         print(f"wrote {name}", file=said)
     return 0
 

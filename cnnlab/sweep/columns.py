@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnlab import config
-from cnnlab.sweep.runs import Run
+from cnnlab.sweep.runs import LeftOut, Run
 
 GROUPS = ("experiment", "data", "model", "task", "optimizer", "schedule", "augment")
 
@@ -46,8 +46,8 @@ def comparable(settings: Mapping[str, Any], key: str) -> str:
     return json.dumps(settings[key], sort_keys=True, default=str) if key in settings else ""
 
 
-def value(run: Run, column: str) -> Any:
-    """What a run has in a column; None where it has no such setting."""
+def value(run: Run | LeftOut, column: str) -> Any:
+    """What a run has in a column, the name of a choice or a setting; None where it has neither."""
     return run.choices.get(column, run.settings.get(column))
 
 

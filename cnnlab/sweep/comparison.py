@@ -63,11 +63,12 @@ class Table:
     common: dict[str, str]
 
 
-def configurations(runs: Sequence[Run]) -> tuple[list[Configuration], list[LeftOut]]:
-    """Group runs by recipe and test images; of several runs of one seed the one that ended last counts."""
+def configurations(runs: Sequence[Run | LeftOut]) -> tuple[list[Configuration], list[LeftOut]]:
+    """Group runs by recipe and test images, and tell which do not count: of several runs of one seed the last to end does."""
     groups: dict[Any, dict[int, Run]] = {}
-    left_out = []
-    for run in sorted(runs, key=lambda run: (run.ended, str(run.directory.path))):
+    left_out = [run for run in runs if isinstance(run, LeftOut)]
+    scored = [run for run in runs if isinstance(run, Run)]
+    for run in sorted(scored, key=lambda run: (run.ended, str(run.directory.path))):
         recipe = json.dumps(config.recipe(run.settings), sort_keys=True, default=str)
         seeds = groups.setdefault((recipe, run.measured_on, run.metric), {})
         if run.seed in seeds:
@@ -90,7 +91,7 @@ def tables(rows: Sequence[Configuration]) -> list[Table]:
             Table(measured_on, metric, higher, ranked(group, higher), columns.differing(firsts), columns.common(firsts))
         )
     return sorted(
-        made, key=lambda table: (table.measured_on.data, table.metric, table.measured_on.images, table.measured_on.classes)
+        made, key=lambda table: (table.measured_on.data, table.metric, -table.measured_on.images, table.measured_on.classes)
     )
 
 

@@ -6,33 +6,32 @@ from typing import Any
 import yaml
 
 from cnnlab.errors import ConfigError, suggest
-from cnnlab.sweep.runs import Run
+from cnnlab.sweep import columns
+from cnnlab.sweep.runs import LeftOut, Run
 
 
-def matching(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
+def matching(runs: Sequence[Run | LeftOut], conditions: Sequence[str]) -> list[Run | LeftOut]:
     """The runs for which all conditions hold: `model=lenet`, `optimizer.lr=1e-2`, `seed=0,1` (either).
 
-    Values are compared as values: 1e-2 is 0.01. A run without the key does not match.
+    Values are compared as values: 1e-2 is 0.01, and a missing key is null. A run whose settings cannot be read
+    is kept, to be told of.
 
     Raises:
-        ConfigError: a key that no run has, or a value that cannot be read.
+        ConfigError: a key that no run has, a value that none has, or one that cannot be read.
     """
-    keys = dict.fromkeys(key for run in runs for key in (*run.choices, *run.settings))
     kept = list(runs)
     for condition in conditions:
         key, _, text = condition.partition("=")
-        if runs and key not in keys:
-            raise ConfigError(f"--where {condition}: no run has the setting {key}.{suggest(key, keys)}")
         wanted = _alternatives(condition, text)
-        kept = [run for run in kept if any(_equal(_value(run, key), one) for one in wanted)]
-        if runs and not kept:
-            found = sorted({str(_value(run, key)) for run in runs if _value(run, key) is not None})
-            raise ConfigError(f"--where {condition}: no run matches; there are {key}={','.join(found[:20])}")
+        values = [columns.value(run, key) for run in runs if key in run.choices or key in run.settings]
+        if not values:
+            keys = dict.fromkeys(key for run in runs for key in (*run.choices, *run.settings))
+            raise ConfigError(f"--where {condition}: no run has the setting {key}.{suggest(key, keys)}")
+        if not any(_equal(value, one) for value in values for one in wanted):
+            found = ",".join(sorted({str(value) for value in values})[:20])
+            raise ConfigError(f"--where {condition}: no run matches; there are {key}={found}")
+        kept = [run for run in kept if not run.settings or any(_equal(columns.value(run, key), one) for one in wanted)]
     return kept
-
-
-def _value(run: Run, key: str) -> Any:
-    return run.choices.get(key, run.settings.get(key))
 
 
 def _alternatives(condition: str, text: str) -> list[Any]:

@@ -41,14 +41,14 @@ figure { margin: .5rem 0; min-width: 0; break-inside: avoid } figcaption { overf
 @media print {
   :root { color-scheme: light } @page { size: A4 landscape; margin: 12mm }
   body { font-size: 9.5pt; max-width: none; padding: 0 } .scroll { overflow: visible } tr, svg, p { break-inside: avoid }
-  h1, h2, h3 { break-after: avoid } th, td { padding: .1rem .35rem } .best, td { print-color-adjust: exact }
+  h1, h2, h3, h3 + p { break-after: avoid } th, td { padding: .1rem .35rem } .best, td { print-color-adjust: exact }
 }
 """
 
 
 def save(path: Path, made: Sequence[Table], verdicts: Sequence[Sequence[Verdict]], left_out: Sequence[LeftOut]) -> None:
     """Write the report; `verdicts` are those of each table's rows after the first."""
-    files.write_atomic(path, html(made, verdicts, left_out).encode())
+    files.write_atomic(path, html(made, verdicts, left_out).encode(errors="replace"))
 
 
 def html(made: Sequence[Table], verdicts: Sequence[Sequence[Verdict]], left_out: Sequence[LeftOut]) -> str:

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,35 +46,34 @@ class Run:
     def seed(self) -> int:
         return int(self.settings["seed"])
 
-    def setting(self, key: str) -> Any:
-        """The name that group `key` was chosen by, or the setting `key`; raises KeyError."""
-        return self.choices[key] if key in self.choices else self.settings[key]
-
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run that is not counted. state: running or killed, diverged, failed, interrupted, broken, counted already."""
+    """A run that is not counted. state: running or killed, diverged, failed, interrupted, broken, counted already.
+
+    settings, choices: as in Run, empty where they cannot be read.
+    """
 
     name: str
     state: str
     cause: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, str] = field(default_factory=dict)
 
 
-def read_runs(paths: Sequence[str]) -> tuple[list[Run], list[LeftOut]]:
-    """All runs at and below `paths`, each once; those without a score, and why.
+def read_runs(paths: Sequence[str]) -> list[Run | LeftOut]:
+    """All runs at and below `paths`, each once.
 
     Raises:
         ConfigError: a path that does not exist, or holds no run.
     """
-    runs: list[Run] = []
-    left_out: list[LeftOut] = []
+    runs: list[Run | LeftOut] = []
     for directory in _unique(found for path in paths for found in find_runs(path)):
         try:
-            run = _read(directory)
+            runs.append(_read(directory))
         except (CnnlabError, OSError, ValueError) as error:
-            run = LeftOut(directory.name, "broken", " ".join(str(error).split()))
-        (runs if isinstance(run, Run) else left_out).append(run)  # type: ignore[arg-type]
-    return runs, left_out
+            runs.append(LeftOut(directory.name, "broken", " ".join(str(error).split())))
+    return runs
 
 
 def find_runs(path: str) -> list[RunDirectory]:
@@ -111,17 +110,19 @@ def _read(directory: RunDirectory) -> Run | LeftOut:
     if not isinstance(settings["seed"], int):
         raise CheckpointError(f"{directory.config}: seed: {settings['seed']!r}, expected an integer")
     result, environment = directory.read_result(), directory.read_environment()
+    choices = _choices(environment, settings)
     if result is None:
-        return LeftOut(directory.name, "running or killed", _how_far(directory))
+        return LeftOut(directory.name, "running or killed", _how_far(directory), settings, choices)
     if not isinstance(result.get("test"), dict):
-        return LeftOut(directory.name, str(result.get("status", "failed")), str(result.get("cause", "no cause recorded")))
+        state, cause = str(result.get("status", "failed")), str(result.get("cause", "no cause recorded"))
+        return LeftOut(directory.name, state, cause, settings, choices)
     metric = next(name for name in [*result["test"], "loss"] if name != "loss" or len(result["test"]) < 2)
     test, validation = (_score(result.get(part), metric) for part in ("test", "validation"))
     if test is None:
         raise CheckpointError(f"{directory.result}: its test {metric} is not a number")
     seconds, parameters = result.get("seconds"), result.get("parameters")
     return Run(
-        directory, settings, _choices(environment, settings), _measured_on(environment, settings),
+        directory, settings, choices, _measured_on(environment, settings),
         metric, bool(result.get("higher_is_better", metric != "mae")), test, validation,
         float(seconds) if isinstance(seconds, int | float) else None,
         parameters if isinstance(parameters, int) else None,

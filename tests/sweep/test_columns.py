@@ -35,7 +35,7 @@ CASES = [
 def runs_of(tmp_path: Path, lines: list[str]) -> list[Run]:
     for number, line in enumerate(lines):
         fake_run(tmp_path / str(number), *line.split())
-    return read_runs([str(tmp_path)])[0]
+    return [run for run in read_runs([str(tmp_path)]) if isinstance(run, Run)]
 
 
 @pytest.mark.parametrize(("lines", "expected"), CASES)
@@ -55,10 +55,9 @@ def test_a_run_without_an_experiment_explains_nothing(tmp_path: Path) -> None:
 
 
 def test_without_recorded_choices_settings_are_shown(tmp_path: Path) -> None:
-    for name, lr in (("a", 0.1), ("b", 0.2)):
-        fake_run(tmp_path / name, f"optimizer.lr={lr}")
-        (tmp_path / name / "environment.json").write_text("{}")
-    runs = read_runs([str(tmp_path)])[0]
+    for name, rate in (("a", 0.1), ("b", 0.2)):
+        (fake_run(tmp_path / "runs" / name, f"optimizer.lr={rate}") / "environment.json").write_text("{}")
+    runs = runs_of(tmp_path / "runs", [])
     assert columns.differing(runs) == ["optimizer.lr"]
     assert columns.common(runs) == {"augment": "none"}
 

@@ -11,12 +11,12 @@ from cnnlab import config
 from cnnlab.errors import ConfigError
 from cnnlab.sweep.comparison import Table, configurations, sort_rows, tables
 from cnnlab.sweep.filters import matching
-from cnnlab.sweep.runs import Run, find_runs, read_runs
+from cnnlab.sweep.runs import LeftOut, Run, find_runs, read_runs
 
 
 def read(*paths: Path) -> list[Run]:
-    runs, left_out = read_runs([str(path) for path in paths])
-    assert left_out == []
+    runs = [run for run in read_runs([str(path) for path in paths]) if isinstance(run, Run)]
+    assert len(runs) == len(read_runs([str(path) for path in paths]))
     return runs
 
 
@@ -62,8 +62,8 @@ def test_what_has_no_score_is_left_out_with_its_cause(tmp_path: Path) -> None:
     for name, status in (("diverged", "diverged"), ("stopped", "interrupted"), ("full", "failed")):
         result = {"status": status, "cause": f"why {name}"}
         (fake_run(tmp_path / name) / "result.json").write_text(json.dumps(result))
-    runs, left_out = read_runs([str(tmp_path)])
-    assert [run.directory.path.name for run in runs] == ["good"]
+    rows, left_out = configurations(read_runs([str(tmp_path)]))
+    assert [run.directory.path.name for row in rows for run in row.runs] == ["good"]
     assert {Path(one.name).name: one.state for one in left_out} == {
         "diverged": "diverged", "stopped": "interrupted", "full": "failed", "killed": "running or killed",
     }  # fmt: skip
@@ -95,8 +95,8 @@ def test_what_has_no_score_is_left_out_with_its_cause(tmp_path: Path) -> None:
 def test_a_broken_file_costs_one_run_only(tmp_path: Path, file: str, content: bytes) -> None:
     fake_run(tmp_path / "good")
     (fake_run(tmp_path / "bad", seed=1) / file).write_bytes(content)
-    runs, left_out = read_runs([str(tmp_path)])
-    assert [run.directory.path.name for run in runs] == ["good"]
+    rows, left_out = configurations(read_runs([str(tmp_path)]))
+    assert [run.directory.path.name for row in rows for run in row.runs] == ["good"]
     (broken,) = left_out
     assert broken.state == "broken"
     assert file in broken.cause
@@ -163,7 +163,7 @@ def test_other_images_and_other_metrics_stand_apart(tmp_path: Path) -> None:
     changed["data"]["test"] = 50
     (tmp_path / "c" / "environment.json").write_text(json.dumps(changed))
     made = tables(configurations(read(tmp_path))[0])
-    assert [(table.metric, table.measured_on.images) for table in made] == [("accuracy", 50), ("accuracy", 100), ("mae", 100)]
+    assert [(table.metric, table.measured_on.images) for table in made] == [("accuracy", 100), ("accuracy", 50), ("mae", 100)]
 
 
 def test_sorting(tmp_path: Path) -> None:
@@ -203,7 +203,18 @@ def test_where(tmp_path: Path, conditions: list[str], expected: str) -> None:
     fake_run(tmp_path / "a")
     fake_run(tmp_path / "b", "optimizer.lr=0.01")
     fake_run(tmp_path / "c", "model=mlp", "augment=[flip]")
-    assert "".join(run.directory.path.name for run in matching(read(tmp_path), conditions)) == expected
+    kept = [run for run in matching(read(tmp_path), conditions) if isinstance(run, Run)]
+    assert "".join(run.directory.path.name for run in kept) == expected
+
+
+def test_where_holds_for_runs_without_a_score_too(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a")
+    for name, rate in (("b", 0.5), ("c", 0.7)):
+        (fake_run(tmp_path / name, f"optimizer.lr={rate}") / "result.json").write_text('{"status": "diverged"}')
+    (fake_run(tmp_path / "d") / "config.yaml").write_text("{")
+    kept = matching(read_runs([str(tmp_path)]), ["optimizer.lr=0.5"])
+    assert [Path(run.name).name for run in kept if isinstance(run, LeftOut)] == ["b", "d"]
+    assert len(kept) == 2
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 def made(path: Path) -> list[Table]:
-    return tables(configurations(read_runs([str(path)])[0])[0])
+    return tables(configurations(read_runs([str(path)]))[0])
 
 
 def page(path: Path, *left_out: LeftOut) -> str:

@@ -16,7 +16,7 @@ from cnnlab.sweep.verdicts import MCNEMAR, PAIRED_T, Verdict, against_best
 
 
 def judged(path: Path) -> tuple[Table, list[Verdict]]:
-    (table,) = tables(configurations(read_runs([str(path)])[0])[0])
+    (table,) = tables(configurations(read_runs([str(path)]))[0])
     return table, against_best(table.rows[0], table.rows[1:])
 
 
