@@ -90,9 +90,12 @@ def tables(rows: Sequence[Configuration]) -> list[Table]:
         made.append(
             Table(measured_on, metric, higher, ranked(group, higher), columns.differing(firsts), columns.common(firsts))
         )
-    return sorted(
-        made, key=lambda table: (table.measured_on.data, table.metric, -table.measured_on.images, table.measured_on.classes)
-    )
+
+    def order(table: Table) -> tuple[Any, ...]:
+        on = table.measured_on
+        return on.data, table.metric, -on.images, on.classes
+
+    return sorted(made, key=order)
 
 
 def ranked(rows: Iterable[Configuration], higher_is_better: bool) -> list[Configuration]:
