@@ -12,10 +12,10 @@ from rich.text import Text
 from cnnlab import cli
 from cnnlab.errors import ConfigError
 from cnnlab.sweep import columns, curves, presentation
-from cnnlab.sweep.comparison import Configuration, Table, configurations, in_order, sort_rows, tables
+from cnnlab.sweep.comparison import Table, configurations, in_order, sort_rows, tables
+from cnnlab.sweep.configuration import Configuration
 from cnnlab.sweep.filters import matching
 from cnnlab.sweep.runs import LeftOut, read_runs
-from cnnlab.sweep.verdicts import Verdict, against_best
 from cnnlab.tracking import files
 from cnnlab.tracking.console import Terminal, wide_console
 
@@ -64,16 +64,14 @@ def main(arguments: Sequence[str]) -> int:
     rows = [row for table in made for row in table.rows]
     if sort is not None:
         rows = sort_rows(rows, sort, legal)
-    wants_verdicts = form != "--json" or "--html" in options
-    verdicts = [against_best(table.rows[0], table.rows[1:]) if wants_verdicts else [] for table in made]
     if form == "--json":
         print(json.dumps(files.finite([presentation.as_values(row, legal) for row in rows]), indent=2, default=str))
     elif form == "--csv":
-        _print_csv(rows, legal, made, verdicts)
+        _print_csv(rows, legal, made)
     elif form == "--markdown":
-        _print_markdown(made, verdicts, sort)
+        _print_markdown(made, sort)
     else:
-        _print_tables(made, verdicts, sort)
+        _print_tables(made, sort)
     _print_left_out(left_out, to_stderr=form is not None)
     said = sys.stderr if form else sys.stdout
     if (name := options.get("--plot")) is not None:
@@ -82,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
     if (name := options.get("--html")) is not None:
         from cnnlab.sweep import report
 
-        report.save(Path(name), made, verdicts, left_out)
+        report.save(Path(name), made, left_out)
         print(f"wrote {name}", file=said)
     return 0
 
@@ -113,18 +111,18 @@ def _check_target(option: str, name: str | None) -> None:
         raise ConfigError(f"{option} {name}: {'a directory' if path.is_dir() else f'no such directory: {path.parent}'}")
 
 
-def _print_tables(made: Sequence[Table], verdicts: Sequence[Sequence[Verdict]], sort: str | None) -> None:
+def _print_tables(made: Sequence[Table], sort: str | None) -> None:
     console = wide_console()
     if not made:
         console.print("no run with a score")
-    for number, (table, found) in enumerate(zip(made, verdicts, strict=True)):
+    for number, table in enumerate(made):
         if number:
             console.print()
         console.print(Text(presentation.title(table), "bold"))
         if shared := presentation.alike(table):
             console.print(Text(shared, "dim"))
         console.print()
-        order = in_order(table, sort)
+        order, found = in_order(table, sort), table.verdicts
         body = [presentation.cells(table, row, rank) for rank, row in order]
         lines = presentation.aligned([presentation.headings(table), *body], table.columns)
         if sort is None and (at := presentation.first_without_validation(table)) is not None:
@@ -140,7 +138,7 @@ def _print_tables(made: Sequence[Table], verdicts: Sequence[Sequence[Verdict]], 
             lines += ["", *presentation.aligned([heads, *said], [*table.columns, words[-1]])]
         for text in lines:
             console.print(Text(text, "bold" if text == lines[0] else ""))
-        if told := presentation.notes(table, found):
+        if told := presentation.notes(table):
             console.print(Text("\n" + "\n".join(told), "dim"))
 
 
@@ -154,11 +152,8 @@ def _print_left_out(left_out: Sequence[LeftOut], to_stderr: bool) -> None:
         console.print(Text(f"  {one.state}: {one.name}: {one.cause}"))
 
 
-def _print_csv(
-    rows: Sequence[Configuration], legal: Sequence[str], made: Sequence[Table], verdicts: Sequence[Sequence[Verdict]]
-) -> None:
-    pairs = [pair for table, found in zip(made, verdicts, strict=True) for pair in zip(table.rows[1:], found, strict=True)]
-    said = {id(row): verdict for row, verdict in pairs}
+def _print_csv(rows: Sequence[Configuration], legal: Sequence[str], made: Sequence[Table]) -> None:
+    said = {id(row): verdict for table in made for row, verdict in zip(table.rows[1:], table.verdicts, strict=True)}
     heads = "metric seeds n test_mean test_std test_low test_high validation_mean seconds parameters difference p verdict"
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow([*legal, *heads.split()])
@@ -170,8 +165,9 @@ def _print_csv(
         writer.writerow([*settings, row.runs[0].metric, " ".join(map(str, row.seeds)), *numbers, row.parameters, *end])
 
 
-def _print_markdown(made: Sequence[Table], verdicts: Sequence[Sequence[Verdict]], sort: str | None) -> None:
-    for number, (table, found) in enumerate(zip(made, verdicts, strict=True)):
+def _print_markdown(made: Sequence[Table], sort: str | None) -> None:
+    for number, table in enumerate(made):
+        found = table.verdicts
         heads = [*presentation.headings(table), *(presentation.VERDICT_HEADINGS if found else ())]
         rules = ["---" if name in (*table.columns, presentation.VERDICT_HEADINGS[-1]) else "--:" for name in heads]
         lines = [f"{chr(10) if number else ''}**{_escaped(presentation.title(table))}**", "", _row(heads), _row(rules)]
@@ -181,7 +177,7 @@ def _print_markdown(made: Sequence[Table], verdicts: Sequence[Sequence[Verdict]]
                 lines.append(_row(["", f"*{_escaped(presentation.section_line(table))}*", *[""] * (len(heads) - 2)]))
             end = presentation.verdict_cells(found[rank - 2]) if found and rank > 1 else ["", "", "best"] if found else []
             lines.append(_row([*presentation.cells(table, row, rank), *end]))
-        notes = presentation.notes(table, found)
+        notes = presentation.notes(table)
         print("\n".join([*lines, *([""] if notes else []), *map(_escaped, notes)]))
 
 

@@ -4,47 +4,14 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean
 from typing import Any
 
 from cnnlab import config
 from cnnlab.errors import ConfigError, suggest
 from cnnlab.sweep import columns
+from cnnlab.sweep.configuration import Configuration
 from cnnlab.sweep.runs import LeftOut, MeasuredOn, Run
-from cnnlab.sweep.statistics import Summary, summarize
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """The runs of one recipe, one a seed, in the order of their seeds."""
-
-    runs: tuple[Run, ...]
-
-    @property
-    def n(self) -> int:
-        return len(self.runs)
-
-    @property
-    def seeds(self) -> list[int]:
-        return [run.seed for run in self.runs]
-
-    @cached_property
-    def test(self) -> Summary:
-        return summarize([run.test for run in self.runs])
-
-    @cached_property
-    def validation_mean(self) -> float | None:
-        """None where a run had no validation split."""
-        return _mean(run.validation for run in self.runs)
-
-    @cached_property
-    def seconds(self) -> float | None:
-        """The mean over the seeds."""
-        return _mean(run.seconds for run in self.runs)
-
-    @property
-    def parameters(self) -> int | None:
-        return self.runs[0].parameters
+from cnnlab.sweep.verdicts import Verdict, against_best
 
 
 @dataclass(frozen=True)
@@ -61,6 +28,11 @@ class Table:
     rows: list[Configuration]
     columns: list[str]
     common: dict[str, str]
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """The first row against each of the others; reads their predictions where these are needed."""
+        return against_best(self.rows[0], self.rows[1:])
 
 
 def configurations(runs: Sequence[Run | LeftOut]) -> tuple[list[Configuration], list[LeftOut]]:
@@ -146,9 +118,3 @@ def in_order(table: Table, sort: str | None) -> list[tuple[int, Configuration]]:
         return list(enumerate(table.rows, 1))
     ranks = {id(row): rank for rank, row in enumerate(table.rows, 1)}
     return [(ranks[id(row)], row) for row in sort_rows(table.rows, sort, table.columns)]
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    found = list(values)
-    numbers = [value for value in found if value is not None]
-    return fmean(numbers) if numbers and len(numbers) == len(found) else None

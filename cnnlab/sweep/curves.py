@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnnlab.errors import ConfigError
 from cnnlab.sweep import columns
-from cnnlab.sweep.comparison import Configuration, Table
+from cnnlab.sweep.comparison import Table
+from cnnlab.sweep.configuration import Configuration
 from cnnlab.tracking import files
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import Any
 from rich.cells import cell_len
 
 from cnnlab.sweep import columns
-from cnnlab.sweep.comparison import Configuration, Table
+from cnnlab.sweep.comparison import Table
+from cnnlab.sweep.configuration import Configuration
 from cnnlab.sweep.verdicts import MCNEMAR, PAIRED_T, Verdict
 
 NUMBER_HEADINGS = ("n", "test", "std", "95 % interval", "validation", "seconds", "parameters")
@@ -76,17 +77,17 @@ def section_line(table: Table) -> str:
     return f"no validation score, so ranked by test {table.metric}, which flatters the first of them:"
 
 
-def notes(table: Table, verdicts: Sequence[Verdict]) -> list[str]:
+def notes(table: Table) -> list[str]:
     """How the rows were ranked and tested, and what that can tell."""
     direction = "" if table.higher_is_better else " (lower is better)"
     by = "test" if first_without_validation(table) == 0 else "validation"
     lines = [f"Ranked by {by} {table.metric}{direction}."] if len(table.rows) > 1 else []
     if any(row.n > 1 for row in table.rows):
         lines.append("std and interval: over the seeds, of the test score; the interval is Student's t for the mean.")
-    used = [test for test in (MCNEMAR, PAIRED_T) if any(verdict.test == test for verdict in verdicts)]
+    used = [test for test in (MCNEMAR, PAIRED_T) if any(verdict.test == test for verdict in table.verdicts)]
     if not used:
         return lines
-    tested = sum(verdict.p is not None for verdict in verdicts)
+    tested = sum(verdict.p is not None for verdict in table.verdicts)
     corrected = f", corrected for {tested} tests (Holm)" if tested > 1 else ""
     lines.append(f"Tested on the test {table.metric} against row 1: {' and '.join(used)}, two-sided{corrected}.")
     if MCNEMAR in used:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from cnnlab import __version__
 from cnnlab.errors import CheckpointError
 from cnnlab.sweep import columns, curves, presentation
-from cnnlab.sweep.comparison import Configuration, Table
+from cnnlab.sweep.comparison import Table
+from cnnlab.sweep.configuration import Configuration
 from cnnlab.sweep.runs import LeftOut
-from cnnlab.sweep.verdicts import Verdict, read_answers
+from cnnlab.sweep.verdicts import read_answers
 from cnnlab.tracking import files
 
 NUM_CONFUSIONS = 4  # configurations of a table, the best ones, whose confusion matrices are shown
@@ -46,17 +47,17 @@ figure { margin: .5rem 0; min-width: 0; break-inside: avoid } figcaption { overf
 """
 
 
-def save(path: Path, made: Sequence[Table], verdicts: Sequence[Sequence[Verdict]], left_out: Sequence[LeftOut]) -> None:
-    """Write the report; `verdicts` are those of each table's rows after the first."""
-    files.write_atomic(path, html(made, verdicts, left_out).encode(errors="replace"))
+def save(path: Path, made: Sequence[Table], left_out: Sequence[LeftOut]) -> None:
+    """Write the report."""
+    files.write_atomic(path, html(made, left_out).encode(errors="replace"))
 
 
-def html(made: Sequence[Table], verdicts: Sequence[Sequence[Verdict]], left_out: Sequence[LeftOut]) -> str:
+def html(made: Sequence[Table], left_out: Sequence[LeftOut]) -> str:
     """The page; the same for the same runs."""
     rows = sum(len(table.rows) for table in made)
     runs = sum(row.n for table in made for row in table.rows)
     summary = f"{_count(rows, 'configuration')}, {_count(runs, 'run')}"
-    parts = [_section(table, found) for table, found in zip(made, verdicts, strict=True)] or ["<p>No run with a score.</p>"]
+    parts = [_section(table) for table in made] or ["<p>No run with a score.</p>"]
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -74,11 +75,11 @@ def html(made: Sequence[Table], verdicts: Sequence[Sequence[Verdict]], left_out:
 """
 
 
-def _section(table: Table, found: Sequence[Verdict]) -> str:
-    told = [presentation.alike(table), *presentation.notes(table, found)]
+def _section(table: Table) -> str:
+    told = [presentation.alike(table), *presentation.notes(table)]
     notes = "".join(f'<p class="soft">{escape(note)}</p>\n' for note in told if note)
     return f"""<h2>{escape(presentation.title(table))}</h2>
-{_table(table, found)}
+{_table(table)}
 {notes}
 <h3>Learning curves</h3>
 {_curves(table)}
@@ -87,7 +88,8 @@ def _section(table: Table, found: Sequence[Verdict]) -> str:
 """
 
 
-def _table(table: Table, found: Sequence[Verdict]) -> str:
+def _table(table: Table) -> str:
+    found = table.verdicts
     heads = [*presentation.headings(table), *(presentation.VERDICT_HEADINGS if found else ())]
     kinds = [" class=left" if name in table.columns else "" for name in heads]
     if found:

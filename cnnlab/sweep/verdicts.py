@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlab.errors import CheckpointError
-from cnnlab.sweep.comparison import Configuration
+from cnnlab.sweep.configuration import Configuration
 from cnnlab.sweep.statistics import LEVEL, holm, mcnemar, paired_t
 
 MCNEMAR, PAIRED_T = "exact McNemar test", "paired t-test"

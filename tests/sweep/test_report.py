@@ -15,7 +15,6 @@ from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.sweep import curves, report
 from cnnlab.sweep.comparison import Table, configurations, tables
 from cnnlab.sweep.runs import LeftOut, read_runs
-from cnnlab.sweep.verdicts import against_best
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -25,8 +24,7 @@ def made(path: Path) -> list[Table]:
 
 
 def page(path: Path, *left_out: LeftOut) -> str:
-    shown = made(path)
-    return report.html(shown, [against_best(table.rows[0], table.rows[1:]) for table in shown], left_out)
+    return report.html(made(path), left_out)
 
 
 @pytest.fixture
@@ -170,7 +168,7 @@ def test_text_of_people_is_text(tmp_path: Path) -> None:
 
 
 def test_a_report_of_few_things(tmp_path: Path) -> None:
-    assert "No run with a score" in report.html([], [], [])
+    assert "No run with a score" in report.html([], [])
     fake_run(tmp_path / "a", "task=regression", metric="mae", curve=[])
     html = page(tmp_path)
     checked(html)

@@ -12,12 +12,12 @@ from safetensors.numpy import save_file
 from cnnlab.sweep import presentation
 from cnnlab.sweep.comparison import Table, configurations, tables
 from cnnlab.sweep.runs import read_runs
-from cnnlab.sweep.verdicts import MCNEMAR, PAIRED_T, Verdict, against_best
+from cnnlab.sweep.verdicts import MCNEMAR, PAIRED_T, Verdict
 
 
 def judged(path: Path) -> tuple[Table, list[Verdict]]:
     (table,) = tables(configurations(read_runs([str(path)]))[0])
-    return table, against_best(table.rows[0], table.rows[1:])
+    return table, table.verdicts
 
 
 def seeds(path: Path, optimizer: str, tests: Sequence[float], validation: float, first: int = 0) -> None:
@@ -34,7 +34,7 @@ def test_one_seed_each_is_mcnemar(tmp_path: Path) -> None:
     assert (verdict.test, verdict.text) == (MCNEMAR, "worse")
     assert verdict.p == pytest.approx(22 / 1024)
     assert verdict.difference == pytest.approx(-0.08)
-    assert any("with one seed each" in note.lower() for note in presentation.notes(table, [verdict]))
+    assert any("with one seed each" in note.lower() for note in presentation.notes(table))
 
 
 def test_several_seeds_are_a_paired_t_test_over_the_common_ones(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_smaller_error_is_better(tmp_path: Path) -> None:
     table, (verdict,) = judged(tmp_path)
     assert table.rows[0].test.mean < 1.1
     assert verdict.text == "worse"
-    assert "lower is better" in presentation.notes(table, [verdict])[0]
+    assert "lower is better" in presentation.notes(table)[0]
 
 
 def test_holm_counts_only_what_was_tested(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_holm_counts_only_what_was_tested(tmp_path: Path) -> None:
         "not tested: 1 common seed, and at least 2 are needed",
     ]
     assert verdicts[0].p == pytest.approx(2 * 0.0351, abs=1e-4)
-    assert any("corrected for 2 tests" in note for note in presentation.notes(table, verdicts))
+    assert any("corrected for 2 tests" in note for note in presentation.notes(table))
 
 
 def test_why_nothing_can_be_said(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_why_nothing_can_be_said(tmp_path: Path) -> None:
     assert "same difference with every seed" in verdicts[0].text
     assert "no common seeds" in verdicts[1].text
     assert presentation.verdict_cells(verdicts[0])[:2] == ["-0.0100", "-"]
-    assert not any("Tested" in note for note in presentation.notes(table, verdicts))
+    assert not any("Tested" in note for note in presentation.notes(table))
 
 
 def test_identical_predictions(tmp_path: Path) -> None:
