@@ -139,13 +139,20 @@ def _print_tables(made: Sequence[Table], sort: str | None) -> None:
         for text in lines:
             console.print(Text(text, "bold" if text == lines[0] else ""))
         if told := presentation.notes(table):
-            console.print(Text("\n" + "\n".join(told), "dim"))
+            _prose().print(Text("\n" + "\n".join(told), "dim"))
+
+
+def _prose(to_stderr: bool = False) -> Terminal:
+    """For sentences: wrapped between words on a terminal, whole lines elsewhere."""
+    terminal = Terminal(highlight=False, stderr=to_stderr)
+    terminal.soft_wrap = not terminal.is_terminal
+    return terminal
 
 
 def _print_left_out(left_out: Sequence[LeftOut], to_stderr: bool) -> None:
     if not left_out:
         return
-    console = Terminal(highlight=False, soft_wrap=True, stderr=to_stderr)
+    console = _prose(to_stderr)
     start = "" if to_stderr else "\n"
     console.print(Text(f"{start}not counted: {len(left_out)} run{'s' if len(left_out) > 1 else ''}", "bold"))
     for one in left_out:

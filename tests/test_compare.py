@@ -74,7 +74,7 @@ def test_markdown(call, outputs: Path) -> None:
     table = [line for line in out.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in table}) == 1
     assert table[2].startswith("| 1 | lenet | 1000 | 3 | 0.9600 |")
-    assert "*no validation score" in table[4]
+    assert "*without validation" in table[4]
 
 
 def test_where_and_sort(call, outputs: Path) -> None:
@@ -92,7 +92,7 @@ def test_all_rows_without_validation_stand_under_a_line_that_says_so(call) -> No
     for name in ("sgd", "adam"):
         fake_run(Path("outputs") / name, f"optimizer={name}", "data.validation=0", validation=None)
     _, out, _ = call("compare", "outputs")
-    assert out.splitlines()[4].startswith("no validation score, so ranked by test accuracy")
+    assert out.splitlines()[4].startswith("without validation, so ranked by test accuracy")
 
 
 def test_files(call, outputs: Path) -> None:

@@ -74,7 +74,7 @@ def first_without_validation(table: Table) -> int | None:
 
 
 def section_line(table: Table) -> str:
-    return f"no validation score, so ranked by test {table.metric}, which flatters the first of them:"
+    return f"without validation, so ranked by test {table.metric}, which flatters the first:"
 
 
 def notes(table: Table) -> list[str]:
@@ -83,7 +83,7 @@ def notes(table: Table) -> list[str]:
     by = "test" if first_without_validation(table) == 0 else "validation"
     lines = [f"Ranked by {by} {table.metric}{direction}."] if len(table.rows) > 1 else []
     if any(row.n > 1 for row in table.rows):
-        lines.append("std and interval: over the seeds, of the test score; the interval is Student's t for the mean.")
+        lines.append("std and interval are over the seeds; the interval is Student's t for the mean.")
     used = [test for test in (MCNEMAR, PAIRED_T) if any(verdict.test == test for verdict in table.verdicts)]
     if not used:
         return lines

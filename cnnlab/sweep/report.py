@@ -21,8 +21,9 @@ MAX_CLASSES = 30
 INK = "#010203"  # stands for the page's own text colour, which is light in dark mode
 
 STYLE = """
-:root { color-scheme: light dark; --line: #8885; --soft: #777; --best: #0072b21a }
+:root { color-scheme: light dark; --line: #8885; --soft: #666; --best: #0072b21a }
 @media (prefers-color-scheme: dark) { :root { --soft: #aaa; --best: #56b4e92e } }
+html { background: Canvas; color: CanvasText }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 86rem; padding: 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem }
 h3 { font-size: 1rem; margin: 1.5rem 0 .5rem } p { margin: .4rem 0; max-width: 60rem } .soft { color: var(--soft) }

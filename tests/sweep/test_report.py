@@ -180,7 +180,7 @@ def test_rows_without_validation_and_without_predictions(tmp_path: Path) -> None
     fake_run(tmp_path / "a", "model=mlp", wrong=[1, 2])
     fake_run(tmp_path / "b", "data.validation=0", validation=None)
     html = page(tmp_path)
-    assert html.index("no validation score, so ranked by test accuracy") > html.index("<td>1</td>")
+    assert html.index("without validation, so ranked by test accuracy") > html.index("<td>1</td>")
     assert "Not shown: " in html
     assert "predictions.safetensors is missing" in html
 
