@@ -116,7 +116,7 @@ def _read(directory: RunDirectory) -> Run | LeftOut:
     if not isinstance(result.get("test"), dict):
         state, cause = str(result.get("status", "failed")), str(result.get("cause", "no cause recorded"))
         return LeftOut(directory.name, state, cause, settings, choices)
-    metric = next(name for name in [*result["test"], "loss"] if name != "loss" or len(result["test"]) < 2)
+    metric = next((name for name in result["test"] if name != "loss"), "loss")
     test, validation = (_score(result.get(part), metric) for part in ("test", "validation"))
     if test is None:
         raise CheckpointError(f"{directory.result}: its test {metric} is not a number")
@@ -132,7 +132,7 @@ def _read(directory: RunDirectory) -> Run | LeftOut:
 
 def _plain(value: Any) -> Any:
     """`value` with 1 for 1.0, which mean the same."""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return int(value)
     if isinstance(value, list):
         return [_plain(item) for item in value]

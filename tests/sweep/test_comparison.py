@@ -122,6 +122,11 @@ def test_seeds_are_grouped(tmp_path: Path) -> None:
     assert (first.validation_mean, first.seconds, first.parameters) == (pytest.approx(0.93), pytest.approx(11), 61_706)
 
 
+def test_a_huge_float_stays_one(tmp_path: Path) -> None:
+    assert read(fake_run(tmp_path / "a", "optimizer.lr=1e30"))[0].settings["optimizer.lr"] == 1e30
+    assert isinstance(read(tmp_path / "a")[0].settings["optimizer.lr"], float)
+
+
 def test_integers_and_floats_are_the_same_setting(tmp_path: Path) -> None:
     for name, rate in (("a", "1"), ("b", "1.0")):
         fake_run(tmp_path / name, f"optimizer.lr={rate}", seed=len(list(tmp_path.iterdir())))
