@@ -14,6 +14,7 @@ from cnnlab.errors import CnnlabError, ConfigError, InterruptedRunError, as_know
 COMMANDS = {
     "train": "train a network, or continue a run",
     "evaluate": "score a run on the test images, class by class",
+    "compare": "runs side by side: seeds grouped, honest error bars, paired tests, curves, a report",
     "summary": "a network's layers, sizes, parameters and memory, before any training",
     "reproduce": "run the experiments of the course notes, and compare with what was published",
 }

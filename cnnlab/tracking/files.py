@@ -48,13 +48,13 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Replace `path` durably with indented JSON; numbers that are not finite become null."""
-    write_atomic(path, (json.dumps(_finite(content), indent=2) + "\n").encode())
+    write_atomic(path, (json.dumps(finite(content), indent=2) + "\n").encode())
 
 
 def append_json_line(path: Path, content: Any) -> None:
     """Append one line of JSON durably."""
     with path.open("a") as file:
-        file.write(json.dumps(_finite(content)) + "\n")
+        file.write(json.dumps(finite(content)) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -82,12 +82,12 @@ def write_json_lines(path: Path, lines: list[dict[str, Any]]) -> None:
     write_atomic(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
-def _finite(content: Any) -> Any:
+def finite(content: Any) -> Any:
     """`content` with null for inf and nan, which JSON has not."""
     if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
+        return {key: finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
+        return [finite(value) for value in content]
     if isinstance(content, float) and content - content != 0:
         return None
     return content

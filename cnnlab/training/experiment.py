@@ -99,17 +99,18 @@ def _train(session: Session, run: RunDirectory) -> dict[str, Any]:
 
 
 def _final_scores(session: Session, run: RunDirectory, recorder: Recorder) -> dict[str, Any]:
-    """The scores of the weights that `evaluation.weights` names, and each test image's prediction."""
+    """The scores of the weights that `evaluation.weights` names, and each test image's prediction beside its class."""
     weights, task = session.cfg.evaluation.weights, session.task
     if weights == "best":
         load_weights(run.best, session.model)
-    scores: dict[str, Any] = {"weights": weights}
+    scores: dict[str, Any] = {"weights": weights, "higher_is_better": task.higher_is_better}
     outputs = {part: session.outputs(part) for part in ("validation", "test") if part in session.parts}
     for part, given in outputs.items():
         scored = score(task, given, session.parts[part].labels)
         scores[part] = {"loss": scored.loss, task.metric: scored.metric}
     value, probability = task.predict(outputs["test"])
     tensors = {"prediction": value} if probability is None else {"class": value, "probability": probability}
+    tensors["label"] = session.data.test.labels
     files.write_atomic(run.predictions, save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
     recorder.pictures(value.cpu(), None if probability is None else probability.cpu())
     return scores

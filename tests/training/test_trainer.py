@@ -143,7 +143,7 @@ def test_regression_reports_its_error_and_predicts_numbers(train: Callable[..., 
     predictions = load_file(run / "predictions.safetensors")
     labels = build_session(config.typed(config.compose([*SMALL, "data.classes=[2,7]"]))).data.test.labels
     error = predictions["prediction"].double() - torch.tensor([2.0, 7.0], dtype=torch.float64)[labels]
-    assert set(predictions) == {"prediction"}
+    assert set(predictions) == {"prediction", "label"}
     # The metric is summed in float32 over some 400 errors of up to 7.
     assert result(run)["test"]["mae"] == pytest.approx(error.abs().mean().item(), rel=1e-5)
     assert result(run)["test"]["loss"] == pytest.approx(error.square().mean().item(), rel=1e-6)
@@ -153,7 +153,8 @@ def test_predictions_are_those_of_the_score(train: Callable[..., Path]) -> None:
     run = train("trainer.epochs=1")
     predictions = load_file(run / "predictions.safetensors")
     labels = build_session(config.typed(config.compose(list(SMALL)))).data.test.labels
-    assert set(predictions) == {"class", "probability"}
+    assert set(predictions) == {"class", "probability", "label"}
+    assert torch.equal(predictions["label"], labels)
     assert result(run)["test"]["accuracy"] == (predictions["class"] == labels).double().mean().item()
     assert ((predictions["probability"] > 0.1 - 1e-6) & (predictions["probability"] <= 1)).all()  # the largest of ten
 

@@ -1,0 +1,201 @@
+"""`python -m cnnlab.compare RUN_OR_FOLDER ...`: runs side by side, their seeds grouped."""
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from cnnlab import cli
+from cnnlab.errors import ConfigError
+from cnnlab.sweep import columns, curves, presentation
+from cnnlab.sweep.comparison import Table, configurations, in_order, sort_rows, tables
+from cnnlab.sweep.configuration import Configuration
+from cnnlab.sweep.filters import matching
+from cnnlab.sweep.runs import LeftOut, read_runs
+from cnnlab.tracking import files
+from cnnlab.tracking.console import Terminal, wide_console
+
+HELP = """Show runs side by side. A row is a configuration: its seeds are grouped, and only the settings that differ are shown.
+
+  python -m cnnlab.compare outputs                         every run below a folder
+  python -m cnnlab.compare RUN RUN FOLDER                  these
+  python -m cnnlab.compare outputs --where model=lenet optimizer.lr=0.01,0.001
+  python -m cnnlab.compare outputs --sort seconds
+  python -m cnnlab.compare outputs --markdown > table.md
+  python -m cnnlab.compare outputs --plot curves.png --html report.html
+
+A row tells n (the number of seeds), the mean of the test score, its standard deviation and 95 % interval, the means of
+the validation score and of the seconds, and the parameters. Rows are ranked by validation score, since the test images
+choose nothing; rows without one come last, by test score. The best row is tested against each other row on the test
+score: by McNemar's exact test on the predictions with one seed each, else by a paired t-test over the common seeds, with
+Holm's correction. Runs on different test images stand in different tables. Runs without a score are listed below.
+
+Options:
+  --where KEY=VALUE   only runs with this choice (model=lenet) or setting (optimizer.lr=0.01); A,B means either; several
+                      conditions, each with or without its own --where, must all hold
+  --sort COLUMN       by n, test, std, validation, seconds, parameters or a setting
+  --csv, --markdown, --json
+                      print the rows in this form, and nothing else; numbers of --csv and --json are not rounded
+  --plot FILE         draw the learning curves with their seeds' range: .png, .svg or .pdf
+  --html FILE         write a report: tables, curves, confusion matrices in one file that needs nothing else
+"""
+FORMS = ("--csv", "--markdown", "--json")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; the exit code."""
+    split = [part for word in arguments for part in (("--where", word[8:]) if word.startswith("--where=") else (word,))]
+    line = cli.parse(split, ("--help", "-h", "--where", *FORMS), ("--sort", "--plot", "--html"))
+    options = line.options
+    if "--help" in options or "-h" in options:
+        print(HELP, end="")
+        return 0
+    form = _check(line)
+    for option in ("--plot", "--html"):
+        _check_target(option, options.get(option))
+    rows, left_out = configurations(matching(read_runs(line.words), line.changes))
+    made = tables(rows)
+    legal = columns.differing([row.runs[0] for row in rows])
+    sort = options.get("--sort")
+    rows = [row for table in made for row in table.rows]
+    if sort is not None:
+        rows = sort_rows(rows, sort, legal)
+    if form == "--json":
+        print(json.dumps(files.finite([presentation.as_values(row, legal) for row in rows]), indent=2, default=str))
+    elif form == "--csv":
+        _print_csv(rows, legal, made)
+    elif form == "--markdown":
+        _print_markdown(made, sort)
+    else:
+        _print_tables(made, sort)
+    _print_left_out(left_out, to_stderr=form is not None)
+    said = sys.stderr if form else sys.stdout
+    if (name := options.get("--plot")) is not None:
+        curves.save(Path(name), made)
+        print(f"wrote {name}", file=said)
+    if (name := options.get("--html")) is not None:
+        from cnnlab.sweep import report
+
+        report.save(Path(name), made, left_out)
+        print(f"wrote {name}", file=said)
+    return 0
+
+
+def _check(line: cli.CommandLine) -> str | None:
+    """The form of the output; ConfigError for what does not go together."""
+    if not line.words:
+        raise ConfigError("compare: expected runs or folders of runs, such as outputs")
+    if line.changes and "--where" not in line.options:
+        raise ConfigError(f"{line.changes[0]}: compare changes nothing; --where {line.changes[0]} shows the runs that have it")
+    if "--where" in line.options and not line.changes:
+        raise ConfigError("--where: expected KEY=VALUE after it, such as model=lenet")
+    forms = [form for form in FORMS if form in line.options]
+    if len(forms) > 1:
+        raise ConfigError(f"{' '.join(forms)}: expected one of them")
+    return forms[0] if forms else None
+
+
+def _check_target(option: str, name: str | None) -> None:
+    """ConfigError for a file that cannot be written, before anything is read."""
+    if name is None:
+        return
+    curves.require_matplotlib()
+    path, formats = Path(name), curves.FORMATS if option == "--plot" else (".html", ".htm")
+    if path.suffix.lower() not in formats:
+        raise ConfigError(f"{option} {name}: expected a name that ends in {' or '.join(formats)}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"{option} {name}: {'a directory' if path.is_dir() else f'no such directory: {path.parent}'}")
+
+
+def _print_tables(made: Sequence[Table], sort: str | None) -> None:
+    console = wide_console()
+    if not made:
+        console.print("no run with a score")
+    for number, table in enumerate(made):
+        if number:
+            console.print()
+        console.print(Text(presentation.title(table), "bold"))
+        if shared := presentation.alike(table):
+            console.print(Text(shared, "dim"))
+        console.print()
+        order, found = in_order(table, sort), table.verdicts
+        body = [presentation.cells(table, row, rank) for rank, row in order]
+        lines = presentation.aligned([presentation.headings(table), *body], table.columns)
+        if sort is None and (at := presentation.first_without_validation(table)) is not None:
+            lines.insert(at + 1, presentation.section_line(table))
+        if found:
+            words = presentation.VERDICT_HEADINGS
+            said = [
+                [*cells[: 1 + len(table.columns)], *presentation.verdict_cells(found[rank - 2])]
+                for (rank, _), cells in zip(order, body, strict=True)
+                if rank > 1
+            ]
+            heads = [*presentation.headings(table)[: 1 + len(table.columns)], *words]
+            lines += ["", *presentation.aligned([heads, *said], [*table.columns, words[-1]])]
+        for text in lines:
+            console.print(Text(text, "bold" if text == lines[0] else ""))
+        if told := presentation.notes(table):
+            _prose().print(Text("\n" + "\n".join(told), "dim"))
+
+
+def _prose(to_stderr: bool = False) -> Terminal:
+    """For sentences: wrapped between words on a terminal, whole lines elsewhere."""
+    terminal = Terminal(highlight=False, stderr=to_stderr)
+    terminal.soft_wrap = not terminal.is_terminal
+    return terminal
+
+
+def _print_left_out(left_out: Sequence[LeftOut], to_stderr: bool) -> None:
+    if not left_out:
+        return
+    console = _prose(to_stderr)
+    start = "" if to_stderr else "\n"
+    console.print(Text(f"{start}not counted: {len(left_out)} run{'s' if len(left_out) > 1 else ''}", "bold"))
+    for one in left_out:
+        console.print(Text(f"  {one.state}: {one.name}: {one.cause}"))
+
+
+def _print_csv(rows: Sequence[Configuration], legal: Sequence[str], made: Sequence[Table]) -> None:
+    said = {id(row): verdict for table in made for row, verdict in zip(table.rows[1:], table.verdicts, strict=True)}
+    heads = "metric seeds n test_mean test_std test_low test_high validation_mean seconds parameters difference p verdict"
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow([*legal, *heads.split()])
+    for row in rows:
+        settings = [columns.text(row.runs[0], column) for column in legal]
+        test, verdict = row.test, said.get(id(row))
+        numbers: list[Any] = [row.n, test.mean, test.std, *(test.interval or (None, None)), row.validation_mean, row.seconds]
+        end: list[Any] = [verdict.difference, verdict.p, verdict.text] if verdict else [None, None, "best"]
+        writer.writerow([*settings, row.runs[0].metric, " ".join(map(str, row.seeds)), *numbers, row.parameters, *end])
+
+
+def _print_markdown(made: Sequence[Table], sort: str | None) -> None:
+    for number, table in enumerate(made):
+        found = table.verdicts
+        heads = [*presentation.headings(table), *(presentation.VERDICT_HEADINGS if found else ())]
+        rules = ["---" if name in (*table.columns, presentation.VERDICT_HEADINGS[-1]) else "--:" for name in heads]
+        lines = [f"{chr(10) if number else ''}**{_escaped(presentation.title(table))}**", "", _row(heads), _row(rules)]
+        order = in_order(table, sort)
+        for at, (rank, row) in enumerate(order):
+            if sort is None and at == presentation.first_without_validation(table):
+                lines.append(_row(["", f"*{_escaped(presentation.section_line(table))}*", *[""] * (len(heads) - 2)]))
+            end = presentation.verdict_cells(found[rank - 2]) if found and rank > 1 else ["", "", "best"] if found else []
+            lines.append(_row([*presentation.cells(table, row, rank), *end]))
+        notes = presentation.notes(table)
+        print("\n".join([*lines, *([""] if notes else []), *map(_escaped, notes)]))
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
+
+
+def _escaped(text: str) -> str:
+    """Text that stays itself in a Markdown table."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run("compare", sys.argv[1:]))

@@ -1,0 +1,69 @@
+"""Which settings tell configurations apart, said as shortly as a person would say it.
+
+A config group that runs chose differently is a column of names: model is lenet or mlp. A dotted setting is a column only
+where it differs and no such name explains it. A group's name explains a setting of its section (model.hidden) if all runs
+that chose the name agree on the setting; an experiment's name explains the other names and every setting in that way.
+Where a run chose no name, that group explains nothing.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cnnlab import config
+from cnnlab.sweep.runs import LeftOut, Run
+
+GROUPS = ("experiment", "data", "model", "task", "optimizer", "schedule", "augment")
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """The columns for runs of different configurations, one run of each: groups first, then settings in their order."""
+    chosen = list(dict.fromkeys([*GROUPS, *sorted({group for run in runs for group in run.choices})]))
+    names = {group: [run.choices.get(group) for run in runs] for group in chosen}
+    recipes = [config.recipe(run.settings) for run in runs]
+    columns = [
+        group
+        for group in chosen
+        if len(set(names[group])) > 1 and (group == "experiment" or not _explains(names["experiment"], names[group]))
+    ]
+    for key in dict.fromkeys(key for recipe in recipes for key in recipe):
+        values = [comparable(recipe, key) for recipe in recipes]
+        if len(set(values)) > 1 and not any(
+            _explains(names[group], values) for group in (key.partition(".")[0], "experiment") if group in names
+        ):
+            columns.append(key)
+    return columns
+
+
+def common(runs: Sequence[Run]) -> dict[str, str]:
+    """The groups that all runs chose alike, with the names."""
+    groups = [group for group in GROUPS if len({run.choices.get(group) for run in runs}) == 1]
+    return {group: runs[0].choices[group] for group in groups if group in runs[0].choices}
+
+
+def comparable(settings: Mapping[str, Any], key: str) -> str:
+    """A text that is equal for equal values, and empty where the key is missing."""
+    return json.dumps(settings[key], sort_keys=True, default=str) if key in settings else ""
+
+
+def value(run: Run | LeftOut, column: str) -> Any:
+    """What a run has in a column, the name of a choice or a setting; None where it has neither."""
+    return run.choices.get(column, run.settings.get(column))
+
+
+def text(run: Run, column: str) -> str:
+    """The same as a person writes it on a command line, empty where the run has no such setting."""
+    if column in run.choices or column not in run.settings:
+        return run.choices.get(column, "")
+    found = run.settings[column]
+    return found if isinstance(found, str) else json.dumps(found, default=str)
+
+
+def label(run: Run, columns: Iterable[str]) -> str:
+    """ "model=lenet optimizer.lr=0.01": a configuration in a line."""
+    return " ".join(f"{column}={shown}" for column in columns if (shown := text(run, column)))
+
+
+def _explains(names: Sequence[str | None], values: Sequence[object]) -> bool:
+    """Whether all values under the same name are equal, and every one has a name."""
+    return None not in names and len(set(zip(names, values, strict=True))) == len(set(names))

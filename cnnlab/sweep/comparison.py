@@ -1,0 +1,120 @@
+"""Runs side by side: seeds grouped into configurations, configurations ranked, the best tested against the others."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from cnnlab import config
+from cnnlab.errors import ConfigError, suggest
+from cnnlab.sweep import columns
+from cnnlab.sweep.configuration import Configuration
+from cnnlab.sweep.runs import LeftOut, MeasuredOn, Run
+from cnnlab.sweep.verdicts import Verdict, against_best
+
+
+@dataclass(frozen=True)
+class Table:
+    """Configurations that were measured on the same test images in the same way.
+
+    rows: ranked, those without a validation score last. columns: the settings that differ. common: the groups that all
+    chose alike.
+    """
+
+    measured_on: MeasuredOn
+    metric: str
+    higher_is_better: bool
+    rows: list[Configuration]
+    columns: list[str]
+    common: dict[str, str]
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """The first row against each of the others; reads their predictions where these are needed."""
+        return against_best(self.rows[0], self.rows[1:])
+
+
+def configurations(runs: Sequence[Run | LeftOut]) -> tuple[list[Configuration], list[LeftOut]]:
+    """Group runs by recipe and test images, and tell which do not count: of several runs of one seed the last to end does."""
+    groups: dict[Any, dict[int, Run]] = {}
+    left_out = [run for run in runs if isinstance(run, LeftOut)]
+    scored = [run for run in runs if isinstance(run, Run)]
+    for run in sorted(scored, key=lambda run: (run.ended, str(run.directory.path))):
+        recipe = json.dumps(config.recipe(run.settings), sort_keys=True, default=str)
+        seeds = groups.setdefault((recipe, run.measured_on, run.metric), {})
+        if run.seed in seeds:
+            cause = f"the same configuration and seed {run.seed} as {run.directory.name}, which ended later"
+            left_out.append(LeftOut(seeds[run.seed].directory.name, "counted already", cause))
+        seeds[run.seed] = run
+    return [Configuration(tuple(seeds[seed] for seed in sorted(seeds))) for seeds in groups.values()], left_out
+
+
+def tables(rows: Sequence[Configuration]) -> list[Table]:
+    """One table for each set of test images and metric, in the order of their names."""
+    groups: dict[tuple[MeasuredOn, str, bool], list[Configuration]] = {}
+    for row in rows:
+        first = row.runs[0]
+        groups.setdefault((first.measured_on, first.metric, first.higher_is_better), []).append(row)
+    made = []
+    for (measured_on, metric, higher), group in groups.items():
+        firsts = [row.runs[0] for row in group]
+        made.append(
+            Table(measured_on, metric, higher, ranked(group, higher), columns.differing(firsts), columns.common(firsts))
+        )
+
+    def order(table: Table) -> tuple[Any, ...]:
+        on = table.measured_on
+        return on.data, table.metric, -on.images, on.classes
+
+    return sorted(made, key=order)
+
+
+def ranked(rows: Iterable[Configuration], higher_is_better: bool) -> list[Configuration]:
+    """By validation score; after those, by test score, rows that have none. Of equals the one with fewer parameters."""
+    sign = -1 if higher_is_better else 1
+
+    def key(row: Configuration) -> tuple[Any, ...]:
+        score = row.test.mean if row.validation_mean is None else row.validation_mean
+        return row.validation_mean is None, sign * score, row.parameters or 0, str(row.runs[0].directory.path)
+
+    return sorted(rows, key=key)
+
+
+NUMBERS: dict[str, Callable[[Configuration], float | None]] = {
+    "n": lambda row: row.n,
+    "test": lambda row: row.test.mean,
+    "std": lambda row: row.test.std,
+    "validation": lambda row: row.validation_mean,
+    "seconds": lambda row: row.seconds,
+    "parameters": lambda row: row.parameters,
+}
+
+
+def sort_rows(rows: Sequence[Configuration], column: str, settings: Sequence[str]) -> list[Configuration]:
+    """Sort by a number of NUMBERS or by one of `settings`: scores best first, all else upwards, empty cells last.
+
+    Raises:
+        ConfigError: no such column.
+    """
+    if column not in NUMBERS and column not in settings:
+        legal = [*NUMBERS, *settings]
+        raise ConfigError(f"--sort {column}: no such column.{suggest(column, legal)} Columns: {', '.join(legal)}.")
+
+    def key(row: Configuration) -> tuple[Any, ...]:
+        found: Any = NUMBERS[column](row) if column in NUMBERS else columns.value(row.runs[0], column)
+        if found is None:
+            return (2,)
+        if not isinstance(found, int | float):
+            return 1, str(found)
+        return 0, -found if column in ("test", "validation") and row.runs[0].higher_is_better else found
+
+    return sorted(rows, key=key)
+
+
+def in_order(table: Table, sort: str | None) -> list[tuple[int, Configuration]]:
+    """The rows with their ranks, in the order in which they are shown."""
+    if sort is None or (sort not in NUMBERS and sort not in table.columns):
+        return list(enumerate(table.rows, 1))
+    ranks = {id(row): rank for rank, row in enumerate(table.rows, 1)}
+    return [(ranks[id(row)], row) for row in sort_rows(table.rows, sort, table.columns)]

@@ -1,0 +1,48 @@
+"""A configuration: the runs of one recipe, and their numbers over the seeds."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+
+from cnnlab.sweep.runs import Run
+from cnnlab.sweep.statistics import Summary, summarize
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The runs of one recipe, one a seed, in the order of their seeds."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def n(self) -> int:
+        return len(self.runs)
+
+    @property
+    def seeds(self) -> list[int]:
+        return [run.seed for run in self.runs]
+
+    @cached_property
+    def test(self) -> Summary:
+        return summarize([run.test for run in self.runs])
+
+    @cached_property
+    def validation_mean(self) -> float | None:
+        """None where a run had no validation split."""
+        return _mean(run.validation for run in self.runs)
+
+    @cached_property
+    def seconds(self) -> float | None:
+        """The mean over the seeds."""
+        return _mean(run.seconds for run in self.runs)
+
+    @property
+    def parameters(self) -> int | None:
+        return self.runs[0].parameters
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    found = list(values)
+    numbers = [value for value in found if value is not None]
+    return fmean(numbers) if numbers and len(numbers) == len(found) else None

@@ -1,0 +1,178 @@
+"""Learning curves of configurations, drawn by matplotlib without its global state."""
+
+import io
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from cnnlab.errors import ConfigError
+from cnnlab.sweep import columns
+from cnnlab.sweep.comparison import Table
+from cnnlab.sweep.configuration import Configuration
+from cnnlab.tracking import files
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+# Told apart with any colour vision, on white and on black: Okabe and Ito 2008, "Color universal design".
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GREY = "#999999"  # the lines after them
+BAND = "line: mean over the seeds, band: lowest to highest seed"
+FORMATS = (".png", ".svg", ".pdf")
+PARTS: dict[str, Any] = {
+    "validation": "-",
+    "test": "--",
+    "train": ":",
+}  # which score is drawn, the first that a run recorded, and how
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The score after each epoch: over the seeds the mean, the lowest and the highest. part: of the data."""
+
+    part: str
+    epochs: list[int]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve as it is drawn. label: empty for those that share the grey; n: seeds."""
+
+    curve: Curve
+    n: int
+    colour: str
+    label: str
+
+
+def require_matplotlib() -> None:
+    """Raise ConfigError where matplotlib is not installed."""
+    if find_spec("matplotlib") is None:
+        raise ConfigError("--plot and --html need matplotlib, which is not installed: pip install 'cnnlab[plots]'")
+
+
+def read_curve(row: Configuration) -> Curve | None:
+    """The curve of a configuration, up to the last epoch that all its seeds reached; None where nothing was recorded."""
+    histories = [files.read_json_lines(run.directory.metrics) for run in row.runs]
+    for part in PARTS:
+        name = f"{part}_{row.runs[0].metric}"
+        seeds = [{line["epoch"]: line[name] for line in lines if _is_number(line, name)} for lines in histories]
+        epochs = sorted(set.intersection(*map(set, seeds)))
+        if epochs:
+            scores = [[seed[epoch] for seed in seeds] for epoch in epochs]
+            return Curve(part, epochs, [*map(fmean, scores)], [*map(min, scores)], [*map(max, scores)])
+    return None
+
+
+def lines_of(table: Table) -> list[Line]:
+    """The curves of a table, in the order of its rows: the first in colours, with a label, the others grey."""
+    found = [(row, curve) for row in table.rows if (curve := read_curve(row)) is not None]
+    lines = []
+    for rank, (row, curve) in enumerate(found):
+        if rank >= len(COLOURS):
+            lines.append(Line(curve, row.n, GREY, ""))
+            continue
+        seeds = f"n = {row.n}" if row.n > 1 else ""
+        other = f"{curve.part} {table.metric}" if curve.part != found[0][1].part else ""
+        label = ", ".join(filter(None, (columns.label(row.runs[0], table.columns), seeds, other)))
+        lines.append(Line(curve, row.n, COLOURS[rank], label))
+    return lines
+
+
+def others(lines: Sequence[Line]) -> str:
+    """What the legend says of the grey lines; empty without any."""
+    count = sum(line.colour == GREY for line in lines)
+    return f"the other {count:,}" if count > 1 else "the last one" if count else ""
+
+
+def save(path: Path, made: Sequence[Table]) -> None:
+    """Draw a panel a table, one below the other; the name's end tells the format, one of FORMATS.
+
+    Raises:
+        ConfigError: nothing to draw.
+    """
+    if not made:
+        raise ConfigError(f"--plot {path}: no run with a score, so there is nothing to draw")
+    from matplotlib.figure import Figure
+
+    drawn = [lines_of(table) for table in made]
+    legends = [_legend(lines) for lines in drawn]
+    heights = [3.6 + 0.2 * sum(label.count("\n") + 1 for _, label in legend) for legend in legends]
+    figure = Figure(figsize=(7.5, sum(heights)), layout="constrained")
+    panels = figure.subplots(len(made), squeeze=False, height_ratios=heights)[:, 0]
+    for axes, table, lines, legend in zip(panels, made, drawn, legends, strict=True):
+        _panel(axes, table, lines, "black")
+        axes.set_title(f"{table.measured_on.data}{'; ' + BAND if has_band(lines) else ''}", loc="left", fontsize=9)
+        if len(table.rows) > 1 and legend:
+            handles, labels = zip(*legend, strict=True)
+            shown = axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(0, -0.16), frameon=False, fontsize=8)
+            for text in shown.get_texts():
+                text.set_parse_math(False)
+    files.write_atomic(path, _rendered(figure, path.suffix.lower().lstrip(".")))
+
+
+def svg(table: Table, lines: Sequence[Line], ink: str) -> str:
+    """The curves of a table as an SVG element without a legend, which needs no font; text and axes in the colour `ink`."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+    _panel(figure.subplots(), table, lines, ink)
+    drawing = _rendered(figure, "svg").decode()
+    return drawing[drawing.index("<svg") :]
+
+
+def _panel(axes: "Axes", table: Table, lines: Sequence[Line], ink: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for line in reversed(lines):  # the best on top
+        curve, grey = line.curve, line.colour == GREY
+        marker = "o" if len(curve.epochs) == 1 else ""
+        axes.plot(curve.epochs, curve.mean, PARTS[curve.part], color=line.colour, linewidth=0.6 if grey else 1.8, marker=marker)
+        if line.n > 1 and not grey:
+            axes.fill_between(curve.epochs, curve.low, curve.high, color=line.colour, alpha=0.18, linewidth=0)
+    axes.set_xlabel("epoch", color=ink)
+    axes.set_ylabel(f"{lines[0].curve.part if lines else 'validation'} {table.metric}", color=ink)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.tick_params(colors=ink)
+    axes.grid(alpha=0.25)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(ink)
+
+
+def _legend(lines: Sequence[Line]) -> "list[tuple[Line2D, str]]":
+    from matplotlib.lines import Line2D
+
+    entries = [
+        (Line2D([], [], color=line.colour, linestyle=PARTS[line.curve.part], linewidth=1.8), textwrap.fill(line.label, 95))
+        for line in lines
+        if line.label
+    ]
+    return entries + ([(Line2D([], [], color=GREY, linewidth=0.6), others(lines))] if others(lines) else [])
+
+
+def has_band(lines: Sequence[Line]) -> bool:
+    return any(line.n > 1 for line in lines)
+
+
+def _rendered(figure: "Figure", form: str) -> bytes:
+    """The same bytes for the same runs."""
+    import matplotlib
+
+    target = io.BytesIO()
+    metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form, {})
+    with matplotlib.rc_context({"svg.hashsalt": "cnnlab"}):
+        figure.savefig(target, format=form, dpi=150, metadata=metadata, transparent=form == "svg")
+    return target.getvalue()
+
+
+def _is_number(line: dict[str, Any], name: str) -> bool:
+    return isinstance(line.get("epoch"), int) and isinstance(line.get(name), int | float)

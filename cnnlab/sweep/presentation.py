@@ -1,0 +1,114 @@
+"""A table of configurations as text: headings, cells and notes for the terminal, Markdown and HTML; plain values for files."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.cells import cell_len
+
+from cnnlab.sweep import columns
+from cnnlab.sweep.comparison import Table
+from cnnlab.sweep.configuration import Configuration
+from cnnlab.sweep.verdicts import MCNEMAR, PAIRED_T, Verdict
+
+NUMBER_HEADINGS = ("n", "test", "std", "95 % interval", "validation", "seconds", "parameters")
+VERDICT_HEADINGS = ("difference", "p", "against row 1")
+
+
+def title(table: Table) -> str:
+    """ "digits: test accuracy on 2,000 images", and which classes they are of if they are few."""
+    classes = table.measured_on.classes
+    which = f" ({', '.join(classes)})" if 0 < len(classes) < 5 else ""
+    return f"{table.measured_on.data}{which}: test {table.metric} on {table.measured_on.images:,} images"
+
+
+def alike(table: Table) -> str:
+    """The choices that all rows share, in a line."""
+    shared = {group: name for group, name in table.common.items() if group != "data" or name != table.measured_on.data}
+    what = " ".join(f"{group}={name}" for group, name in shared.items())
+    return f"{'all with' if len(table.rows) > 1 else 'with'} {what}" if what else ""
+
+
+def headings(table: Table) -> list[str]:
+    return ["", *table.columns, *NUMBER_HEADINGS]
+
+
+def cells(table: Table, row: Configuration, rank: int) -> list[str]:
+    """Rank, settings, numbers: one text a heading."""
+    settings = [" ".join(columns.text(row.runs[0], column).split()) for column in table.columns]
+    test = row.test
+    interval = f"{test.interval[0]:.4f} – {test.interval[1]:.4f}" if test.interval else "-"
+    return [
+        str(rank), *settings, str(row.n), number(test.mean), number(test.std), interval, number(row.validation_mean),
+        "-" if row.seconds is None else f"{row.seconds:,.1f}",
+        "-" if row.parameters is None else f"{row.parameters:,}",
+    ]  # fmt: skip
+
+
+def verdict_cells(verdict: Verdict) -> list[str]:
+    """Difference, p, verdict."""
+    p = "-" if verdict.p is None else "<0.0001" if verdict.p < 0.0001 else f"{verdict.p:.4f}"
+    return [f"{verdict.difference:+.4f}", p, verdict.text]
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[str]) -> list[str]:
+    """Rows as lines of equal columns, the first row being the headings; those in `left` are aligned to the left."""
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    sides = [name in left for name in rows[0]]
+
+    def padded(cell: str, width: int, to_left: bool) -> str:
+        space = " " * (width - cell_len(cell))
+        return cell + space if to_left else space + cell
+
+    return ["  ".join(map(padded, row, widths, sides)).rstrip() for row in rows]
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def first_without_validation(table: Table) -> int | None:
+    """The index of the first row that was ranked without a validation score, all being at the end; None without such rows."""
+    if len(table.rows) < 2:
+        return None
+    return next((index for index, row in enumerate(table.rows) if row.validation_mean is None), None)
+
+
+def section_line(table: Table) -> str:
+    return f"without validation, so ranked by test {table.metric}, which flatters the first:"
+
+
+def notes(table: Table) -> list[str]:
+    """How the rows were ranked and tested, and what that can tell."""
+    direction = "" if table.higher_is_better else " (lower is better)"
+    by = "test" if first_without_validation(table) == 0 else "validation"
+    lines = [f"Ranked by {by} {table.metric}{direction}."] if len(table.rows) > 1 else []
+    if any(row.n > 1 for row in table.rows):
+        lines.append("std and interval are over the seeds; the interval is Student's t for the mean.")
+    used = [test for test in (MCNEMAR, PAIRED_T) if any(verdict.test == test for verdict in table.verdicts)]
+    if not used:
+        return lines
+    tested = sum(verdict.p is not None for verdict in table.verdicts)
+    corrected = f", corrected for {tested} tests (Holm)" if tested > 1 else ""
+    lines.append(f"Tested on the test {table.metric} against row 1: {' and '.join(used)}, two-sided{corrected}.")
+    if MCNEMAR in used:
+        lines.append(
+            "With one seed each, the test is of these trained networks; their settings may do otherwise with other seeds."
+        )
+    if PAIRED_T in used and min(row.n for row in table.rows if row.n > 1) <= 3:
+        lines.append("With two or three seeds only large differences can be told from chance.")
+    return lines
+
+
+def as_values(row: Configuration, settings: Sequence[str]) -> dict[str, Any]:
+    """A configuration for --json, nothing rounded."""
+    return {
+        "settings": {column: columns.value(row.runs[0], column) for column in settings},
+        "seeds": row.seeds,
+        "n": row.n,
+        "test_mean": row.test.mean,
+        "test_std": row.test.std,
+        "test_interval": row.test.interval,
+        "validation_mean": row.validation_mean,
+        "seconds": row.seconds,
+        "parameters": row.parameters,
+    }

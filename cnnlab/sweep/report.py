@@ -1,0 +1,212 @@
+"""The report of a comparison: one HTML file that needs nothing else, for the screen, the phone and paper."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlab import __version__
+from cnnlab.errors import CheckpointError
+from cnnlab.sweep import columns, curves, presentation
+from cnnlab.sweep.comparison import Table
+from cnnlab.sweep.configuration import Configuration
+from cnnlab.sweep.runs import LeftOut
+from cnnlab.sweep.verdicts import read_answers
+from cnnlab.tracking import files
+
+NUM_CONFUSIONS = 4  # configurations of a table, the best ones, whose confusion matrices are shown
+MAX_CLASSES = 30
+INK = "#010203"  # stands for the page's own text colour, which is light in dark mode
+
+STYLE = """
+:root { color-scheme: light dark; --line: #8885; --soft: #666; --best: #0072b21a }
+@media (prefers-color-scheme: dark) { :root { --soft: #aaa; --best: #56b4e92e } }
+html { background: Canvas; color: CanvasText }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 86rem; padding: 1rem }
+h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem }
+h3 { font-size: 1rem; margin: 1.5rem 0 .5rem } p { margin: .4rem 0; max-width: 60rem } .soft { color: var(--soft) }
+.scroll { overflow-x: auto; margin: .5rem 0 } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
+th { font-weight: 600; white-space: normal; vertical-align: bottom }
+.left { text-align: left } .best { background: var(--best); font-weight: 600 }
+.wide { white-space: normal; min-width: 14rem } .path { overflow-wrap: anywhere; white-space: normal }
+svg { width: 100%; max-width: 44rem; height: auto; display: block }
+.legend { list-style: none; padding: 0; margin: .5rem 0 } .legend li { padding-left: 2.6rem; overflow-wrap: anywhere }
+.legend span { display: inline-block; width: 2rem; margin: 0 .6rem .25rem -2.6rem }
+.matrices { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 31rem), 1fr)); gap: 0 2rem }
+figure { margin: .5rem 0; min-width: 0; break-inside: avoid } figcaption { overflow-wrap: anywhere }
+.matrix td, .matrix th { padding: .15rem .35rem; font-size: .8rem; border: 0 } .matrix td { min-width: 1.6rem }
+.matrix .name { max-width: 7rem; overflow: hidden; text-overflow: ellipsis }
+.matrix thead .name { writing-mode: vertical-rl; transform: rotate(180deg); max-width: none; max-height: 7rem }
+@media print {
+  :root { color-scheme: light } @page { size: A4 landscape; margin: 12mm }
+  body { font-size: 9.5pt; max-width: none; padding: 0 } .scroll { overflow: visible } tr, svg, p { break-inside: avoid }
+  h1, h2, h3, h3 + p { break-after: avoid } th, td { padding: .1rem .35rem } .best, td { print-color-adjust: exact }
+}
+"""
+
+
+def save(path: Path, made: Sequence[Table], left_out: Sequence[LeftOut]) -> None:
+    """Write the report."""
+    files.write_atomic(path, html(made, left_out).encode(errors="replace"))
+
+
+def html(made: Sequence[Table], left_out: Sequence[LeftOut]) -> str:
+    """The page; the same for the same runs."""
+    rows = sum(len(table.rows) for table in made)
+    runs = sum(row.n for table in made for row in table.rows)
+    summary = f"{_count(rows, 'configuration')}, {_count(runs, 'run')}"
+    parts = [_section(table) for table in made] or ["<p>No run with a score.</p>"]
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>cnnlab: {summary}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>{summary}</h1>
+{"".join(parts)}{_left_out(left_out)}
+<p class="soft">cnnlab {__version__}</p>
+</body>
+</html>
+"""
+
+
+def _section(table: Table) -> str:
+    told = [presentation.alike(table), *presentation.notes(table)]
+    notes = "".join(f'<p class="soft">{escape(note)}</p>\n' for note in told if note)
+    return f"""<h2>{escape(presentation.title(table))}</h2>
+{_table(table)}
+{notes}
+<h3>Learning curves</h3>
+{_curves(table)}
+{_confusions(table)}
+{_runs(table)}
+"""
+
+
+def _table(table: Table) -> str:
+    found = table.verdicts
+    heads = [*presentation.headings(table), *(presentation.VERDICT_HEADINGS if found else ())]
+    kinds = [" class=left" if name in table.columns else "" for name in heads]
+    if found:
+        kinds[-1] = ' class="left wide"'
+    lines = []
+    for rank, row in enumerate(table.rows, 1):
+        if rank - 1 == presentation.first_without_validation(table):
+            line = escape(presentation.section_line(table))
+            lines.append(f'<tr><td colspan={len(heads)} class="left soft">{line}</td></tr>')
+        end = presentation.verdict_cells(found[rank - 2]) if found and rank > 1 else [""] * 3 if found else []
+        cells = [*presentation.cells(table, row, rank), *end]
+        body = "".join(f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, cells, strict=True))
+        lines.append(f"<tr{' class=best' if rank == 1 and len(table.rows) > 1 else ''}>{body}</tr>")
+    head = "".join(f"<th{kind}>{_breakable(name)}</th>" for kind, name in zip(kinds, heads, strict=True))
+    return _scrolling(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{chr(10).join(lines)}\n</tbody>")
+
+
+def _curves(table: Table) -> str:
+    lines = curves.lines_of(table)
+    if not lines:
+        return "<p>No metrics recorded.</p>"
+    drawing = curves.svg(table, lines, INK).replace(INK, "currentColor")
+    styles = {"-": "solid", "--": "dashed", ":": "dotted"}
+    entries = [(line.colour, styles[curves.PARTS[line.curve.part]], line.label) for line in lines if line.label]
+    entries += [(curves.GREY, "solid", others)] if (others := curves.others(lines)) else []
+    legend = "".join(
+        f'<li><span style="border-top:3px {style} {colour}"></span>{escape(label)}</li>\n' for colour, style, label in entries
+    )
+    band = f'<p class="soft">{curves.BAND}</p>\n' if curves.has_band(lines) else ""
+    return f"<figure>{drawing}\n<ul class=legend>\n{legend}</ul>\n{band}</figure>"
+
+
+def _confusions(table: Table) -> str:
+    """The matrices of the best rows, or why there are none; nothing for a regression."""
+    if table.metric == "mae":
+        return ""
+    shown = table.rows[:NUM_CONFUSIONS]
+    which = f", of the best {len(shown)}" if len(shown) < len(table.rows) else ""
+    figures = "".join(_confusion(table, row, rank) for rank, row in enumerate(shown, 1))
+    legend = "A row a class, a column a prediction; the counts of all seeds together."
+    return f'<h3>Confusion{which}</h3>\n<p class="soft">{legend}</p>\n<div class=matrices>\n{figures}</div>'
+
+
+def _confusion(table: Table, row: Configuration, rank: int) -> str:
+    name = escape(columns.label(row.runs[0], table.columns))
+    caption = f"<figcaption>{rank}{'. ' + name if name else ''}{f' (n = {row.n})' if row.n > 1 else ''}</figcaption>"
+    try:
+        counts = confusion_counts(row, len(table.measured_on.classes))
+    except CheckpointError as error:
+        return f'<figure>{caption}<p class="soft">Not shown: {escape(str(error))}</p></figure>\n'
+    names = [f'<th><span class=name title="{escape(one)}">{escape(one)}</span></th>' for one in table.measured_on.classes]
+    lines = []
+    for index, one in enumerate(table.measured_on.classes):
+        shares = counts[index] / max(1, counts[index].sum())
+        cells = "".join(_cell(n, share, at == index) for at, (n, share) in enumerate(zip(counts[index], shares, strict=True)))
+        lines.append(f'<tr><th class=name title="{escape(one)}">{escape(one)}</th>{cells}</tr>')
+    inner = f"<thead><tr><th></th>{''.join(names)}</tr></thead>\n<tbody>{''.join(lines)}</tbody>"
+    return f"<figure>{caption}\n{_scrolling(inner, 'matrix')}</figure>\n"
+
+
+def _cell(count: int, share: float, right: bool) -> str:
+    """Shaded by its share of the row; mistakes are few, so theirs is shown four times as strong."""
+    colour, strength = ("0,114,178", share * 0.6) if right else ("213,94,0", min(0.7, share * 4 * 0.6))
+    style = f' style="background:rgba({colour},{strength:.2f})"' if count else ""
+    return f"<td{style}>{count or '·'}</td>"
+
+
+def confusion_counts(row: Configuration, num_classes: int) -> NDArray[np.int64]:
+    """Test images by class (rows) and predicted class (columns), all seeds together: int64, K x K.
+
+    Raises:
+        CheckpointError: a run's predictions cannot be had, or are not of `num_classes` classes.
+    """
+    if not 2 <= num_classes <= MAX_CLASSES:
+        raise CheckpointError(f"{num_classes} classes; up to {MAX_CLASSES} are")
+    total = np.zeros(num_classes**2, np.int64)
+    for run in row.runs:
+        answers = read_answers(run.directory.predictions)
+        both = np.concatenate([answers.label, answers.predicted])
+        if both.size and (both.min() < 0 or both.max() >= num_classes):
+            raise CheckpointError(f"{run.directory.predictions} is not of {num_classes} classes")
+        total += np.bincount(answers.label * num_classes + answers.predicted, minlength=num_classes**2)
+    return total.reshape(num_classes, num_classes)
+
+
+def _runs(table: Table) -> str:
+    """Every run with its own scores, folded up."""
+    lines = []
+    for rank, row in enumerate(table.rows, 1):
+        for run in row.runs:
+            numbers = (str(rank), str(run.seed), presentation.number(run.test), presentation.number(run.validation))
+            cells = "".join(f"<td>{text}</td>" for text in numbers)
+            lines.append(f'<tr>{cells}<td class="left path">{escape(run.directory.name)}</td></tr>')
+    head = "<thead><tr><th></th><th>seed</th><th>test</th><th>validation</th><th class=left>run</th></tr></thead>"
+    return f"<details><summary>Each run</summary>{_scrolling(head + chr(10).join(lines))}</details>"
+
+
+def _left_out(left_out: Sequence[LeftOut]) -> str:
+    if not left_out:
+        return ""
+    lines = "".join(
+        f'<tr><td class=left>{escape(one.state)}</td><td class="left path">{escape(one.name)}</td>'
+        f'<td class="left wide">{escape(one.cause)}</td></tr>\n'
+        for one in left_out
+    )
+    return f"<h2>Not counted: {_count(len(left_out), 'run')}</h2>\n{_scrolling(lines)}"
+
+
+def _breakable(heading: str) -> str:
+    """A dotted name may go on in the next line after a dot."""
+    return escape(heading).replace(".", ".<wbr>")
+
+
+def _scrolling(rows: str, kind: str = "") -> str:
+    return f"<div class=scroll><table{f' class={kind}' if kind else ''}>\n{rows}\n</table></div>"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,173 @@
+"""Finding runs below folders and reading what they recorded, fast enough for a thousand. Loads no torch."""
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cnnlab import config
+from cnnlab.errors import CheckpointError, CnnlabError, ConfigError
+from cnnlab.tracking import files
+from cnnlab.tracking.run import RunDirectory
+
+
+@dataclass(frozen=True)
+class MeasuredOn:
+    """The test images of a score. Scores on different ones are not compared."""
+
+    data: str
+    images: int
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that ended with a score.
+
+    settings: flat, as in config.yaml. choices: the names that config groups were chosen by. validation: the mean score, or
+    None without a validation split. ended: when result.json was written.
+    """
+
+    directory: RunDirectory
+    settings: dict[str, Any]
+    choices: dict[str, str]
+    measured_on: MeasuredOn
+    metric: str
+    higher_is_better: bool
+    test: float
+    validation: float | None
+    seconds: float | None
+    parameters: int | None
+    ended: float
+
+    @property
+    def seed(self) -> int:
+        return int(self.settings["seed"])
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A run that is not counted. state: running or killed, diverged, failed, interrupted, broken, counted already.
+
+    settings, choices: as in Run, empty where they cannot be read.
+    """
+
+    name: str
+    state: str
+    cause: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, str] = field(default_factory=dict)
+
+
+def read_runs(paths: Sequence[str]) -> list[Run | LeftOut]:
+    """All runs at and below `paths`, each once.
+
+    Raises:
+        ConfigError: a path that does not exist, or holds no run.
+    """
+    runs: list[Run | LeftOut] = []
+    for directory in _unique(found for path in paths for found in find_runs(path)):
+        try:
+            runs.append(_read(directory))
+        except (CnnlabError, OSError, ValueError) as error:
+            runs.append(LeftOut(directory.name, "broken", " ".join(str(error).split())))
+    return runs
+
+
+def find_runs(path: str) -> list[RunDirectory]:
+    """The runs at and below `path`, in sorted order; hidden folders and what lies in a run are passed over.
+
+    Raises:
+        ConfigError: `path` does not exist, is a file, or holds no run.
+    """
+    found = []
+    for folder, inner, names in os.walk(path):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        run = RunDirectory(Path(folder))
+        records = {file.name for file in (run.environment, run.metrics, run.result)}
+        if run.config.name in names and records & set(names):  # else it may be a folder of configurations
+            found.append(run)
+            inner.clear()
+    if not found:
+        what = "no run in it" if os.path.isdir(path) else "a file" if os.path.exists(path) else "no such directory"
+        raise ConfigError(f"{path or 'an empty name'}: {what}; expected a run, or a folder of runs such as outputs")
+    return found
+
+
+def _unique(directories: Iterable[RunDirectory]) -> Iterator[RunDirectory]:
+    seen = set()
+    for directory in directories:
+        real = os.path.realpath(directory.path)
+        if real not in seen:
+            seen.add(real)
+            yield directory
+
+
+def _read(directory: RunDirectory) -> Run | LeftOut:
+    settings = {key: _plain(value) for key, value in config.read_flat(directory.config).items()}
+    if not isinstance(settings["seed"], int):
+        raise CheckpointError(f"{directory.config}: seed: {settings['seed']!r}, expected an integer")
+    result, environment = directory.read_result(), directory.read_environment()
+    choices = _choices(environment, settings)
+    if result is None:
+        return LeftOut(directory.name, "running or killed", _how_far(directory), settings, choices)
+    if not isinstance(result.get("test"), dict):
+        state, cause = str(result.get("status", "failed")), str(result.get("cause", "no cause recorded"))
+        return LeftOut(directory.name, state, cause, settings, choices)
+    metric = next((name for name in result["test"] if name != "loss"), "loss")
+    test, validation = (_score(result.get(part), metric) for part in ("test", "validation"))
+    if test is None:
+        raise CheckpointError(f"{directory.result}: its test {metric} is not a number")
+    seconds, parameters = result.get("seconds"), result.get("parameters")
+    return Run(
+        directory, settings, choices, _measured_on(environment, settings),
+        metric, bool(result.get("higher_is_better", metric != "mae")), test, validation,
+        float(seconds) if isinstance(seconds, int | float) else None,
+        parameters if isinstance(parameters, int) else None,
+        directory.result.stat().st_mtime,
+    )  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """`value` with 1 for 1.0, which mean the same."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return int(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def _score(scores: Any, metric: str) -> float | None:
+    value = scores.get(metric) if isinstance(scores, dict) else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _choices(environment: dict[str, Any], settings: dict[str, Any]) -> dict[str, str]:
+    recorded = environment.get("choices")
+    choices = {} if not isinstance(recorded, dict) else {str(key): str(value) for key, value in recorded.items()}
+    named = {key: value for key, value in choices.items() if value not in ("None", "null")}
+    if "augment" not in named:  # Hydra does not record a list of choices
+        inside = dict.fromkeys(key.split(".")[1] for key in settings if key.startswith("augment."))
+        named["augment"] = f"[{','.join(inside)}]" if inside else "none"
+    return named
+
+
+def _measured_on(environment: dict[str, Any], settings: dict[str, Any]) -> MeasuredOn:
+    data = environment.get("data")
+    data = data if isinstance(data, dict) else {}
+    count, classes = data.get("test"), data.get("classes")
+    return MeasuredOn(
+        str(data.get("name", settings.get("data.name"))),
+        count if isinstance(count, int) else 0,
+        tuple(str(name) for name in classes) if isinstance(classes, list) else (),
+    )
+
+
+def _how_far(directory: RunDirectory) -> str:
+    lines = files.read_json_lines(directory.metrics)
+    done = lines[-1].get("epoch", 0) if lines else 0
+    return f"no result after {done} epochs; if it is not running, python -m cnnlab.train resume={directory.quoted} continues it"

@@ -1,0 +1,239 @@
+"""Reading, filtering, grouping and ranking runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import choices
+from fake_runs import composed, fake_run
+
+from cnnlab import config
+from cnnlab.errors import ConfigError
+from cnnlab.sweep.comparison import Table, configurations, sort_rows, tables
+from cnnlab.sweep.filters import matching
+from cnnlab.sweep.runs import LeftOut, Run, find_runs, read_runs
+
+
+def read(*paths: Path) -> list[Run]:
+    runs = [run for run in read_runs([str(path) for path in paths]) if isinstance(run, Run)]
+    assert len(runs) == len(read_runs([str(path) for path in paths]))
+    return runs
+
+
+def only_table(*paths: Path) -> Table:
+    (table,) = tables(configurations(read(*paths))[0])
+    return table
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_the_fast_reader_reads_what_the_checked_one_does(tmp_path: Path, model: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(composed((f"model={model}", "augment=[flip,crop]", "optimizer.lr=1e-5", "data.validation=0.1"))[0])
+    assert config.read_flat(path) == config.flat(config.read(path))
+    assert config.recipe(config.read_flat(path)) == config.recipe(config.read(path))
+
+
+def test_runs_are_found_in_order_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("b/2", "b/1", "a"):
+        fake_run(Path("outputs") / name)
+    fake_run(Path("outputs/a/inner"))  # within a run
+    fake_run(Path("outputs/.hidden"))
+    Path("outputs/configs").mkdir()
+    Path("outputs/configs/config.yaml").write_text("seed: 0\nmodel: {}\n")  # no record: not a run
+    Path("link").symlink_to("outputs/a")
+    assert [str(run.path) for run in find_runs("outputs")] == ["outputs/a", "outputs/b/1", "outputs/b/2"]
+    names = [run.directory.name for run in read(Path("outputs/b/2"), Path("outputs"), Path("link"), tmp_path)]
+    assert names == ["outputs/b/2", "outputs/a", "outputs/b/1"]
+
+
+@pytest.mark.parametrize(("path", "says"), [("nowhere", "no such directory"), ("file", "a file"), ("empty", "no run in it")])
+def test_no_run_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, says: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("empty").mkdir()
+    with pytest.raises(ConfigError, match=says):
+        find_runs(path)
+
+
+def test_what_has_no_score_is_left_out_with_its_cause(tmp_path: Path) -> None:
+    fake_run(tmp_path / "good")
+    (fake_run(tmp_path / "killed") / "result.json").unlink()
+    for name, status in (("diverged", "diverged"), ("stopped", "interrupted"), ("full", "failed")):
+        result = {"status": status, "cause": f"why {name}"}
+        (fake_run(tmp_path / name) / "result.json").write_text(json.dumps(result))
+    rows, left_out = configurations(read_runs([str(tmp_path)]))
+    assert [run.directory.path.name for row in rows for run in row.runs] == ["good"]
+    assert {Path(one.name).name: one.state for one in left_out} == {
+        "diverged": "diverged", "stopped": "interrupted", "full": "failed", "killed": "running or killed",
+    }  # fmt: skip
+    assert {one.cause for one in left_out if one.cause.startswith("why")} == {"why diverged", "why stopped", "why full"}
+    assert any("no result after 3 epochs" in one.cause for one in left_out)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.yaml", b"{"),
+        ("config.yaml", b"\xff\xfe\x00"),
+        ("config.yaml", b""),
+        ("config.yaml", b"3"),
+        ("config.yaml", b"a: b"),
+        ("config.yaml", b"seed: x\nmodel: {}\n"),
+        ("config.yaml", b"seed: [1]\nmodel: {}\n"),
+        ("environment.json", b"{"),
+        ("environment.json", b"[]"),
+        ("result.json", b""),
+        ("result.json", b"[1]"),
+        ("result.json", b"\xff"),
+        ("result.json", b'{"test": {}}'),
+        ("result.json", b'{"test": {"loss": 1, "accuracy": null}}'),
+        ("result.json", b'{"test": {"loss": 1, "accuracy": NaN}}'),
+        ("result.json", b'{"test": {"loss": 1, "accuracy": "good"}}'),
+    ],
+)
+def test_a_broken_file_costs_one_run_only(tmp_path: Path, file: str, content: bytes) -> None:
+    fake_run(tmp_path / "good")
+    (fake_run(tmp_path / "bad", seed=1) / file).write_bytes(content)
+    rows, left_out = configurations(read_runs([str(tmp_path)]))
+    assert [run.directory.path.name for row in rows for run in row.runs] == ["good"]
+    (broken,) = left_out
+    assert broken.state == "broken"
+    assert file in broken.cause
+    assert "\n" not in broken.cause
+
+
+def test_odd_but_readable_records_do_not_stop_it(tmp_path: Path) -> None:
+    path = fake_run(tmp_path / "odd", parameters="many", seconds=None)
+    (path / "environment.json").write_text('{"choices": [], "data": {"name": 3, "classes": 4, "test": "x"}}')
+    table = only_table(path)
+    assert (table.rows[0].parameters, table.rows[0].seconds, table.measured_on.images) == (None, None, 0)
+
+
+def test_seeds_are_grouped(tmp_path: Path) -> None:
+    for seed, test in ((2, 0.94), (0, 0.90), (1, 0.92)):
+        fake_run(tmp_path / f"lenet-{seed}", seed=seed, test=test, validation=test + 0.01, seconds=10 + seed)
+        fake_run(tmp_path / f"mlp-{seed}", "model=mlp", "trainer.threads=1", seed=seed, test=0.8, validation=0.8)
+    table = only_table(tmp_path)
+    first, second = table.rows
+    assert (table.columns, table.common["optimizer"]) == (["model"], "adam")
+    assert (first.seeds, first.n, second.n) == ([0, 1, 2], 3, 3)
+    assert (first.test.mean, first.test.std) == (pytest.approx(0.92), pytest.approx(0.02))
+    assert (first.validation_mean, first.seconds, first.parameters) == (pytest.approx(0.93), pytest.approx(11), 61_706)
+
+
+def test_a_huge_float_stays_one(tmp_path: Path) -> None:
+    assert read(fake_run(tmp_path / "a", "optimizer.lr=1e30"))[0].settings["optimizer.lr"] == 1e30
+    assert isinstance(read(tmp_path / "a")[0].settings["optimizer.lr"], float)
+
+
+def test_integers_and_floats_are_the_same_setting(tmp_path: Path) -> None:
+    for name, rate in (("a", "1"), ("b", "1.0")):
+        fake_run(tmp_path / name, f"optimizer.lr={rate}", seed=len(list(tmp_path.iterdir())))
+    assert only_table(tmp_path).rows[0].n == 2
+
+
+def test_of_two_runs_of_one_seed_the_later_counts(tmp_path: Path) -> None:
+    fake_run(tmp_path / "z-early", test=0.5, ended=100)
+    fake_run(tmp_path / "a-late", test=0.7, ended=200)
+    fake_run(tmp_path / "b-earliest", test=0.6, ended=50)
+    rows, left_out = configurations(read(tmp_path))
+    assert [(row.n, row.test.mean) for row in rows] == [(1, 0.7)]
+    assert {Path(one.name).name for one in left_out} == {"z-early", "b-earliest"}
+    assert all("seed 0" in one.cause and one.state == "counted already" for one in left_out)
+
+
+def test_validation_ranks_and_rows_without_it_come_last(tmp_path: Path) -> None:
+    scores = {"sgd": (0.95, 0.90), "adam": (0.94, 0.92), "adamw": (0.99, None), "rmsprop": (0.98, None)}
+    for name, (test, validation) in scores.items():
+        held_out = ["data.validation=0"] if validation is None else []
+        fake_run(tmp_path / name, f"optimizer={name}", *held_out, test=test, validation=validation)
+    table = only_table(tmp_path)
+    assert [row.runs[0].choices["optimizer"] for row in table.rows] == ["adam", "sgd", "adamw", "rmsprop"]
+
+
+def test_where_less_is_better(tmp_path: Path) -> None:
+    for name, error in (("sgd", 2.0), ("adam", 1.0), ("adamw", 3.0)):
+        change = [f"optimizer={name}", "task=regression"]
+        fake_run(tmp_path / name, *change, metric="mae", test=error, validation=error)
+    table = only_table(tmp_path)
+    assert [row.test.mean for row in table.rows] == [1, 2, 3]
+    assert [row.test.mean for row in sort_rows(table.rows[::-1], "test", [])] == [1, 2, 3]
+
+
+def test_other_images_and_other_metrics_stand_apart(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a")
+    fake_run(tmp_path / "b", "task=regression", metric="mae")
+    changed = json.loads((fake_run(tmp_path / "c") / "environment.json").read_text())
+    changed["data"]["test"] = 50
+    (tmp_path / "c" / "environment.json").write_text(json.dumps(changed))
+    made = tables(configurations(read(tmp_path))[0])
+    assert [(table.metric, table.measured_on.images) for table in made] == [("accuracy", 100), ("accuracy", 50), ("mae", 100)]
+
+
+def test_sorting(tmp_path: Path) -> None:
+    for name, rate, seconds, test in (("a", 0.1, 3, 0.7), ("b", 0.01, 1, 0.9), ("c", 0.001, 2, 0.8)):
+        fake_run(tmp_path / name, f"optimizer.lr={rate}", seconds=seconds, test=test)
+    fake_run(tmp_path / "d", "optimizer.lr=1", seconds=None, test=0.6)
+    table = only_table(tmp_path)
+
+    def order(column: str) -> list[str]:
+        return [row.runs[0].directory.path.name for row in sort_rows(table.rows, column, table.columns)]
+
+    assert order("seconds") == ["b", "c", "a", "d"]  # what is not known comes last
+    assert order("test") == ["b", "c", "a", "d"]
+    assert order("optimizer.lr") == ["c", "b", "a", "d"]
+    with pytest.raises(ConfigError, match=r"--sort second: no such column. Did you mean seconds"):
+        order("second")
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        (["model=lenet"], "ab"),
+        (["model=lenet,mlp"], "abc"),
+        (["optimizer.lr=1e-2"], "b"),
+        (["optimizer.lr=0.010"], "b"),
+        (["model=lenet", "optimizer.lr=0.001"], "a"),
+        (["model.hidden=[128]"], "c"),
+        (["model.hidden=[128],[120,84]"], "abc"),
+        (["trainer.steps=null"], "abc"),
+        (["trainer.deterministic=false"], "abc"),
+        (["seed=0"], "abc"),
+        (["optimizer._target_=torch.optim.Adam"], "abc"),
+        (["augment=[flip]"], "c"),
+    ],
+)
+def test_where(tmp_path: Path, conditions: list[str], expected: str) -> None:
+    fake_run(tmp_path / "a")
+    fake_run(tmp_path / "b", "optimizer.lr=0.01")
+    fake_run(tmp_path / "c", "model=mlp", "augment=[flip]")
+    kept = [run for run in matching(read(tmp_path), conditions) if isinstance(run, Run)]
+    assert "".join(run.directory.path.name for run in kept) == expected
+
+
+def test_where_holds_for_runs_without_a_score_too(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a")
+    for name, rate in (("b", 0.5), ("c", 0.7)):
+        (fake_run(tmp_path / name, f"optimizer.lr={rate}") / "result.json").write_text('{"status": "diverged"}')
+    (fake_run(tmp_path / "d") / "config.yaml").write_text("{")
+    kept = matching(read_runs([str(tmp_path)]), ["optimizer.lr=0.5"])
+    assert [Path(run.name).name for run in kept if isinstance(run, LeftOut)] == ["b", "d"]
+    assert len(kept) == 2
+
+
+@pytest.mark.parametrize(
+    ("condition", "says"),
+    [
+        ("modle=lenet", "Did you mean model"),
+        ("optimizer.lrr=1", "Did you mean optimizer.lr"),
+        ("model=mlp", "no run matches; there are model=lenet"),
+        ("seed=true", "no run matches"),
+        ("model=[", "cannot be read"),
+        ("trainer.deterministic=0", "no run matches"),
+    ],
+)
+def test_where_nothing_is(tmp_path: Path, condition: str, says: str) -> None:
+    fake_run(tmp_path / "a")
+    with pytest.raises(ConfigError, match=says):
+        matching(read(tmp_path), [condition])
