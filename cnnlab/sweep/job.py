@@ -45,6 +45,8 @@ def job(node: DictConfig) -> float | None:
             state = "interrupted" if interrupted else "failed"
             seconds, code = round(time.monotonic() - started, 3), known.exit_code if known else 1
             manifest.update(name, state=state, cause=cause, seconds=seconds, exit_code=code)
+            if not run.config.exists():
+                run.never_began(cfg, cause)
         if known is None:
             traceback.print_exc()
         else:
@@ -62,7 +64,8 @@ def train_or_continue(cfg: Config, run: RunDirectory, choices: dict[str, str]) -
     """
     from cnnlab.training.experiment import run_new, run_resumed
 
-    if not run.config.exists():
+    if not run.environment.exists():
+        run.config.unlink(missing_ok=True)  # left by an attempt that never began
         return run_new(cfg, run.path, choices)
     recorded = config.read(run.config)
     if (config.recipe_hash(recorded), recorded.seed) != (config.recipe_hash(cfg), cfg.seed):

@@ -14,6 +14,7 @@ from conftest import assert_same_run
 
 from cnnlab import cli
 from cnnlab.sweep.manifest import Manifest
+from cnnlab.sweep.runs import LeftOut, read_runs
 
 QUICK = ("data=digits", "data.limit=1200", "data.validation=200", "console=quiet")
 LONG = (*QUICK, "model=lenet", "trainer.epochs=14", "checkpoint.every_s=0.2")
@@ -76,6 +77,8 @@ def test_the_others_finish_and_the_same_command_runs_what_failed(alone: Callable
     assert (code, states()) == (2, {"mlp": "done", "cats-dogs": "failed", "lenet": "done"})
     assert err == "error: 1 of 3 jobs are not done\n"
     assert out.count("does not fit") == 2  # when it fails, and at the end
+    (left_out,) = [run for run in read_runs([str(NIGHT)]) if isinstance(run, LeftOut)]
+    assert (left_out.state, "does not fit" in left_out.cause) == ("failed", True)
     assert_same_run(NIGHT / "lenet", alone(*settings, "model=lenet"))
     finished = (NIGHT / "lenet" / "result.json").stat().st_mtime_ns
 
