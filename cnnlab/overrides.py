@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -98,13 +98,14 @@ def _check_choice(group: str, override: Override, choices: Sequence[str]) -> Non
             raise ConfigError(f"{group}={value}: no such {group}.{suggest(value, choices)} Choices: {', '.join(choices)}.")
 
 
-def _values(override: Override) -> Iterable[str]:
-    if override.is_choice_sweep():
-        return [str(value).strip("'\"") for value in override.sweep_string_iterator()]
-    if override.is_sweep_override():  # range, interval, glob: Hydra and its sweeper know
+def _values(override: Override) -> list[str]:
+    """The choices that a change of a group names; of a sweep, those of all its jobs."""
+    if override.is_sweep_override() and not override.is_choice_sweep():  # range, interval, glob: Hydra and its sweeper know
         return []
     value: Any = override.value()
-    return [str(item) for item in value] if isinstance(value, list) else ["null" if value is None else str(value)]
+    items = value.list if isinstance(value, ChoiceSweep) else [value]
+    names = [name for item in items for name in (item if isinstance(item, list) else [item])]
+    return ["null" if name is None else name.text if isinstance(name, QuotedString) else str(name) for name in names]
 
 
 def _parents(key: str) -> list[str]:

@@ -167,6 +167,7 @@ def test_hydras_other_launchers_run_the_same_sweep(launcher: str) -> None:
         ("trainer.epochs=0,1", "expected 1 or more"),
         ("hydra.launcher.jobs=0", "expected a number of 1 or more"),
         ("model=lenet,mpl", "Did you mean mlp"),
+        ("augment=none,[crop,rotatin]", "Did you mean rotation"),
     ],
 )
 def test_a_bad_sweep_is_told_in_one_line_and_leaves_nothing(

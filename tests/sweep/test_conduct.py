@@ -1,0 +1,48 @@
+"""Which job a list of changes is: the same as composing it whole."""
+
+from collections.abc import Iterator
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import HydraContext, RunMode
+
+from cnnlab import config
+from cnnlab.errors import ConfigError
+from cnnlab.sweep.conduct import Resolver
+
+
+@pytest.fixture
+def resolve() -> Iterator[Resolver]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config.config_dir()), version_base="1.3"):
+        loader: ConfigLoader = GlobalHydra.instance().config_loader()
+        node = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
+        yield Resolver(HydraContext(loader, None), node)  # type: ignore[arg-type]
+    GlobalHydra.instance().clear()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        "model=mlp model.hidden=[10,20] seed=3",
+        "optimizer.lr=0.01 data.limit=null trainer.steps=3",
+        "optimizer=sgd model=chollet optimizer.momentum=0.9 data.root='a b'",
+        "trainer.epochs=2 experiment=conv7-fashion",
+        "augment=[flip,crop] augment.crop.padding=2 data.validation=0.1",
+        "model._target_=torch.nn.Identity model=custom",
+    ],
+)
+def test_a_job_is_what_its_changes_compose(resolve: Resolver, changes: str) -> None:
+    given = changes.replace("'a b'", "'a\tb'").split(" ")
+    given = [change.replace("\t", " ") for change in given]
+    prepared = [f"++{change}" if "." in change.partition("=")[0] else change for change in given]
+    resolve(["model=mlp", "seed=9", "optimizer=adamw"])  # nothing of an earlier job stays
+    cfg = config.typed(config.compose(given))
+    assert resolve(prepared) == (config.recipe_hash(cfg), cfg.seed)
+
+
+def test_a_job_that_cannot_be_is_told(resolve: Resolver) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.epochs=0: expected 1 or more"):
+        resolve(["trainer.epochs=0"])
