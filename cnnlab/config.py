@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab import overrides
 from cnnlab.errors import CheckpointError, ConfigError, suggest
-from cnnlab.schema import Config, check
+from cnnlab.schema import Config, check_training, check_values
 
 # Settings that say where, how fast and how visibly a run goes, not what it computes; and the seed.
 NOT_THE_RECIPE = ("seed", "console", "data.root", "data.download", "trainer.device", "trainer.threads", "trainer.log_every",
@@ -62,8 +62,10 @@ def compose(changes: Sequence[str] = (), extra: Sequence[Path] = (), with_hydra:
         raise overrides.explain(error, changes) from error
 
 
-def typed(node: DictConfig) -> Config:
+def typed(node: DictConfig, to_train: bool = True) -> Config:
     """Turn a composed node into a checked `Config`; every interpolation is resolved.
+
+    to_train: whether the values must also go together in training.
 
     Raises:
         ConfigError: an illegal value, an unknown key of a `_target_`, or values that exclude each other.
@@ -77,7 +79,9 @@ def typed(node: DictConfig) -> Config:
         cfg = cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise overrides.explain(error, ()) from error
-    check(cfg)
+    check_values(cfg)
+    if to_train:
+        check_training(cfg)
     return cfg
 
 

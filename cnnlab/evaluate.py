@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cnnlab import cli, config, overrides
 from cnnlab.errors import CheckpointError, ConfigError
-from cnnlab.schema import Config, check_values
+from cnnlab.schema import Config
 from cnnlab.tracking.console import wide_console
 from cnnlab.tracking.run import RunDirectory, open_run
 
@@ -109,13 +109,7 @@ def _changed(recorded: Config, changes: Sequence[str]) -> Config:
         raise overrides.explain(error, changes) from error
     if list(merged.data.shape) != list(recorded.data.shape):
         raise ConfigError(f"{' '.join(changes)}: images of {merged.data.shape}, the network takes {recorded.data.shape}")
-    merged.trainer.patience = None  # needs a validation split, which scoring does not
-    wanted = merged.evaluation.weights
-    merged.evaluation.weights = "last"
-    cfg = config.typed(cast(DictConfig, merged))
-    cfg.evaluation.weights = wanted
-    check_values(cfg)
-    return cfg
+    return config.typed(cast(DictConfig, merged), to_train=False)
 
 
 def _print_classes(console: Console, labels: "Tensor", predicted: "Tensor", classes: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ OPEN_SECTIONS = ("model", "task", "optimizer", "schedule", "augment", "data.sour
 def legal(
     choices: Sequence[str] = (), minimum: float | None = None, above: float | None = None, maximum: int | None = None
 ) -> Any:
-    """A field without a default and with the values that `check` accepts: >= `minimum`, or > `above`, and <= `maximum`."""
+    """A field without a default and with the values that `check_values` accepts: >= `minimum`, or > `above`, and <= `maximum`."""
     return field(default=MISSING, metadata={"choices": choices, "minimum": minimum, "above": above, "maximum": maximum})
 
 
@@ -104,9 +104,8 @@ def check_values(cfg: Config) -> None:
         raise ConfigError(f"data.shape={cfg.data.shape}: expected [channels, height, width], each 1 or more")
 
 
-def check(cfg: Config) -> None:
-    """Raise ConfigError for a value out of range or for values that exclude each other."""
-    check_values(cfg)
+def check_training(cfg: Config) -> None:
+    """Raise ConfigError for values that exclude each other in training."""
     held_out = cfg.data.validation
     if isinstance(held_out, float) and held_out >= 1:
         raise ConfigError(f"data.validation={held_out}: expected a count (5000), a fraction below 1 (0.1), or 0")
