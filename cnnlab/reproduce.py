@@ -43,7 +43,9 @@ MNIST and Fashion-MNIST are the official files, bit for bit. The CIFAR-10 that w
 digit from those of the official files.
 
 The notes print one draw of each result. `mlp-cifar-1` spreads widely over seeds: at the end of three runs 113, 100 and 114 of \
-its 128 hidden units answered to none of 20,000 training images, and the run with most units alive scored highest."""
+its 128 hidden units answered to none of 20,000 training images, and the run with most units alive scored highest.
+
+Seconds are of whole runs on a machine that other work shared, the long ones most of all."""
 PRECISIONS = ("fp32", "bf16")
 
 
