@@ -11,7 +11,7 @@ from cnnlab.sweep import ledger
 
 def entry(seed: int, test: float, **more: object) -> ledger.Entry:
     base = {"id": "x", "recipe": "r", "precision": "fp32", "seed": seed, "train": 0.9, "test": test}
-    return base | {"seconds": 10.0, "device": "CPU", "threads": 2} | more
+    return base | {"seconds": 10.0, "device": "CPU", "threads": 2, "date": "2026-11-21"} | more
 
 
 def test_entries_survive_and_replace_their_like(tmp_path: Path) -> None:
