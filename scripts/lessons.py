@@ -12,13 +12,19 @@ about 45 minutes on one core. Some claims are answered by docs/results.json, whi
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `python scripts/lessons.py`
+from cnnlab.errors import CnnlabError
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
+    """Run the command."""
+    os.chdir(ROOT)  # where the ledger, the page and the runs lie
+    sys.path.insert(0, str(ROOT))  # for `python scripts/lessons.py`
     from scripts.lesson import page
     from scripts.lesson.measure import measure
 
@@ -29,6 +35,8 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="train nothing, only write the page and the pictures")
     parser.add_argument("--list", action="store_true", help="the claims and their verdicts so far")
     arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error(f"--seeds {arguments.seeds}: expected a number of 1 or more")
     for name in arguments.claims:
         if name not in names:
             parser.error(f"{name}: no such claim; choose from {', '.join(names)}")
@@ -45,4 +53,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CnnlabError as error:
+        sys.exit(f"error: {error}")

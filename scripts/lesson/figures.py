@@ -136,12 +136,13 @@ def fields(measured: Measured) -> "Figure | None":
     from scripts.lesson.space import receptive_fields
 
     figure, (axes,) = _figure()
-    image = draw(np.array([5]), np.random.RandomState(2))[0]
+    image = draw(np.array([5]), np.random.RandomState(23))[0]
     axes.imshow(image, cmap="gray_r", vmax=500)
+    axes.add_patch(Rectangle((-0.5, -0.5), 28, 28, fill=False, edgecolor="#bbbbbb", linewidth=2))
     colours = (BLUE, GREEN, ORANGE, PURPLE, "#E69F00", "black", GREY)
     sides = receptive_fields()
     for number, ((name, side, _), colour) in enumerate(zip(sides, colours, strict=True)):
-        corner = 13.5 - (side + 1) // 2  # on the edge of a pixel
+        corner = 13.5 - side / 2
         axes.add_patch(Rectangle((corner, corner), side, side, fill=False, edgecolor=colour, linewidth=4))
         height = 24 - 3.6 * number  # the widest on top, so that no line crosses another
         text = f"{'convolution' if name.startswith('conv') else 'pooling'} {name.split()[1]}: {side} x {side}"
@@ -201,18 +202,17 @@ def mosaic(measured: Measured) -> "Figure | None":
     figure, axes = _figure(2)
     axes[0].imshow(picture[0, 0], cmap="gray_r")
     axes[0].set_title("84 x 84 pixels")
-    axes[1].imshow(scores.amax(0), cmap="Blues", vmin=0, vmax=1.3)
+    axes[1].imshow(scores.amax(0), cmap="Blues", vmin=0, vmax=2)
     for row in range(scores.shape[1]):
         for column in range(scores.shape[2]):
-            here = row % 7 == 0 and column % 7 == 0
-            style: dict[str, Any] = (
-                {"weight": "bold", "size": 22, "color": ORANGE} if here else {"size": 12, "color": "#333333"}
-            )
+            style: Any = {"size": 12, "color": "#333333"}
+            if row % 7 == 0 and column % 7 == 0:  # where a digit stands
+                style = {"size": 20, "weight": "bold", "bbox": {"facecolor": "white", "edgecolor": ORANGE, "linewidth": 3}}
             axes[1].text(column, row, str(int(scores[:, row, column].argmax())), ha="center", va="center", **style)
-    axes[1].set_title("its map of 15 x 15: the likeliest class")
+    axes[1].set_title("15 x 15 answers: the likeliest digit")
     for one in axes:
         one.set_axis_off()
-    figure.suptitle("Trained on single digits, a network without dense layers", x=0.02, ha="left", weight="bold")
+    figure.suptitle("Trained on single digits, shown nine at once", x=0.02, ha="left", weight="bold")
     return figure
 
 

@@ -32,7 +32,7 @@ class Arm:
     settings: tuple[str, ...]
     probe: Probe | None = None
 
-    def command(self, seed: int | str) -> str:
+    def command(self, seed: int) -> str:
         """What a person types to train it."""
         return f"python -m cnnlab.train {shlex.join(self.settings)} seed={seed}"
 

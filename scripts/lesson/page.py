@@ -20,9 +20,10 @@ CLAIMS: Sequence[Claim] = sorted([*space.CLAIMS, *training.CLAIMS], key=lambda c
 SIGNS = {True: "yes", False: "no", None: "open"}
 INTRODUCTION = """# Lessons: what the notes claim, tested
 
-Five sets of course notes argue for convolutional networks ([`configs/published.yaml`](../configs/published.yaml) lists them by
-letter). Each of their claims is tested here by an experiment that a laptop repeats, and the outcome said plainly, also where a
-claim did not hold. The two claims about transfer learning wait until cnnlab has it.
+Five sets of course notes argue for convolutional networks: C, after Geron and Chollet; D, Dinh's draft; K, Kamada; L, slides on
+Keras's functional API; V, Varma's lecture ([`configs/published.yaml`](../configs/published.yaml)). Each of their claims is
+tested here by an experiment that a laptop repeats, and the outcome said plainly, also where a claim did not hold. The two
+claims about transfer learning wait until cnnlab has it.
 
 **How to read it.** Accuracies are means over seeds ± the half-width of the 95 % interval (Student's t); differences have
 Welch's interval. A seed draws the initial weights, the order and, where only 10,000 images are used, those images. A part of a
@@ -97,17 +98,26 @@ def _section(number: int, claim: Claim, source: str, entries: Sequence[Entry]) -
     for table in claim.tables(measured):
         lines += [*_markdown(table), ""]
     if claim.arms:
-        lines += [f"`python -m scripts.lessons {claim.name}`, or one by one:", "", "```"]
-        lines += [*(arm.command("0") for arm in claim.arms), "```", ""]
+        lines += [f"Repeat it: `python -m scripts.lessons {claim.name}`", ""]
+        lines += ["<details><summary>Each network as one command</summary>", "", "```"]
+        lines += [*(arm.command(0) for arm in claim.arms), "```", "", "</details>", ""]
     if claim.published:
         names = " ".join(arm.settings[0].removeprefix("experiment=") for arm in claim.published)
-        lines += [f"At the published size: `python -m cnnlab.reproduce {names} --seeds 3`", ""]
+        lines += [
+            f"{'At the published size' if claim.arms else 'Repeat it'}: `python -m cnnlab.reproduce {names} --seeds 3`",
+            "",
+        ]
     used = [entry for kept in measured.entries.values() for entry in kept]
     if used:
-        made = sorted({f"{entry['device']}, one thread, torch {entry['torch']}" for entry in used})
+        made = sorted({f"{entry['device']}, {_threads(entry)}, torch {entry['torch']}" for entry in used})
         dates = sorted({str(entry["date"]) for entry in used})
         lines += [f"Measured on {'; '.join(made)}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}.", ""]
     return "\n".join(lines)
+
+
+def _threads(entry: Entry) -> str:
+    threads = int(entry.get("threads", 1))  # the lessons' own runs have one
+    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 def _markdown(table: Table) -> list[str]:

@@ -20,9 +20,7 @@ def _shuffled(measured: Measured) -> list[Finding]:
     return [
         above("the convnet is hurt: test accuracy in order less shuffled", *pair("convnet")),
         near(f"the dense network is unhurt, within {UNHURT}: in order less shuffled", *pair("dense"), UNHURT),
-        above("a shuffled convnet is left with no advantage: shuffled dense less shuffled convnet",
-              measured.values("dense, shuffled"), measured.values("convnet, shuffled"), -UNHURT),
-    ]  # fmt: skip
+    ]
 
 
 def lost(measured: Measured, arm: str) -> list[float]:
@@ -32,12 +30,11 @@ def lost(measured: Measured, arm: str) -> list[float]:
 
 
 def _one_place(measured: Measured) -> list[Finding]:
-    pooled, flat, dense = (lost(measured, arm.name) for arm in measured.arms)
+    pooled, flat, _ = (lost(measured, arm.name) for arm in measured.arms)
     allowed = f"loses at most {FOUND_AGAIN} when the images move {FAR} pixels"
     return [
-        at_most(f"with global max pooling behind the convolutions it {allowed}", pooled, FOUND_AGAIN),
-        at_most(f"with flatten behind the same convolutions it {allowed}", flat, FOUND_AGAIN),
-        above("a dense network loses more than the convnet with global max pooling", dense, pooled),
+        at_most(f"global max pooling behind the convolutions {allowed}", pooled, FOUND_AGAIN),
+        at_most(f"flatten behind the same convolutions {allowed}", flat, FOUND_AGAIN),
     ]
 
 
