@@ -8,10 +8,12 @@
 
 The ledger is docs/lessons.json: what it holds for the same recipe and seed is not run again, so the work can be stopped at any
 time and adds up. Runs lie in outputs/lessons; the official data sets are read from $CNNLAB_DATA, else data/. All of it takes
-about 45 minutes on one core. Some claims are answered by docs/results.json, which `python -m cnnlab.reproduce` fills.
+about 45 minutes on one core. Some claims are answered by docs/results.json, which `python -m cnnlab.reproduce` fills. The
+pictures need matplotlib: pip install --editable '.[plots]'.
 """
 
 import argparse
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -40,6 +42,8 @@ def main() -> None:
     for name in arguments.claims:
         if name not in names:
             parser.error(f"{name}: no such claim; choose from {', '.join(names)}")
+    if not arguments.list and importlib.util.find_spec("matplotlib") is None:
+        parser.error("the pictures need matplotlib: pip install --editable '.[plots]'")
     chosen = [claim for claim in page.CLAIMS if claim.name in (arguments.claims or names)]
     if not arguments.page and not arguments.list:
         for seed in range(arguments.seeds):

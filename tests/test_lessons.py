@@ -1,6 +1,7 @@
 """The lessons: statistics against scipy and printed tables, verdicts that can go either way, the page against its ledger."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from scipy import stats
 
 from cnnlab import config
 from cnnlab.data import idx
-from scripts.lesson import measure, page, probes, rules, sources, space, training
+from scripts import lessons
+from scripts.lesson import figures, measure, page, probes, rules, sources, space, training
 from scripts.lesson.arms import ARMS
 from scripts.lesson.claims import Measured
 from scripts.lesson.measure import Arm
 from scripts.lesson.rules import Finding, above, at_most, difference, estimate, near, verdict
 
+idx_load = idx.load
 ROOT = Path(__file__).parent.parent
 CLAIMS = yaml.safe_load((config.config_dir() / "published.yaml").read_text())["claims"]
 TRANSFER = ("early layers", "a large network on little data")
@@ -138,36 +141,6 @@ def test_a_claim_without_training_from_end_to_end() -> None:
     assert "not measured yet" in page.text([])
 
 
-def test_receptive_fields_of_two_ways_by_hand() -> None:
-    # maxpool: 3; 3 + 2 = 5; 5 + 1 = 6, neighbours 2 apart; 6 + 4 = 10; 14; 14 + 2 = 16, 4 apart; 16 + 8 = 24
-    assert [row[1:] for row in space.receptive_fields()] == [(n, n) for n in (3, 5, 6, 10, 14, 16, 24)]
-
-
-@pytest.fixture
-def small_measure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(measure, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(measure, "LEDGER", tmp_path / "lessons.json")
-    return tmp_path
-
-
-def test_what_the_ledger_holds_is_not_run_again(small_measure: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = ("data=digits", "data.limit=100", "model=lenet", "trainer.steps=2", "trainer.threads=1")
-    measure.measure("a claim", Arm("an arm", settings), 3)
-    (entry,) = measure.ledger.read(measure.LEDGER)
-    assert (entry["id"], entry["seed"], entry["parameters"]) == ("a claim: an arm", 3, 61_706)
-    monkeypatch.setattr(measure, "_train", lambda *_: pytest.fail("trained again"))
-    measure.measure("another claim", Arm("the same arm", (*settings, "trainer.device=cpu")), 3)
-
-
-def test_a_probe_added_later_joins_the_entry(small_measure: Path) -> None:
-    settings = ("data=digits", "data.limit=100", "model=allconv", "model.width_factor=0.03", "trainer.steps=1")
-    measure.measure("a claim", Arm("an arm", settings), 0)
-    measure.measure("a claim", Arm("an arm", settings, probes.mosaic), 0)
-    (entry,) = measure.ledger.read(measure.LEDGER)
-    assert set(entry["probes"]["mosaic"]) == {"single", "mosaic"}
-    assert entry["probes"]["mosaic"]["single"] == pytest.approx(entry["test"], abs=0.005)  # 1998 of 2000 images
-
-
 @pytest.fixture
 def mnist(tmp_path: Path) -> str:
     """Four images: grey 40, 80, 120, 160, one pixel of 255 in each."""
@@ -177,6 +150,62 @@ def mnist(tmp_path: Path) -> str:
         write_idx(tmp_path / "MNIST/raw" / f"{prefix}-images-idx3-ubyte", images.numpy())
         write_idx(tmp_path / "MNIST/raw" / f"{prefix}-labels-idx1-ubyte", torch.arange(4, dtype=torch.uint8).numpy())
     return str(tmp_path)
+
+
+def full_ledger() -> list[dict[str, Any]]:
+    """Two seeds of everything, all accuracies 0.5 and 0.6, with every probe."""
+    probed = {"shift": {str(n): 0.5 for n in probes.SHIFTS}, "mosaic": {"single": 0.9, "mosaic": 0.8}}
+    probed["readout"] = {f"{kind} {depth}": 0.1 * depth for kind in ("trained", "untrained") for depth in (1, 2, 3, 4)}
+    arms = [arm for claim in page.CLAIMS for arm in (*claim.arms, *claim.published)]
+    made = {"device": "a device", "torch": "2", "date": "2026-11-21", "probes": probed}
+    return [entry | made for entry in entries(arms, {arm.name: [0.5, 0.6] for arm in arms})]
+
+
+def test_every_picture_can_be_drawn_and_is_the_same_twice(mnist: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(measure, "RUNS", tmp_path)  # no trained network for the mosaic
+    monkeypatch.setattr(idx, "load", lambda *_: idx_load(mnist, False, "MNIST"))
+    ledger, drawn = full_ledger(), {}
+    for claim in page.CLAIMS:
+        if claim.draw is not None and (figure := claim.draw(claim.measured(ledger))) is not None:
+            drawn[claim.name] = figure
+    assert set(page.WORDS) - set(drawn) == {"xavier", "global-max", "any-size"}
+    for name in ("first.png", "second.png"):
+        figures.save(drawn["harder-data"], tmp_path / name)
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+    assert "not measured yet" not in page.text(ledger)
+
+
+def test_the_list_of_verdicts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["lessons.py", "--list", "global-max"])
+    lessons.main()
+    words = capsys.readouterr().out.split()
+    assert words[:4] == ["global-max", "held", "yes", "703,594"]
+    monkeypatch.setattr(sys, "argv", ["lessons.py", "global-mx"])
+    with pytest.raises(SystemExit):
+        lessons.main()
+    assert "global-mx: no such claim" in capsys.readouterr().err
+
+
+def test_receptive_fields_of_two_ways_by_hand() -> None:
+    # maxpool: 3; 3 + 2 = 5; 5 + 1 = 6, neighbours 2 apart; 6 + 4 = 10; 14; 14 + 2 = 16, 4 apart; 16 + 8 = 24
+    assert [row[1:] for row in space.receptive_fields()] == [(n, n) for n in (3, 5, 6, 10, 14, 16, 24)]
+
+
+def test_a_run_is_measured_once_and_a_probe_added_later_joins_its_entry(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(measure, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(measure, "LEDGER", tmp_path / "lessons.json")
+    settings = ("data=digits", "data.limit=100", "model=allconv", "model.width_factor=0.03", "trainer.steps=1")
+    measure.measure("a claim", Arm("an arm", settings), 3)
+    monkeypatch.setattr("cnnlab.train.main", lambda _: pytest.fail("trained again"))
+    measure.measure("another claim", Arm("the same", (*settings, "trainer.device=cpu")), 3)
+    measure.measure("a claim", Arm("an arm", settings, probes.mosaic), 3)
+    (entry,) = measure.ledger.read(measure.LEDGER)
+    assert (entry["id"], entry["seed"]) == ("a claim: an arm", 3)
+    assert set(entry["probes"]["mosaic"]) == {"single", "mosaic"}
+    assert entry["probes"]["mosaic"]["single"] == pytest.approx(entry["test"], abs=0.005)  # 1998 of 2000 images
 
 
 def test_shuffling_moves_every_pixel_of_every_image_alike(mnist: str) -> None:

@@ -88,7 +88,7 @@ def shuffled(measured: Measured) -> "Figure | None":
         return None
     figure, axes = _figure(3, (1, 1, 2.6))
     for place, part, title in zip(axes, pairs, ("in order", "shuffled"), strict=False):
-        place.imshow(part.images[0, 0], cmap="gray_r")
+        place.imshow(part.images[0, 0].numpy(), cmap="gray_r")
         place.set_title(title)
         place.set_axis_off()
     _dots(axes[2], [(name.replace(", ", "\n"), values, colour) for name, values, colour in rows], "test accuracy")
@@ -200,9 +200,9 @@ def mosaic(measured: Measured) -> "Figure | None":
     with torch.no_grad():
         scores = model.logit_map(picture.float() / 255)[0].softmax(0)  # type: ignore[operator]
     figure, axes = _figure(2)
-    axes[0].imshow(picture[0, 0], cmap="gray_r")
+    axes[0].imshow(picture[0, 0].numpy(), cmap="gray_r")
     axes[0].set_title("84 x 84 pixels")
-    axes[1].imshow(scores.amax(0), cmap="Blues", vmin=0, vmax=2)
+    axes[1].imshow(scores.amax(0).numpy(), cmap="Blues", vmin=0, vmax=2)
     for row in range(scores.shape[1]):
         for column in range(scores.shape[2]):
             style: Any = {"size": 12, "color": "#333333"}

@@ -58,7 +58,7 @@ def fewest(measured: Measured, data: str) -> Finding:
     size = {name: int(measured.entries[name][0]["parameters"]) for name in (best, *convnets)}
     better = [name for name in convnets if against[name].holds]
     if not better:
-        return Finding(f"{data}: no convnet is clearly above the best dense network ({size[best]:,} parameters)",
+        return Finding(f"{data}: no convnet is shown to be above the best dense network ({size[best]:,} parameters)",
                        False if all(found.holds is False for found in against.values()) else None)  # fmt: skip
     least = min(better, key=lambda name: size[name])
     times = size[best] / size[least]
