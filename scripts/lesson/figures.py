@@ -102,13 +102,12 @@ def moved(measured: Measured) -> "Figure | None":
     if not measured.seeds(*(arm.name for arm in measured.arms)):
         return None
     figure, (axes,) = _figure()
-    labels = ("convolutions,\nglobal max pooling", "convolutions,\nflatten", "dense")
-    for arm, colour, label in zip(measured.arms, (BLUE, GREEN, ORANGE), labels, strict=True):
+    labels = (("convolutions,\nglobal max pooling", 8, -66), ("convolutions,\nflatten", 6, 14), ("dense", 2, 14))
+    for arm, colour, (label, place, up) in zip(measured.arms, (BLUE, GREEN, ORANGE), labels, strict=True):
         _curve(axes, list(SHIFTS), [measured.values(arm.name, probed("shift", n)) for n in SHIFTS], colour)
-        place = {"dense": 2, labels[1]: 6, labels[0]: 8}[label]
         at = sum(measured.values(arm.name, probed("shift", place))) / measured.seeds(arm.name)
-        axes.annotate(label, (place, at), (14, 14), textcoords="offset points", color=colour, va="bottom")
-    axes.set(xlabel="moved to the right by (pixels)", ylabel="test accuracy", ylim=(0, 1.12), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1])
+        axes.annotate(label, (place, at), (14, up), textcoords="offset points", color=colour, va="bottom")
+    axes.set(xlabel="moved to the right by (pixels)", ylabel="test accuracy", ylim=(0, 1.05), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1])
     axes.set_title("Digits trained in the middle, tested elsewhere", weight="bold")
     return figure
 
