@@ -257,9 +257,10 @@ def fewer(measured: Measured) -> "Figure | None":
             chosen = [name for name in names if name.startswith(f"{data}, {kind}")]
             sizes = [float(measured.entries[name][0]["parameters"]) for name in chosen]
             _curve(place, sizes, [measured.values(name) for name in chosen], colour)
-            place.annotate(kind, (sizes[1], sum(measured.values(chosen[1])) / measured.seeds(chosen[1])),
-                           (-12, 10) if kind == "convnet" else (14, -22), textcoords="offset points", color=colour,
-                           ha="right" if kind == "convnet" else "left")  # fmt: skip
+            at = len(sizes) - 1 if kind == "convnet" else 1
+            height = sum(measured.values(chosen[at])) / measured.seeds(chosen[at])
+            away = (14, 4) if kind == "convnet" else (14, -22)
+            place.annotate(kind, (sizes[at], height), away, textcoords="offset points", color=colour)
         place.set(xscale="log", xlabel="parameters", title=title)
     axes[0].set_ylabel("test accuracy")
     figure.suptitle("Accuracy and parameters, 10,000 training images", x=0.02, ha="left", weight="bold")
