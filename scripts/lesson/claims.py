@@ -1,0 +1,102 @@
+"""What a claim of the notes is to the lessons: its words, how it is tested, what was found."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cnnlab.sweep.ledger import Entry
+from scripts.lesson.arms import ARMS
+from scripts.lesson.measure import Arm, entries_of
+from scripts.lesson.rules import Finding, estimate, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Value = Callable[[Entry], float]
+
+
+def test(entry: Entry) -> float:
+    return float(entry["test"])
+
+
+def train(entry: Entry) -> float:
+    return float(entry["train"])
+
+
+def gap(entry: Entry) -> float:
+    """By how much the training accuracy (of the last epoch, while it ran) exceeds the test accuracy."""
+    return train(entry) - test(entry)
+
+
+def probed(name: str, key: object) -> Value:
+    """A number that a probe measured."""
+    return lambda entry: float(entry["probes"][name][str(key)])
+
+
+class Measured:
+    """What the ledgers hold of the arms of a claim."""
+
+    def __init__(self, arms: Sequence[Arm], entries: Sequence[Entry]) -> None:
+        self.arms = arms
+        self.entries = {arm.name: entries_of(arm, entries) for arm in arms}
+
+    def values(self, arm: str, of: Value = test) -> list[float]:
+        """One number a seed; none where nothing is measured."""
+        return [of(entry) for entry in self.entries[arm]]
+
+    def seeds(self, *arms: str) -> int:
+        """The number of seeds that each of these arms has."""
+        return min(len(self.entries[arm]) for arm in arms)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A Markdown table."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One entry of `claims:` in configs/published.yaml; its words stand in words.yaml, what is trained for it in arms.py.
+
+    find: the parts of the claim, tested. published: the experiments of `cnnlab.reproduce` that it takes from
+    docs/results.json. tables: what was measured. draw: its picture; None where what it needs is not at hand.
+    """
+
+    name: str
+    find: Callable[[Measured], list[Finding]]
+    published: Sequence[Arm] = ()
+    tables: Callable[[Measured], list[Table]] = field(default=lambda measured: [scores(measured)])
+    draw: "Callable[[Measured], Figure | None] | None" = None
+
+    @property
+    def arms(self) -> Sequence[Arm]:
+        """What is trained for it."""
+        return ARMS.get(self.name, ())
+
+    def measured(self, entries: Sequence[Entry]) -> Measured:
+        return Measured([*self.arms, *self.published], entries)
+
+
+def experiment(name: str, identifier: str) -> Arm:
+    """An arm that `python -m cnnlab.reproduce IDENTIFIER` measures."""
+    return Arm(name, (f"experiment={identifier}",))
+
+
+def cell(values: Sequence[float]) -> str:
+    return plain(estimate(values)) if values else "not measured yet"
+
+
+def scores(measured: Measured, arms: Sequence[str] | None = None) -> Table:
+    """Parameters, seeds, training and test accuracy of the arms (default: all)."""
+    rows = []
+    for name in arms or [arm.name for arm in measured.arms]:
+        entries = measured.entries[name]
+        parameters = f"{entries[0]['parameters']:,}" if entries and "parameters" in entries[0] else ""
+        rows.append([name, parameters, str(len(entries)), cell(measured.values(name, train)), cell(measured.values(name))])
+    header = ["", "parameters", "seeds", "training accuracy", "test accuracy"]
+    if not any(row[1] for row in rows):
+        header, rows = header[:1] + header[2:], [row[:1] + row[2:] for row in rows]
+    return Table(header, rows)

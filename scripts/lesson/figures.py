@@ -1,0 +1,293 @@
+"""The pictures of the lessons, one function each: 1280 x 720 pixels, large type, colours that the colour-blind can tell apart.
+
+A large dot is a mean, its line the 95 % interval, a small dot a seed. A function gives None where what it needs is not there.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scripts.lesson.claims import Measured, Value, probed, test, train
+from scripts.lesson.rules import estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"  # Okabe and Ito 2008
+STYLE: Any = {
+    "font.size": 17, "axes.titlesize": 20, "axes.titlelocation": "left", "axes.titlepad": 16, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4", "axes.axisbelow": True, "figure.titlesize": 22,
+}  # fmt: skip
+
+Row = tuple[str, Sequence[float], str]  # label, values, colour
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a picture without a date or a version in it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+
+
+def _figure(columns: int = 1, ratios: Sequence[float] | None = None) -> "tuple[Figure, list[Axes]]":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    figure = Figure(figsize=(12.8, 7.2), layout=ConstrainedLayoutEngine(w_pad=0.25, h_pad=0.25))
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(1, columns, squeeze=False, width_ratios=ratios)[0])
+
+
+def _dots(axes: "Axes", rows: Sequence[Row], title: str) -> None:
+    """A line for each row, the first on top, the mean written beside it."""
+    for place, (_, values, colour) in enumerate(rows):
+        found = estimate(values)
+        axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.35, markersize=7, markeredgewidth=0)
+        axes.errorbar(found.mean, place, xerr=found.half or 0, fmt="o", color=colour, markersize=14, capsize=7, linewidth=3)
+        axes.annotate(f"{found.mean:.3f}", (found.mean, place), (0, 15), textcoords="offset points", ha="center", color=colour,
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+    axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.margins(x=0.12)
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_title(title)
+
+
+def _curve(axes: "Axes", xs: Sequence[float], series: Sequence[Sequence[float]], colour: str, label: str = "") -> None:
+    """Means with intervals over `xs`, the label at the right end."""
+    found = [estimate(values) for values in series]
+    halves = [one.half or 0 for one in found]
+    axes.errorbar(xs, [one.mean for one in found], yerr=halves, fmt="o-", color=colour, markersize=10, capsize=6, linewidth=3)
+    if label:
+        axes.annotate(label, (xs[-1], found[-1].mean), (14, 0), textcoords="offset points", color=colour, va="center")
+
+
+def _rows(measured: Measured, colours: Sequence[str], of: Value = test) -> list[Row] | None:
+    """The arms as rows, or None while one is not measured."""
+    names = [arm.name for arm in measured.arms]
+    if not measured.seeds(*names):
+        return None
+    return [(name, measured.values(name, of), colour) for name, colour in zip(names, colours, strict=True)]
+
+
+def shuffled(measured: Measured) -> "Figure | None":
+    from cnnlab.data import idx
+    from cnnlab.errors import DataError
+    from scripts.lesson import sources
+    from scripts.lesson.measure import typed
+
+    rows = _rows(measured, (BLUE, BLUE, ORANGE, ORANGE))
+    try:
+        root = typed(("data=fashion",)).data.root
+        pairs = [load(root, False, "FashionMNIST").test for load in (idx.load, sources.shuffled)]
+    except DataError:
+        return None
+    if rows is None:
+        return None
+    figure, axes = _figure(3, (1, 1, 2.6))
+    for place, part, title in zip(axes, pairs, ("in order", "shuffled"), strict=False):
+        place.imshow(part.images[0, 0].numpy(), cmap="gray_r")
+        place.set_title(title)
+        place.set_axis_off()
+    _dots(axes[2], [(name.replace(", ", "\n"), values, colour) for name, values, colour in rows], "test accuracy")
+    figure.suptitle("The same 784 pixels in another order", x=0.02, ha="left", weight="bold")
+    return figure
+
+
+def moved(measured: Measured) -> "Figure | None":
+    from scripts.lesson.probes import SHIFTS
+
+    if not measured.seeds(*(arm.name for arm in measured.arms)):
+        return None
+    figure, (axes,) = _figure()
+    labels = (("convolutions,\nglobal max pooling", 8, -66), ("convolutions,\nflatten", 6, 14), ("dense", 2, 14))
+    for arm, colour, (label, place, up) in zip(measured.arms, (BLUE, GREEN, ORANGE), labels, strict=True):
+        _curve(axes, list(SHIFTS), [measured.values(arm.name, probed("shift", n)) for n in SHIFTS], colour)
+        at = sum(measured.values(arm.name, probed("shift", place))) / measured.seeds(arm.name)
+        axes.annotate(label, (place, at), (14, up), textcoords="offset points", color=colour, va="bottom")
+    axes.set(xlabel="moved to the right by (pixels)", ylabel="test accuracy", ylim=(0, 1.05), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1])
+    axes.set_title("Digits trained in the middle, tested elsewhere", weight="bold")
+    return figure
+
+
+def where(measured: Measured) -> "Figure | None":
+    rows = _rows(measured, (GREEN, GREEN, BLUE, BLUE))
+    if rows is None:
+        return None
+    figure, (axes,) = _figure()
+    words = {"what": "which digit?", "where": "which place?"}
+    named = [(f"{name.split(', ')[0]}\n{words[name.split(', ')[1]]}", values, colour) for name, values, colour in rows]
+    _dots(axes, named, "")
+    axes.axvline(1 / 9, color=GREY, linestyle="--", linewidth=2)
+    axes.annotate("a guess at nine places", (1 / 9, -0.5), (10, 0), textcoords="offset points", color=GREY, va="center")
+    axes.set(xlim=(0, 1.06), xlabel="test accuracy")
+    axes.set_title("A digit in one of nine places: what was found, and where", weight="bold")
+    return figure
+
+
+def fields(measured: Measured) -> "Figure | None":
+    import numpy as np
+    from matplotlib.patches import Rectangle
+
+    from cnnlab.data.digits import draw
+    from scripts.lesson.space import receptive_fields
+
+    figure, (axes,) = _figure()
+    image = draw(np.array([5]), np.random.RandomState(23))[0]
+    axes.imshow(image, cmap="gray_r", vmax=500)
+    axes.add_patch(Rectangle((-0.5, -0.5), 28, 28, fill=False, edgecolor="#bbbbbb", linewidth=2))
+    colours = (BLUE, GREEN, ORANGE, PURPLE, "#E69F00", "black", GREY)
+    sides = receptive_fields()
+    for number, ((name, side, _), colour) in enumerate(zip(sides, colours, strict=True)):
+        corner = 13.5 - side / 2
+        axes.add_patch(Rectangle((corner, corner), side, side, fill=False, edgecolor=colour, linewidth=4))
+        height = 24 - 3.6 * number  # the widest on top, so that no line crosses another
+        text = f"{'convolution' if name.startswith('conv') else 'pooling'} {name.split()[1]}: {side} x {side}"
+        line = {"arrowstyle": "-", "color": colour, "linewidth": 1.5, "relpos": (0, 0.5), "shrinkB": 0}
+        place: Any = {"va": "center", "size": 19, "arrowprops": line, "annotation_clip": False}
+        axes.annotate(text, (corner + side, corner), (30.5, height), color=colour, **place)
+    axes.set_axis_off()
+    axes.set_xlim(-0.5, 27.5)
+    axes.set_title("What one output sees of a 28 x 28 image", weight="bold")
+    return figure
+
+
+def shrinking(measured: Measured) -> "Figure | None":
+    rows = _rows(measured, (BLUE, GREEN, ORANGE))
+    if rows is None:
+        return None
+    paths = ("32 → 16 → 8 → 4", "32 → 8 → 4", "32 → 4")
+    figure, (axes,) = _figure()
+    _dots(axes, [(f"{name}\n{path}", values, colour) for (name, values, colour), path in zip(rows, paths, strict=True)], "")
+    axes.set_xlabel("test accuracy, CIFAR-10")
+    axes.set_title("From 32 to 4 pixels, with the same parameters", weight="bold")
+    return figure
+
+
+def pool_or_stride(measured: Measured) -> "Figure | None":
+    names = [arm.name for arm in measured.arms if measured.values(arm.name)]
+    if len(names) < 3:
+        return None
+    figure, (axes,) = _figure()
+    colours = {"maxpool": BLUE, "strided": GREEN, "conv7": ORANGE}
+    words = {"maxpool": "max pooling", "strided": "strides", "conv7": "large kernels"}
+    rows = [(words[name.split(",")[0]] + ("\nas published" if "," in name else ""), measured.values(name),
+             colours[name.split(",")[0]]) for name in names]  # fmt: skip
+    _dots(axes, rows, "")
+    axes.set_xlabel("test accuracy, Fashion-MNIST")
+    axes.set_title("Pooling, strides, or large kernels", weight="bold")
+    return figure
+
+
+def mosaic(measured: Measured) -> "Figure | None":
+    """Nine test digits, and the class scores at every place: the weights of the run are needed."""
+    import torch
+
+    from cnnlab.errors import CheckpointError, DataError
+    from cnnlab.tracking.run import RunDirectory
+    from scripts.lesson.measure import RUNS, recipe
+    from scripts.lesson.probes import side_by_side, trained
+
+    run = RunDirectory(RUNS / f"{recipe(measured.arms[0])}-0")
+    try:
+        model, data = trained(run)
+    except (CheckpointError, DataError):
+        return None
+    picture = side_by_side(data.test.images[:9])
+    with torch.no_grad():
+        scores = model.logit_map(picture.float() / 255)[0].softmax(0)  # type: ignore[operator]
+    figure, axes = _figure(2)
+    axes[0].imshow(picture[0, 0].numpy(), cmap="gray_r")
+    axes[0].set_title("84 x 84 pixels")
+    axes[1].imshow(scores.amax(0).numpy(), cmap="Blues", vmin=0, vmax=2)
+    for row in range(scores.shape[1]):
+        for column in range(scores.shape[2]):
+            style: Any = {"size": 12, "color": "#333333"}
+            if row % 7 == 0 and column % 7 == 0:  # where a digit stands
+                style = {"size": 20, "weight": "bold", "bbox": {"facecolor": "white", "edgecolor": ORANGE, "linewidth": 3}}
+            axes[1].text(column, row, str(int(scores[:, row, column].argmax())), ha="center", va="center", **style)
+    axes[1].set_title("15 x 15 answers: the likeliest digit")
+    for one in axes:
+        one.set_axis_off()
+    figure.suptitle("Trained on single digits, shown nine at once", x=0.02, ha="left", weight="bold")
+    return figure
+
+
+def harder(measured: Measured) -> "Figure | None":
+    rows = _rows(measured, (BLUE, GREEN, ORANGE))
+    if rows is None:
+        return None
+    figure, (axes,) = _figure()
+    names = ("MNIST", "Fashion-MNIST", "CIFAR-10")
+    _dots(axes, [(name, values, colour) for name, (_, values, colour) in zip(names, rows, strict=True)], "")
+    axes.set_xlabel("test accuracy")
+    axes.set_title("LeNet on 10,000 images", weight="bold")
+    return figure
+
+
+def deeper(measured: Measured) -> "Figure | None":
+    return _by_depth(measured, (2, 3, 5, 7), "Layers of 128 sigmoid units, Fashion-MNIST")
+
+
+def overfits(measured: Measured) -> "Figure | None":
+    return _by_depth(measured, (1, 2, 5), "Layers of 128 ReLU units, CIFAR-10")
+
+
+def _by_depth(measured: Measured, depths: Sequence[int], title: str) -> "Figure | None":
+    names = [arm.name for arm in measured.arms]
+    if not measured.seeds(*names):
+        return None
+    figure, (axes,) = _figure()
+    for of, colour, label in ((train, ORANGE, "training"), (test, BLUE, "test")):
+        _curve(axes, depths, [measured.values(name, of) for name in names], colour, label)
+    axes.set(xlabel="hidden layers", ylabel="accuracy", xticks=depths, xlim=(depths[0] - 0.3, depths[-1] + 1))
+    axes.set_title(title, weight="bold")
+    return figure
+
+
+def fewer(measured: Measured) -> "Figure | None":
+    names = [arm.name for arm in measured.arms]
+    if not measured.seeds(*names):
+        return None
+    figure, axes = _figure(2)
+    for place, data, title in zip(axes, ("mnist", "fashion"), ("MNIST", "Fashion-MNIST"), strict=True):
+        for kind, colour in (("convnet", BLUE), ("dense", ORANGE)):
+            chosen = [name for name in names if name.startswith(f"{data}, {kind}")]
+            sizes = [float(measured.entries[name][0]["parameters"]) for name in chosen]
+            _curve(place, sizes, [measured.values(name) for name in chosen], colour)
+            at = len(sizes) - 1 if kind == "convnet" else 1
+            height = sum(measured.values(chosen[at])) / measured.seeds(chosen[at])
+            away = (14, 4) if kind == "convnet" else (14, -22)
+            place.annotate(kind, (sizes[at], height), away, textcoords="offset points", color=colour)
+        place.set(xscale="log", xlabel="parameters", title=title)
+    axes[0].set_ylabel("test accuracy")
+    figure.suptitle("Accuracy and parameters, 10,000 training images", x=0.02, ha="left", weight="bold")
+    return figure
+
+
+def grow(measured: Measured) -> "Figure | None":
+    rows = _rows(measured, (BLUE, BLUE, BLUE, GREEN, GREEN, GREEN))
+    if rows is None:
+        return None
+    figure, (axes,) = _figure()
+    _dots(axes, [(name.replace(": ", "\n"), values, colour) for name, values, colour in rows], "")
+    axes.set_xlabel("test accuracy, Fashion-MNIST")
+    axes.set_title("Four convolutions, about 15,000 parameters", weight="bold")
+    return figure
+
+
+def dropout(measured: Measured) -> "Figure | None":
+    names = [arm.name for arm in measured.arms]
+    if not measured.seeds(*names):
+        return None
+    figure, axes = _figure(2)
+    for place, data, title in zip(axes, ("fashion", "cifar10"), ("Fashion-MNIST", "CIFAR-10"), strict=True):
+        rows = [(f"{word}\n{what}", measured.values(f"{data}, {name}", of), colour)
+                for what, of, colour in (("training", train, ORANGE), ("test", test, BLUE))
+                for name, word in (("without", "without"), ("0.2", "dropout 0.2"))]  # fmt: skip
+        _dots(place, rows, title)
+        place.set_xlabel("accuracy")
+    figure.suptitle("Dropout between convolutions", x=0.02, ha="left", weight="bold")
+    return figure

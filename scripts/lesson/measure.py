@@ -1,0 +1,100 @@
+"""Training what a lesson compares and keeping what was measured: docs/lessons.json, one entry a recipe and seed."""
+
+import datetime
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cnnlab import config
+from cnnlab.schema import Config
+from cnnlab.sweep import ledger
+from cnnlab.sweep.ledger import Entry
+from cnnlab.tracking.run import RunDirectory
+
+RUNS = Path("outputs/lessons")
+LEDGER = Path("docs/lessons.json")
+
+Probe = Callable[[RunDirectory], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a comparison: a name, and what is added to `python -m cnnlab.train`.
+
+    probe: measures the trained network further; its numbers join the entry in the ledger.
+    """
+
+    name: str
+    settings: tuple[str, ...]
+    probe: Probe | None = None
+
+    def command(self, seed: int) -> str:
+        """What a person types to train it."""
+        return f"python -m cnnlab.train {shlex.join(self.settings)} seed={seed}"
+
+
+def arm(name: str, settings: str, epochs: int = 10, limit: int | None = 10_000, probe: Probe | None = None) -> Arm:
+    """An arm at the lessons' size: few epochs on `limit` images drawn by the seed, none held out, one thread."""
+    few = [] if limit is None else [f"data.limit={limit}"]
+    common = ["data.validation=0", *few, f"trainer.epochs={epochs}", "trainer.threads=1"]
+    return Arm(name, (*settings.split(), *common), probe)
+
+
+@cache
+def typed(settings: tuple[str, ...]) -> Config:
+    return config.typed(config.compose(settings))
+
+
+def recipe(of: Arm) -> str:
+    return config.recipe_hash(typed(of.settings))
+
+
+def entries_of(of: Arm, entries: Sequence[Entry]) -> list[Entry]:
+    """The arm's entries, by seed."""
+    wanted = recipe(of)
+    return sorted((entry for entry in entries if entry["recipe"] == wanted), key=lambda entry: int(entry["seed"]))
+
+
+def measure(claim: str, of: Arm, seed: int) -> None:
+    """Train an arm with a seed, or go on where it was stopped, and write its entry into the ledger; skip what is there."""
+    wanted = recipe(of)
+    held = next((e for e in ledger.read(LEDGER) if (e["recipe"], e["seed"]) == (wanted, seed)), None)
+    name = None if of.probe is None else of.probe.__name__
+    if held is not None and (name is None or name in held["probes"]):
+        return
+    run = RunDirectory(RUNS / f"{wanted}-{seed}")
+    _train(of, seed, run)
+    result, made_on = run.read_result() or {}, run.read_environment()
+    probes = {} if held is None else dict(held["probes"])
+    if of.probe is not None and name is not None:
+        probes[name] = of.probe(run)
+    last_epoch = json.loads(run.metrics.read_text().splitlines()[-1])
+    entry: dict[str, Any] = {
+        "id": f"{claim}: {of.name}" if held is None else held["id"],
+        "recipe": wanted,
+        "precision": typed(of.settings).trainer.precision,
+        "seed": seed,
+        "train": round(last_epoch["train_accuracy"], 6),
+        "test": result["test"]["accuracy"],
+        "parameters": result["parameters"],
+        "seconds": round(result["seconds"], 1),
+        "device": made_on["device"],
+        "torch": made_on["packages"]["torch"],
+        "date": datetime.date.today().isoformat(),
+        "probes": probes,
+    }
+    ledger.add(LEDGER, entry)
+    print(f"{claim}: {of.name}, seed {seed}: test {entry['test']:.4f}, {entry['seconds']:.0f} s", flush=True)
+
+
+def _train(of: Arm, seed: int, run: RunDirectory) -> None:
+    from cnnlab import train
+
+    if not run.config.exists():
+        train.main([*of.settings, f"seed={seed}", "console=quiet", f"hydra.run.dir={run.path}"])
+    elif (run.read_result() or {}).get("status") != "finished":
+        train.main([f"resume={run.path}"])

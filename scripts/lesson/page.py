@@ -1,0 +1,125 @@
+"""docs/LESSONS.md from the ledgers, and the pictures beside it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from cnnlab import config
+from cnnlab.reproduce import LEDGER as RESULTS
+from cnnlab.sweep import ledger
+from cnnlab.sweep.ledger import Entry
+from scripts.lesson import figures, space, training
+from scripts.lesson.claims import Claim, Table
+from scripts.lesson.measure import LEDGER
+from scripts.lesson.rules import verdict
+
+PAGE, PICTURES = Path("docs/LESSONS.md"), Path("docs/lessons")
+WORDS: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text())
+CLAIMS: Sequence[Claim] = sorted([*space.CLAIMS, *training.CLAIMS], key=lambda claim: list(WORDS).index(claim.name))
+SIGNS = {True: "yes", False: "no", None: "open"}
+INTRODUCTION = """# Lessons: what the notes claim, tested
+
+Five sets of course notes argue for convolutional networks: C, after Geron and Chollet; D, Dinh's draft; K, Kamada; L, slides on
+Keras's functional API; V, Varma's lecture ([`configs/published.yaml`](../configs/published.yaml)). Each of their claims is
+tested here by an experiment that a laptop repeats, and the outcome said plainly, also where a claim did not hold. The two
+claims about transfer learning wait until cnnlab has it.
+
+**How to read it.** Accuracies are means over seeds ± the half-width of the 95 % interval (Student's t); differences have
+Welch's interval. A seed draws the initial weights, the order and, where only 10,000 images are used, those images. A part of a
+claim is "yes" when its whole interval lies on the claimed side, "no" when all of it lies on the other, else "open": these seeds
+cannot tell. A claim held if all its parts did. The networks are small and trained briefly: what holds here, holds at this size.
+About one interval in twenty misses the truth by chance, and this page has some forty of them.
+
+**How to repeat it.** `python -m scripts.lessons` trains what [`docs/lessons.json`](lessons.json) lacks (all of it: about 45
+minutes on one core), draws the pictures and writes this page; `python -m scripts.lessons CLAIM --seeds 5` adds seeds to one
+claim. Claims about published results take them from [`docs/results.json`](results.json), which `python -m cnnlab.reproduce`
+fills. Each network is also one plain command, given below it; they run in the repository's root.
+"""
+
+
+def read() -> list[Entry]:
+    """Both ledgers."""
+    return [*ledger.read(LEDGER), *ledger.read(RESULTS)]
+
+
+def write(chosen: Sequence[Claim]) -> None:
+    """Draw the pictures of the chosen claims and write the page of all of them."""
+    from matplotlib import rc_context
+
+    entries = read()
+    for claim in chosen:
+        if claim.draw is None:
+            continue
+        with rc_context(figures.STYLE):
+            figure = claim.draw(claim.measured(entries))
+            if figure is None:
+                print(f"{claim.name}: no new picture, since something it shows is not at hand")
+            else:
+                figures.save(figure, PICTURES / f"{claim.name}.png")
+    PAGE.write_text(text(entries))
+    show(chosen)
+
+
+def show(chosen: Sequence[Claim]) -> None:
+    """Print the verdicts."""
+    entries = read()
+    for claim in chosen:
+        findings = claim.find(claim.measured(entries))
+        print(f"{claim.name:<18}{verdict(findings)}")
+        for finding in findings:
+            print(f"    {SIGNS[finding.holds]:<5} {finding.text}")
+
+
+def text(entries: Sequence[Entry]) -> str:
+    """The page."""
+    published = yaml.safe_load((config.config_dir() / "published.yaml").read_text())["claims"]
+    sources = {entry["claim"]: entry["source"] for entry in published}
+    summary, sections = ["| | claim | verdict |", "|---|---|---|"], []
+    for number, claim in enumerate(CLAIMS, 1):
+        findings = claim.find(claim.measured(entries))
+        title, quote = (WORDS[claim.name][key] for key in ("title", "quote"))
+        anchor = f"{number}-{title.lower().replace(',', '').replace(' ', '-')}"
+        summary.append(f"| {number} | [{title}](#{anchor}): {quote} | {verdict(findings)} |")
+        sections.append(_section(number, claim, sources[quote], entries))
+    return "\n".join([INTRODUCTION, *summary, "", *sections])
+
+
+def _section(number: int, claim: Claim, source: str, entries: Sequence[Entry]) -> str:
+    measured = claim.measured(entries)
+    findings = claim.find(measured)
+    words = WORDS[claim.name]
+    lines = [f"## {number}. {words['title']}", "", f"> {words['quote']} ({source})", ""]
+    lines += [f"**{verdict(findings).capitalize()}.**", ""]
+    lines += [f"- {SIGNS[finding.holds]}: {finding.text}" for finding in findings]
+    lines += ["", words["tested"], ""]
+    if claim.draw is not None:
+        lines += [f"![{words['title']}](lessons/{claim.name}.png)", ""]
+    for table in claim.tables(measured):
+        lines += [*_markdown(table), ""]
+    if claim.arms:
+        lines += [f"Repeat it: `python -m scripts.lessons {claim.name}`", ""]
+        lines += ["<details><summary>Each network as one command</summary>", "", "```"]
+        lines += [*(arm.command(0) for arm in claim.arms), "```", "", "</details>", ""]
+    if claim.published:
+        names = " ".join(arm.settings[0].removeprefix("experiment=") for arm in claim.published)
+        lines += [
+            f"{'At the published size' if claim.arms else 'Repeat it'}: `python -m cnnlab.reproduce {names} --seeds 3`",
+            "",
+        ]
+    used = [entry for kept in measured.entries.values() for entry in kept]
+    if used:
+        made = sorted({f"{entry['device']}, {_threads(entry)}, torch {entry['torch']}" for entry in used})
+        dates = sorted({str(entry["date"]) for entry in used})
+        lines += [f"Measured on {'; '.join(made)}, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}.", ""]
+    return "\n".join(lines)
+
+
+def _threads(entry: Entry) -> str:
+    threads = int(entry.get("threads", 1))  # the lessons' own runs have one
+    return "1 thread" if threads == 1 else f"{threads} threads"
+
+
+def _markdown(table: Table) -> list[str]:
+    rows = [list(table.header), ["---"] * len(table.header), *table.rows]
+    return [f"| {' | '.join(row)} |" for row in rows]

@@ -1,0 +1,110 @@
+"""Statistics and verdicts: what can be said from a handful of seeds, by rules that can also say "did not hold".
+
+An interval holds the mean with 95 % confidence by Student's t; that of a difference is Welch's. Arms share the training images
+of a seed, which makes the latter rather too wide than too narrow.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, variance
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean (or a difference of two) and the half-width of its interval; None where a side has one value only."""
+
+    mean: float
+    half: float | None
+
+    @property
+    def low(self) -> float:
+        return self.mean - (self.half or 0.0)
+
+    @property
+    def high(self) -> float:
+        return self.mean + (self.half or 0.0)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One part of a claim, tested. holds: None where the seeds cannot tell, or nothing is measured."""
+
+    text: str
+    holds: bool | None
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The mean of one or more values. Source: Student 1908."""
+    if len(values) < 2:
+        return Estimate(fmean(values), None)
+    return Estimate(fmean(values), _half(variance(values) / len(values), len(values) - 1))
+
+
+def difference(first: Sequence[float], second: Sequence[float]) -> Estimate:
+    """Mean of `first` less mean of `second`. Source: Welch 1947, with Satterthwaite's degrees of freedom."""
+    mean = fmean(first) - fmean(second)
+    if min(len(first), len(second)) < 2:
+        return Estimate(mean, None)
+    parts = [(variance(values) / len(values), len(values) - 1) for values in (first, second)]
+    total = sum(part for part, _ in parts)
+    freedom = total**2 / sum(part**2 / count for part, count in parts) if total else 1.0
+    return Estimate(mean, _half(total, freedom))
+
+
+def _half(squared_error: float, freedom: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf((1 + CONFIDENCE) / 2, freedom) * squared_error**0.5)
+
+
+def above(text: str, first: Sequence[float], second: Sequence[float], by: float = 0.0) -> Finding:
+    """Whether `first` is more than `by` above `second`; a negative `by` asks whether it is at most that much below."""
+    if not first or not second:
+        return Finding(f"{text}: not measured yet", None)
+    found = difference(first, second)
+    return Finding(f"{text}: {signed(found)}", _told(found, found.low > by, found.high <= by))
+
+
+def near(text: str, first: Sequence[float], second: Sequence[float], margin: float) -> Finding:
+    """Whether the two differ by less than `margin`."""
+    if not first or not second:
+        return Finding(f"{text}: not measured yet", None)
+    found = difference(first, second)
+    inside, outside = -margin < found.low and found.high < margin, found.low >= margin or found.high <= -margin
+    return Finding(f"{text}: {signed(found)}", _told(found, inside, outside))
+
+
+def at_most(text: str, values: Sequence[float], limit: float) -> Finding:
+    """Whether the mean of `values` is at most `limit`."""
+    if not values:
+        return Finding(f"{text}: not measured yet", None)
+    found = estimate(values)
+    return Finding(f"{text}: {plain(found)}", _told(found, found.high <= limit, found.low > limit))
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """held | held in part | did not hold | could not be told."""
+    told = [finding.holds for finding in findings]
+    if all(told):
+        return "held"
+    if any(told):
+        return "held in part"
+    return "did not hold" if False in told else "could not be told"
+
+
+def plain(found: Estimate) -> str:
+    """ "0.8860 ± 0.0029"; without an interval "0.8860 (one seed)"."""
+    return f"{found.mean:.4f} (one seed)" if found.half is None else f"{found.mean:.4f} ± {found.half:.4f}"
+
+
+def signed(found: Estimate) -> str:
+    """ "+0.0312, 95 % interval +0.0290 to +0.0334"."""
+    if found.half is None:
+        return f"{found.mean:+.4f}, and one seed on a side gives no interval"
+    return f"{found.mean:+.4f}, 95 % interval {found.low:+.4f} to {found.high:+.4f}"
+
+
+def _told(found: Estimate, yes: bool, no: bool) -> bool | None:
+    return None if found.half is None else True if yes else False if no else None

@@ -1,0 +1,220 @@
+"""The claims about space: what convolutions, strides and pooling do with places and sizes."""
+
+from functools import cache
+
+from scripts.lesson import figures
+from scripts.lesson.claims import Claim, Measured, Table, cell, experiment, probed, scores
+from scripts.lesson.measure import typed
+from scripts.lesson.probes import SHIFTS
+from scripts.lesson.rules import Finding, above, at_most, near
+
+UNHURT, FOUND_AGAIN, CHANCE = 0.01, 0.02, 1 / 9
+FAR = 8  # pixels
+FIELD_NETWORK = ("model=maxpool", "model.width_factor=0.125", "data=fashion")
+
+
+def _shuffled(measured: Measured) -> list[Finding]:
+    def pair(net: str) -> tuple[list[float], list[float]]:
+        return measured.values(f"{net}, in order"), measured.values(f"{net}, shuffled")
+
+    return [
+        above("the convnet is hurt: test accuracy in order less shuffled", *pair("convnet")),
+        near(f"the dense network is unhurt, within {UNHURT}: in order less shuffled", *pair("dense"), UNHURT),
+    ]
+
+
+def lost(measured: Measured, arm: str) -> list[float]:
+    """The accuracy that moving the images FAR pixels costs."""
+    moved = measured.values(arm, probed("shift", FAR))
+    return [at_home - away for at_home, away in zip(measured.values(arm, probed("shift", 0)), moved, strict=True)]
+
+
+def _one_place(measured: Measured) -> list[Finding]:
+    pooled, flat, _ = (lost(measured, arm.name) for arm in measured.arms)
+    allowed = f"loses at most {FOUND_AGAIN} when the images move {FAR} pixels"
+    return [
+        at_most(f"global max pooling behind the convolutions {allowed}", pooled, FOUND_AGAIN),
+        at_most(f"flatten behind the same convolutions {allowed}", flat, FOUND_AGAIN),
+    ]
+
+
+def _shift_table(measured: Measured) -> list[Table]:
+    rows = [
+        [arm.name, *(cell(measured.values(arm.name, probed("shift", n))) for n in SHIFTS)]
+        for arm in measured.arms
+    ]  # fmt: skip
+    return [scores(measured), Table(["test accuracy, moved by pixels", *map(str, SHIFTS)], rows)]
+
+
+def _where(measured: Measured) -> list[Finding]:
+    what, where = measured.values("global max, what"), measured.values("global max, where")
+    flat = measured.values("flatten, what")
+    return [
+        near("what is found as with flatten, within 0.05: flatten less global max", flat, what, 0.05),
+        at_most(f"where is a guess (chance is {CHANCE:.4f}), at most 0.02 above it", where, CHANCE + 0.02),
+        above("flatten does know where: flatten less global max", measured.values("flatten, where"), where, 0.5),
+    ]
+
+
+@cache
+def receptive_fields() -> list[tuple[str, int, int]]:
+    """For each convolution and pooling of FIELD_NETWORK: its name, the side of what one output sees by the formula, and by
+    differentiating one output in the middle with respect to the image."""
+    import torch
+
+    from cnnlab.models import ConvNet, build_model
+    from cnnlab.models.inspection import WINDOWED, inspect_network
+
+    model, _ = build_model(typed(FIELD_NETWORK).model, (1, 28, 28), 10, 0)
+    assert isinstance(model, ConvNet)
+    layers = {layer.name: layer for layer in inspect_network(model, (1, 28, 28)).layers}
+    image, rows = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)).requires_grad_(), []
+    maps = image
+    for number, block in enumerate(model.blocks):
+        for name, module in block.named_children():
+            # Averages for maxima and no ReLU: the weights of every pixel that could matter, not only of those that do here.
+            if isinstance(module, torch.nn.MaxPool2d):
+                maps = torch.nn.functional.avg_pool2d(maps, module.kernel_size, module.stride)
+            elif isinstance(module, WINDOWED):
+                maps = module(maps)
+            else:
+                continue
+            middle = maps[0, :, maps.shape[2] // 2, maps.shape[3] // 2].sum()
+            (gradient,) = torch.autograd.grad(middle, image, retain_graph=True)
+            field = layers[f"blocks.{number}.{name}"].receptive_field
+            assert field is not None
+            rows.append((f"{name} {number + 1}", field[0], int((gradient[0, 0] != 0).any(1).sum())))
+    return rows
+
+
+def _fields(measured: Measured) -> list[Finding]:
+    sides = [side for _, side, _ in receptive_fields()]
+    grows, agree = sides == sorted(set(sides)), all(side == seen for _, side, seen in receptive_fields())
+    path = " -> ".join(map(str, sides))
+    name = measured.arms[0].name
+
+    def gain(kind: str) -> list[float]:
+        first, last = (measured.values(name, probed("readout", f"{kind} {depth}")) for depth in (1, 4))
+        return [after - before for before, after in zip(first, last, strict=True)]
+
+    return [
+        Finding(f"the side of what one output sees grows with every layer: {path} pixels of 28", grows),
+        Finding("the gradient of one output reaches exactly the pixels that the formula says", agree),
+        above("the deeper block tells classes better to a linear readout, more so than in an untrained network: gain of "
+              "the fourth block over the first, trained less untrained", gain("trained"), gain("untrained")),
+    ]  # fmt: skip
+
+
+def _field_tables(measured: Measured) -> list[Table]:
+    fields = [[name, f"{side} x {side}", f"{seen} x {seen}"] for name, side, seen in receptive_fields()]
+    name = measured.arms[0].name
+    readouts = [
+        [kind, *(cell(measured.values(name, probed("readout", f"{kind} {depth}"))) for depth in range(1, 5))]
+        for kind in ("trained", "untrained")
+    ]
+    header = ["test accuracy of a linear readout", "block 1", "block 2", "block 3", "block 4"]
+    return [Table(["layer", "one output sees", "its gradient reaches"], fields), Table(header, readouts)]
+
+
+def _shrinking(measured: Measured) -> list[Finding]:
+    three, two, once = (measured.values(arm.name) for arm in measured.arms)
+    return [
+        above("32 to 4 pixels in three steps against two", three, two),
+        above("in two steps against one", two, once),
+        above("in three steps against one", three, once),
+    ]
+
+
+FULL = {name: f"{name}, as published" for name in ("maxpool", "strided", "conv7")}
+
+
+def _pool_or_stride(measured: Measured) -> list[Finding]:
+    full = measured.seeds(*FULL.values()) > 1
+    size = "as published" if full else "at a quarter of the width on 10,000 images"
+    pool, stride, large = (measured.values(FULL[name] if full else name) for name in FULL)
+    return [
+        above(f"max pooling above large kernels, {size}", pool, large),
+        above(f"strides above large kernels, {size}", stride, large),
+        near(f"strides nearly as good as max pooling, within 0.02, {size}: max pooling less strides", pool, stride, 0.02),
+        above("and max pooling above strides", pool, stride),
+    ]
+
+
+@cache
+def parameters(model: str) -> int:
+    from cnnlab.models import build_model
+    from cnnlab.models.inspection import inspect_network
+
+    return inspect_network(build_model(typed((f"model={model}",)).model, (3, 32, 32), 10, 0)[0], (3, 32, 32)).parameters
+
+
+def _global_max(measured: Measured) -> list[Finding]:
+    flat, pooled = parameters("cifar-flatten"), parameters("cifar-global-max")
+    return [Finding(f"{flat:,} parameters with flatten, {pooled:,} with global max pooling: {pooled / flat:.3f} of them",
+                    (flat, pooled) == (703_594, 179_306))]  # fmt: skip
+
+
+@cache
+def maps_of(side: int) -> tuple[tuple[int, ...], bool]:
+    """The map that allconv makes of an image of `side` pixels, and whether LeNet, built for 28, takes it."""
+    import torch
+
+    from cnnlab.errors import GeometryError
+    from cnnlab.models import ConvNet, build_model
+
+    image = torch.zeros(1, 1, side, side)
+    allconv, lenet = (build_model(typed((f"model={name}",)).model, (1, 28, 28), 10, 0)[0] for name in ("allconv", "lenet"))
+    assert isinstance(allconv, ConvNet)
+    with torch.no_grad():
+        try:
+            taken = bool(lenet(image).shape == (1, 10))
+        except GeometryError:
+            taken = False
+        _, classes, height, width = allconv.logit_map(image).shape
+    return (height, width, classes), taken
+
+
+def _any_size(measured: Measured) -> list[Finding]:
+    small, large = maps_of(28), maps_of(64)
+    shapes = " and ".join(" x ".join(map(str, shape)) for shape, _ in (small, large))
+    return [
+        Finding(f"28 x 28 and 64 x 64 images give maps of {shapes}", (small[0], large[0]) == ((1, 1, 10), (10, 10, 10))),
+        Finding("LeNet, with flatten and dense layers, takes 28 x 28 and refuses 64 x 64", small[1] and not large[1]),
+        at_most("and the map is of use: errors at the nine places of a mosaic of nine test digits (a guess errs 0.9)",
+                [1 - value for value in measured.values("allconv", probed("mosaic", "mosaic"))], 0.2),
+    ]  # fmt: skip
+
+
+def _mosaic_table(measured: Measured) -> list[Table]:
+    single, mosaic = (measured.values("allconv", probed("mosaic", key)) for key in ("single", "mosaic"))
+    return [scores(measured), Table(["", "accuracy"], [["one digit at a time, 28 x 28", cell(single)],
+                                                       ["at its place among nine, 84 x 84", cell(mosaic)]])]  # fmt: skip
+
+
+def _with_published(measured: Measured) -> list[Table]:
+    """The lessons' own runs, then those at the published size."""
+    published = [arm.name for arm in measured.arms if arm.settings[0].startswith("experiment=")]
+    return [scores(measured, [arm.name for arm in measured.arms if arm.name not in published]), scores(measured, published)]
+
+
+CLAIMS = [
+    Claim("shuffled-pixels", _shuffled, draw=figures.shuffled),
+    Claim("one-place", _one_place, tables=_shift_table, draw=figures.moved),
+    Claim("pooling-where", _where, draw=figures.where),
+    Claim("receptive-field", _fields, tables=_field_tables, draw=figures.fields),
+    Claim("shrink-fast", _shrinking, draw=figures.shrinking),
+    Claim(
+        "pool-or-stride",
+        _pool_or_stride,
+        [experiment(text, f"{name}-fashion") for name, text in FULL.items()],
+        _with_published,
+        figures.pool_or_stride,
+    ),
+    Claim(
+        "global-max",
+        _global_max,
+        [experiment("flatten, full size", "cifar-pooled"), experiment("global max pooling, full size", "cifar-global-max")],
+        _with_published,
+    ),
+    Claim("any-size", _any_size, tables=_mosaic_table, draw=figures.mosaic),
+]

@@ -1,0 +1,109 @@
+"""The claims about training: initialisation, depth, data, sizes, dropout."""
+
+from scripts.lesson import figures
+from scripts.lesson.claims import Claim, Measured, experiment, gap, train
+from scripts.lesson.rules import Finding, above
+
+FAR_FEWER, POINT = 5, 0.01  # times the parameters; of accuracy
+
+
+def _harder(measured: Measured) -> list[Finding]:
+    mnist, fashion, cifar = (measured.values(arm.name) for arm in measured.arms)
+    return [
+        above("test accuracy on MNIST less that on Fashion-MNIST", mnist, fashion),
+        above("on Fashion-MNIST less that on CIFAR-10", fashion, cifar),
+    ]
+
+
+def _xavier(measured: Measured) -> list[Finding]:
+    return [
+        above("test accuracy with Xavier less that with N(0, 0.01)", measured.values("Xavier"), measured.values("N(0, 0.01)"))
+    ]
+
+
+def _deeper(measured: Measured) -> list[Finding]:
+    two, three, five, seven = (measured.values(arm.name) for arm in measured.arms)
+    return [
+        above("a third layer gains: 3 less 2", three, two),
+        above("five lose: 3 less 5", three, five),
+        above("seven are worse: 5 less 7", five, seven),
+    ]
+
+
+def _overfits(measured: Measured) -> list[Finding]:
+    one, two, five = (measured.values(arm.name) for arm in measured.arms)
+    one_train, two_train, five_train = (measured.values(arm.name, train) for arm in measured.arms)
+    one_gap, _, five_gap = (measured.values(arm.name, gap) for arm in measured.arms)
+    return [
+        above("training accuracy rises: 2 layers less 1", two_train, one_train),
+        above("training accuracy rises on: 5 less 2", five_train, two_train),
+        above("test accuracy rises at first: 2 less 1", two, one),
+        above("and falls with more: 2 less 5", two, five),
+        above("training above test grows: the gap with 5 layers less that with 1", five_gap, one_gap),
+    ]
+
+
+def _fewer(measured: Measured) -> list[Finding]:
+    return [fewest(measured, data) for data in ("mnist", "fashion")]
+
+
+def fewest(measured: Measured, data: str) -> Finding:
+    """The smallest convnet that is clearly above the best dense network, against that network's parameters."""
+    names = [arm.name for arm in measured.arms if arm.name.startswith(f"{data},") and measured.values(arm.name)]
+    dense, convnets = ([name for name in names if kind in name] for kind in ("dense", "convnet"))
+    if len(names) < sum(arm.name.startswith(f"{data},") for arm in measured.arms):
+        return Finding(f"{data}: not measured yet", None)
+    best = max(dense, key=lambda name: sum(measured.values(name)) / measured.seeds(name))
+    against = {name: above("", measured.values(name), measured.values(best)) for name in convnets}
+    size = {name: int(measured.entries[name][0]["parameters"]) for name in (best, *convnets)}
+    better = [name for name in convnets if against[name].holds]
+    if not better:
+        return Finding(f"{data}: no convnet is shown to be above the best dense network ({size[best]:,} parameters)",
+                       False if all(found.holds is False for found in against.values()) else None)  # fmt: skip
+    least = min(better, key=lambda name: size[name])
+    times = size[best] / size[least]
+    text = f"{data}: a convnet of {size[least]:,} parameters is above the best dense network, of {size[best]:,}"
+    return Finding(f"{text}, {times:.1f} times as many: test accuracy{against[least].text}", times >= FAR_FEWER)
+
+
+def _grow(measured: Measured) -> list[Finding]:
+    growing, constant, shrinking, *kernels = (measured.values(arm.name) for arm in measured.arms)
+    findings = [
+        above(f"constant maps are at most {POINT} better than growing: growing less constant", growing, constant, -POINT),
+        above("so are shrinking ones: growing less shrinking", growing, shrinking, -POINT),
+    ]  # fmt: skip
+    small = zip((3, 5, 7), (growing, *kernels[:2]), strict=True)
+    return findings + [above(f"kernels of {side} above kernels of 11", values, kernels[2]) for side, values in small]
+
+
+def _dropout(measured: Measured) -> list[Finding]:
+    findings = []
+    for data in ("fashion", "cifar10"):
+        with_it, without = f"{data}, 0.2", f"{data}, without"
+        findings += [
+            above(f"{data}: test accuracy with dropout less without", measured.values(with_it), measured.values(without)),
+            above(f"{data}: overfitting, as training less test accuracy, without dropout less with it",
+                  measured.values(without, gap), measured.values(with_it, gap)),
+        ]  # fmt: skip
+    return findings
+
+
+CLAIMS = [
+    Claim("harder-data", _harder, draw=figures.harder),
+    Claim("xavier", _xavier, [experiment("N(0, 0.01)", "mlp-sigmoid-normal"), experiment("Xavier", "mlp-sigmoid-xavier")]),
+    Claim(
+        "deeper-sigmoid",
+        _deeper,
+        [experiment(f"{depth} layers", f"mlp-sigmoid-{depth}") for depth in (2, 3, 5, 7)],
+        draw=figures.deeper,
+    ),
+    Claim(
+        "mlp-overfits",
+        _overfits,
+        [experiment(f"{depth} layer{'s' if depth > 1 else ''}", f"mlp-cifar-{depth}") for depth in (1, 2, 5)],
+        draw=figures.overfits,
+    ),
+    Claim("fewer-parameters", _fewer, draw=figures.fewer),
+    Claim("grow-maps", _grow, draw=figures.grow),
+    Claim("dropout", _dropout, draw=figures.dropout),
+]
