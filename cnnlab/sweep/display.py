@@ -39,7 +39,7 @@ class Display:
         """Read how far the jobs have come, and show it."""
         jobs = [job for job in self.manifest.jobs() if job.directory in self.names]
         for job in jobs:
-            if job.state in ("done", "failed", "interrupted") and job.directory not in self.told:
+            if job.state in ("done", "pruned", "failed", "interrupted") and job.directory not in self.told:
                 self.told.add(job.directory)
                 self.terminal.print(ended_line(job, len(self.told), len(jobs)))
         if self.live is not None:
@@ -66,7 +66,8 @@ def ended_line(job: Job, number: int, total: int) -> str:
     took = f"  {duration(job.seconds)}" if job.seconds is not None else ""
     if job.state == "done":
         return f"{place}  {job.metric} {job.score:.4f}{took}"
-    return f"{place}  [red]{job.state}[/]: {escape(job.cause or '')}{took}"
+    colour = "yellow" if job.state == "pruned" else "red"
+    return f"{place}  [{colour}]{job.state}[/]: {escape(job.cause or '')}{took}"
 
 
 def progress(run: RunDirectory) -> tuple[float, str]:
