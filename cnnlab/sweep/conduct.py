@@ -38,7 +38,7 @@ def conduct(asked: Sequence[Sequence[str]], context: HydraContext, node: DictCon
         run(manifest, list(jobs.values()), launcher)
     finally:
         ended = [job for job in manifest.jobs() if job.key in jobs]
-        tell_end(manifest, ended)
+        tell_end(manifest, ended, all(job.state in ENDED for job in ended))
     return ended
 
 
@@ -128,8 +128,8 @@ def _tell_begin(manifest: Manifest, jobs: Sequence[Job], asked: int, added: Sequ
         terminal.print(f"       {others} earlier jobs are not in this grid, and stay as they are")
 
 
-def tell_end(manifest: Manifest, jobs: Sequence[Job]) -> None:
-    """The jobs that are not done, together where the cause is the same; what to do next."""
+def tell_end(manifest: Manifest, jobs: Sequence[Job], complete: bool) -> None:
+    """The jobs that are not done, together where the cause is the same; what to do next, to make it `complete`."""
     terminal = wide_console()
     states = Counter(job.state for job in jobs)
     causes: dict[tuple[str, str], list[str]] = {}
@@ -143,7 +143,7 @@ def tell_end(manifest: Manifest, jobs: Sequence[Job]) -> None:
     pruned = f", {states['pruned']} pruned" if states["pruned"] else ""
     terminal.print(f"\n{states['done']} of {len(jobs)} jobs done{pruned}, {duration(seconds)} of training")
     place = manifest.directory
-    if states["done"] + states["pruned"] < len(jobs):
+    if not complete:
         where = f"sweep.name={place.name}" if place.parent == Path("outputs/sweeps") else f"hydra.sweep.dir={place}"
         terminal.print(f"go on         the same command, with {where}")
     if states["done"]:

@@ -20,7 +20,7 @@ from rich.markup import escape
 from cnnlab import config
 from cnnlab.errors import ConfigError
 from cnnlab.sweep import conduct, study
-from cnnlab.sweep.manifest import Job, Manifest
+from cnnlab.sweep.manifest import ENDED, Job, Manifest
 from cnnlab.sweep.pruning import epoch_scores, higher_is_better
 from cnnlab.sweep.space import Space, parse
 from cnnlab.tracking.console import wide_console
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 DIVERGED = 3  # the exit code
+ENOUGH_ALIKE = 3  # failures of one cause, and nothing else, that end a search
 
 
 class Search(Protocol):
@@ -74,11 +75,15 @@ def search(given: Search, changes: Sequence[Override]) -> list[Job]:
             batch += [study.ask(trials, space, given.sampler, given.seed) for _ in range(asked)]
             missing -= asked
             _run(batch, trials, space, given, manifest)
+            failures = [(job.state, job.cause) for job in manifest.jobs()]
+            if len(failures) >= ENOUGH_ALIKE and len(set(failures)) == 1 and failures[0][0] == "failed":
+                break  # and so would all others
     finally:
         jobs = [job for job in manifest.jobs() if job.directory not in given_up]
-        conduct.tell_end(manifest, jobs)
+        learnt = [job for job in jobs if job.exit_code != DIVERGED]  # there, the search knows not to go
+        conduct.tell_end(manifest, jobs, all(job.state in ENDED for job in learnt))
         _tell_best(manifest, trials)
-    conduct.require_all_done([job for job in jobs if job.exit_code != DIVERGED])
+    conduct.require_all_done(learnt if any(job.state == "done" for job in jobs) else jobs)
     return jobs
 
 
@@ -112,7 +117,8 @@ def _run(batch: "Sequence[FrozenTrial]", trials: "Study", space: Space, given: S
         study.note_runs(trials, trial, [job.directory for job in entered[trial.number]])
     try:
         unique = {job.key: job for jobs in entered.values() for job in jobs}
-        conduct.run(manifest, list(unique.values()), given.jobs_launcher)
+        again = [job for job in unique.values() if job.exit_code != DIVERGED]  # asked for twice, it would diverge twice
+        conduct.run(manifest, again, given.jobs_launcher)
     finally:
         ended = {job.key: job for job in manifest.jobs()}
         for trial in batch:
@@ -160,7 +166,7 @@ def _tell_begin(manifest: Manifest, trials: "Study", space: Space, missing: int)
     seeds = f", each with {len(space.seeds)} seeds" if len(space.seeds) > 1 else ""
     terminal = wide_console()
     terminal.print(f"[bold]search[/]  {manifest.directory}  trials: {', '.join([*counts, f'{missing} to come'])}{seeds}")
-    terminal.print(f"        for the best validation score, over {escape(', '.join(space.keys))}\n".replace("++", ""))
+    terminal.print(f"        for the best validation score, over {escape(', '.join(space.keys))}")
 
 
 def _tell_best(manifest: Manifest, trials: "Study") -> None:

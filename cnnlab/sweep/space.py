@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from cnnlab.errors import ConfigError
+from cnnlab.schema import key_types
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -84,6 +85,8 @@ def _distribution(change: Override) -> "BaseDistribution":
             raise ConfigError(f"{line}: expected an interval above 0 for a logarithmic scale")
         if isinstance(low, int) and isinstance(high, int):
             return IntDistribution(low, high, log=bool(tags))
+        if key_types().get(change.key_or_group) in (int, int | None):
+            raise ConfigError(f"{line}: takes whole numbers; write int(interval({low:g},{high:g}))")
         return FloatDistribution(low, high, log=bool(tags))
     if isinstance(given, RangeSweep):
         values = sorted(given.range())
