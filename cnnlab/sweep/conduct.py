@@ -70,14 +70,14 @@ def enter(
     return [jobs[key] for key in keys]
 
 
-def run(manifest: Manifest, jobs: Sequence[Job], launcher: Launcher) -> None:
-    """Launch those of the jobs that have not come to their end."""
+def run(manifest: Manifest, jobs: Sequence[Job], launcher: Launcher, first: int = 0) -> None:
+    """Launch those of the jobs that have not come to their end; Hydra counts them from `first`."""
     todo = [job for job in jobs if job.state not in ENDED]
     for job in todo:
         manifest.update(job.directory, state="pending", cause=None, exit_code=None)
     try:
         if todo:
-            launcher.launch([[*job.overrides, f"hydra.sweep.subdir={overrides.quoted(job.directory)}"] for job in todo], 0)
+            launcher.launch([[*job.overrides, f"hydra.sweep.subdir={overrides.quoted(job.directory)}"] for job in todo], first)
     finally:
         manifest.settle()
 

@@ -18,8 +18,9 @@ from cnnlab.tracking.run import RunDirectory
 class Display:
     """A view on a sweep's manifest and its runs' metrics; live on a terminal, a line an ended job elsewhere."""
 
-    def __init__(self, manifest: Manifest, names: Sequence[str], live: bool) -> None:
+    def __init__(self, manifest: Manifest, names: Sequence[str], live: bool, before: int = 0, total: int | None = None) -> None:
         self.manifest, self.names = manifest, set(names)
+        self.before, self.total = before, total or before + len(self.names)
         self.terminal = Terminal(highlight=False, emoji=False)
         self.terminal.soft_wrap = not self.terminal.is_terminal
         live = live and self.terminal.is_terminal
@@ -41,7 +42,7 @@ class Display:
         for job in jobs:
             if job.state in ("done", "pruned", "failed", "interrupted") and job.directory not in self.told:
                 self.told.add(job.directory)
-                self.terminal.print(ended_line(job, len(self.told), len(jobs)))
+                self.terminal.print(ended_line(job, self.before + len(self.told), self.total))
         if self.live is not None:
             self.live.update(self._table(jobs), refresh=True)
 

@@ -25,6 +25,7 @@ class Settings(Protocol):
 
     jobs: int | None
     jobs_per_gpu: int
+    expected: int | None
     context: HydraContext
     task_function: TaskFunction
     config: DictConfig
@@ -54,7 +55,7 @@ def launch(given: Settings, job_overrides: Sequence[Sequence[str]], first: int) 
         if outcome.exit_code:
             _record_death(manifest, names[number], outcome.exit_code)
 
-    with Display(manifest, names, live=node.console == "auto") as display:
+    with Display(manifest, names, node.console == "auto", first, given.expected) as display:
         stopped = run_all(_run, jobs, places, ended, display.look)
     if stopped is not None:
         raise InterruptedRunError("interrupted; what ran has been saved", stopped)

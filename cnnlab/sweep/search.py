@@ -67,14 +67,18 @@ def search(given: Search, changes: Sequence[Override]) -> list[Job]:
     waiting = study.unfinished(trials, space)
     missing = max(0, given.trials - sum(trial.state != TrialState.FAIL for trial in trials.get_trials(deepcopy=False)))
     _tell_begin(manifest, trials, space, missing)
-    at_a_time = given.batch or _batch(given, (missing + len(waiting)) * len(space.seeds), len(space.seeds))
+    launched, expected = 0, (missing + len(waiting)) * len(space.seeds)
+    at_a_time = given.batch or _batch(given, expected, len(space.seeds))
+    if hasattr(given.jobs_launcher, "expected"):
+        given.jobs_launcher.expected = expected
     try:
         while waiting or missing:
             batch, waiting = waiting[:at_a_time], waiting[at_a_time:]
             asked = min(missing, at_a_time - len(batch))
             batch += [study.ask(trials, space, given.sampler, given.seed) for _ in range(asked)]
             missing -= asked
-            _run(batch, trials, space, given, manifest)
+            _run(batch, trials, space, given, manifest, launched)
+            launched += len(batch) * len(space.seeds)
             failures = [(job.state, job.cause) for job in manifest.jobs()]
             if len(failures) >= ENOUGH_ALIKE and len(set(failures)) == 1 and failures[0][0] == "failed":
                 break  # and so would all others
@@ -102,7 +106,7 @@ def _check(space: Space, given: Search) -> tuple[dict[str, str], bool]:
     return space.described() | {"seed": seeds, "the settings": config.recipe_hash(cfgs[0])}, directions.pop()
 
 
-def _run(batch: "Sequence[FrozenTrial]", trials: "Study", space: Space, given: Search, manifest: Manifest) -> None:
+def _run(batch: "Sequence[FrozenTrial]", trials: "Study", space: Space, given: Search, manifest: Manifest, first: int) -> None:
     """Run the jobs of some trials, and tell the study what came of them."""
     from optuna.trial import TrialState
 
@@ -118,7 +122,7 @@ def _run(batch: "Sequence[FrozenTrial]", trials: "Study", space: Space, given: S
     try:
         unique = {job.key: job for jobs in entered.values() for job in jobs}
         again = [job for job in unique.values() if job.exit_code != DIVERGED]  # asked for twice, it would diverge twice
-        conduct.run(manifest, again, given.jobs_launcher)
+        conduct.run(manifest, again, given.jobs_launcher, first)
     finally:
         ended = {job.key: job for job in manifest.jobs()}
         for trial in batch:
