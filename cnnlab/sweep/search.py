@@ -181,7 +181,8 @@ def _tell_best(manifest: Manifest, trials: "Study") -> None:
         return
     best = trials.best_trial
     runs: list[str] = best.user_attrs["runs"]
-    job = next(job for job in manifest.jobs() if job.directory == runs[0])
+    jobs = [job for job in manifest.jobs() if job.directory in runs]
+    job, seed = jobs[0], max(job.seed for job in jobs) + 1
     changes = [change.removeprefix("++") for change in job.overrides if not change.startswith("seed=")]
     settings = [f"{name}={value}" for name, value in best.params.items()]
     mean = f", the mean of {len(runs)} seeds" if len(runs) > 1 else ""
@@ -190,6 +191,6 @@ def _tell_best(manifest: Manifest, trials: "Study") -> None:
     wide_console().print(
         f"\n[bold]best          {job.metric} {best.value:.4f}[/]{mean}  {escape('  '.join(settings))}\n"
         f"run           {escape(places)}\n"
-        f"train again   {escape(command)} 'seed=range(1,6)'\n"
+        f"train again   {escape(command)} 'seed=range({seed},{seed + 5})'\n"
         f"              (the best of {len(trials.trials)} trials was lucky, too: other seeds tell how good it is)"
     )
