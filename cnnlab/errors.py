@@ -58,6 +58,14 @@ class InterruptedRunError(CnnlabError):
         self.exit_code = 128 + signal_number
 
 
+class PrunedError(CnnlabError):
+    """A run was stopped as hopeless; `scores` are its last on the validation images. It can be continued."""
+
+    def __init__(self, message: str, scores: dict[str, float | None]) -> None:
+        super().__init__(message)
+        self.scores = scores
+
+
 class FailedJobsError(CnnlabError):
     """Some jobs of a sweep failed; the others are done."""
 

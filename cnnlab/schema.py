@@ -21,7 +21,7 @@ OPEN_SECTIONS = ("model", "task", "optimizer", "schedule", "augment", "data.sour
 def legal(
     choices: Sequence[str] = (), minimum: float | None = None, above: float | None = None, maximum: int | None = None
 ) -> Any:
-    """A field without a default and with the values that `check_values` accepts: >= `minimum`, or > `above`, and <= `maximum`."""
+    """A field without a default and with the values that `check_values` takes: >= `minimum`, or > `above`, <= `maximum`."""
     return field(default=MISSING, metadata={"choices": choices, "minimum": minimum, "above": above, "maximum": maximum})
 
 

@@ -50,6 +50,8 @@ Sweeps (with -m):
   KEY=A,B             each of the values; seed=range(5) is 0,1,2,3,4
   sweep.name=NAME     in outputs/sweeps/NAME; goes on where an earlier one of this name stopped
   sweep.zip=[A,B]     these keys take their values side by side, not in every combination
+  hydra/sweeper=optuna hydra.sweeper.trials=20   search instead, by the validation score: random or Bayesian
+    'KEY=interval(A,B)'  'KEY=int(interval(A,B))'  'KEY=tag(log,interval(A,B))'  KEY=A,B  seed=0,1,2 (a trial is their mean)
   hydra.launcher.jobs=N          at a time; hydra.launcher.jobs_per_gpu=N on each GPU
   hydra/launcher=parallel        or basic (one after another), joblib, submitit_slurm, submitit_local
 
@@ -107,6 +109,8 @@ def _sweep_settings(changes: Sequence[str], sweeping: bool) -> tuple[list[str], 
         if not sweeping:
             raise ConfigError(f"{change}: belongs to a sweep; add -m")
         given[key] = value
+    if "sweep.zip" in given and "hydra/sweeper=optuna" in own:
+        raise ConfigError("sweep.zip: belongs to a grid; a search draws each key's value by itself")
     ready = [f"hydra.sweeper.zip={given['sweep.zip']}"] if "sweep.zip" in given else []
     if "sweep.name" in given:
         name = given["sweep.name"].strip("'\"")

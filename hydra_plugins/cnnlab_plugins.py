@@ -17,6 +17,7 @@ class ParallelLauncher(Launcher):
 
     def __init__(self, jobs: int | None, jobs_per_gpu: int) -> None:
         self.jobs, self.jobs_per_gpu = jobs, jobs_per_gpu
+        self.expected: int | None = None  # jobs in all, where a sweeper launches them in several lots
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         for name, value in (("jobs", self.jobs), ("jobs_per_gpu", self.jobs_per_gpu)):
@@ -24,10 +25,58 @@ class ParallelLauncher(Launcher):
                 raise ConfigError(f"hydra.launcher.{name}={value}: expected a number of 1 or more")
         self.context, self.task_function, self.config = hydra_context, task_function, config
 
+    def at_a_time(self, jobs: int) -> int:
+        """How many of so many jobs run at a time."""
+        from cnnlab.sweep import parallel
+
+        return len(parallel.slots(self, jobs))
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from cnnlab.sweep import parallel
 
         return parallel.launch(self, job_overrides, initial_job_idx)
+
+
+class OptunaSweeper(Sweeper):
+    """hydra/sweeper=optuna: a random or Bayesian search by validation score. See configs/hydra/sweeper/optuna.yaml."""
+
+    def __init__(
+        self,
+        trials: int,
+        sampler: str,
+        seed: int,
+        batch: int | None,
+        prune: bool,
+        prune_after_trials: int,
+        prune_after_epochs: int,
+    ) -> None:
+        self.trials, self.sampler, self.seed, self.batch = trials, sampler, seed, batch
+        self.pruning = {"prune_after_trials": prune_after_trials, "prune_after_epochs": prune_after_epochs}
+        self.prune = prune
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from hydra.core.plugins import Plugins
+
+        wanted = {"trials": (self.trials, 1), "batch": (self.batch, 1), "seed": (self.seed, 0)}
+        for name, (value, least) in (wanted | {name: (value, 0) for name, value in self.pruning.items()}).items():
+            if not (isinstance(value, int) and value >= least) and not (name == "batch" and value is None):
+                raise ConfigError(f"hydra.sweeper.{name}={value}: expected a number of {least} or more")
+        if self.sampler not in ("tpe", "random"):
+            raise ConfigError(f"hydra.sweeper.sampler={self.sampler}: expected tpe or random")
+        if not isinstance(self.prune, bool):
+            raise ConfigError(f"hydra.sweeper.prune={self.prune}: expected true or false")
+        self.context, self.node = hydra_context, config
+        self.jobs_launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        from cnnlab.sweep.search import search
+
+        changes = OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(arguments)
+        return search(self, changes)
 
 
 class GridSweeper(Sweeper):

@@ -15,8 +15,9 @@ from rich.markup import escape
 
 from cnnlab import config, overrides
 from cnnlab.errors import FailedJobsError
+from cnnlab.schema import Config
 from cnnlab.sweep.grid import job_names, unused
-from cnnlab.sweep.manifest import STATES, Job, Manifest
+from cnnlab.sweep.manifest import ENDED, STATES, Job, Manifest
 from cnnlab.tracking.console import duration, wide_console
 
 
@@ -30,43 +31,74 @@ def conduct(asked: Sequence[Sequence[str]], context: HydraContext, node: DictCon
     Raises:
         ConfigError: a configuration that cannot be used, before any job runs.
     """
+    manifest = open_manifest(node)
+    known = {job.key for job in manifest.jobs()}
+    jobs = {job.key: job for job in enter(manifest, asked, job_names(asked), context, node)}
+    new = [job for key, job in jobs.items() if key not in known]
+    _tell_begin(manifest, list(jobs.values()), len(asked), new if known else [], len(known - jobs.keys()))
+    try:
+        run(manifest, list(jobs.values()), launcher)
+    finally:
+        ended = [job for job in manifest.jobs() if job.key in jobs]
+        tell_end(manifest, ended, all(job.state in ENDED for job in ended))
+    return ended
+
+
+def open_manifest(node: DictConfig) -> Manifest:
+    """The manifest of the sweep's directory, which is created, and what a killed process left behind set right."""
     manifest = Manifest(Path(node.hydra.sweep.dir))
     manifest.directory.mkdir(parents=True, exist_ok=True)
     manifest.settle()
+    return manifest
+
+
+def enter(
+    manifest: Manifest, asked: Sequence[Sequence[str]], names: Sequence[str], context: HydraContext, node: DictConfig
+) -> list[Job]:
+    """The entry of each job that is asked for, under its name where it is new; asked for twice, it is one job.
+
+    Raises:
+        ConfigError: a configuration that cannot be used; then no job is entered.
+    """
     known = {job.key: job for job in manifest.jobs()}
-    resolve = Resolver(context, node)
     taken = {job.directory for job in known.values()}
     jobs: dict[tuple[str, int], Job] = {}
-    for changes, name in zip(asked, job_names(asked), strict=True):
-        key = resolve(changes)
+    compose = Composer(context, node)
+    keys = [job_key(compose(changes)) for changes in asked]
+    for key, changes, name in zip(keys, asked, names, strict=True):
         if key not in jobs:
             jobs[key] = known.get(key) or Job(unused(name, taken), list(changes), *key)
             taken.add(jobs[key].directory)
-    new = [job for key, job in jobs.items() if key not in known]
-    manifest.add(new)
-    todo = [job for job in jobs.values() if job.state != "done"]
-    _tell_begin(manifest, list(jobs.values()), len(asked), new if known else [], len(known.keys() - jobs.keys()))
+    manifest.add([job for key, job in jobs.items() if key not in known])
+    return [jobs[key] for key in keys]
+
+
+def run(manifest: Manifest, jobs: Sequence[Job], launcher: Launcher, first: int = 0) -> None:
+    """Launch those of the jobs that have not come to their end; Hydra counts them from `first`."""
+    todo = [job for job in jobs if job.state not in ENDED]
     for job in todo:
         manifest.update(job.directory, state="pending", cause=None, exit_code=None)
     try:
         if todo:
-            launcher.launch([[*job.overrides, f"hydra.sweep.subdir={overrides.quoted(job.directory)}"] for job in todo], 0)
+            launcher.launch([[*job.overrides, f"hydra.sweep.subdir={overrides.quoted(job.directory)}"] for job in todo], first)
     finally:
         manifest.settle()
-        ended = [job for job in manifest.jobs() if job.key in jobs]
-        _tell_end(manifest, ended)
-    return ended
 
 
 def require_all_done(jobs: Sequence[Job]) -> None:
     """Raise FailedJobsError, with the last one's exit code, if a job failed or was interrupted."""
-    bad = [job for job in jobs if job.state != "done"]
+    bad = [job for job in jobs if job.state not in ENDED]
     if bad:
         raise FailedJobsError(f"{len(bad)} of {len(jobs)} jobs are not done", bad[-1].exit_code or 1)
 
 
-class Resolver:
-    """Finds which job a list of changes is: the recipe and the seed of its checked configuration.
+def job_key(cfg: Config) -> tuple[str, int]:
+    """Which job a configuration is: its recipe and its seed."""
+    return config.recipe_hash(cfg), cfg.seed
+
+
+class Composer:
+    """The checked configuration of a job, from its changes.
 
     Hydra takes 60 ms to compose one, so jobs that differ only in plain values share one composition.
     """
@@ -75,7 +107,7 @@ class Resolver:
         self.context, self.node, self.groups = context, node, config.groups()
         self.composed: dict[tuple[str, ...], DictConfig] = {}
 
-    def __call__(self, changes: Sequence[str]) -> tuple[str, int]:
+    def __call__(self, changes: Sequence[str]) -> Config:
         """
         Raises:
             ConfigError: the configuration cannot be used.
@@ -91,8 +123,7 @@ class Resolver:
         own = copy.deepcopy(self.composed[key])
         for name, change in values.items():
             OmegaConf.update(own, name, change.value(), merge=True, force_add=True)
-        cfg = config.typed(own)
-        return config.recipe_hash(cfg), cfg.seed
+        return config.typed(own)
 
     def _is_value(self, change: Override) -> bool:
         """Whether a change sets a value in the configuration, and neither chooses a part of it nor concerns Hydra."""
@@ -114,8 +145,8 @@ def _tell_begin(manifest: Manifest, jobs: Sequence[Job], asked: int, added: Sequ
         terminal.print(f"       {others} earlier jobs are not in this grid, and stay as they are")
 
 
-def _tell_end(manifest: Manifest, jobs: Sequence[Job]) -> None:
-    """The jobs that are not done, together where the cause is the same; what to do next."""
+def tell_end(manifest: Manifest, jobs: Sequence[Job], complete: bool) -> None:
+    """The jobs that are not done, together where the cause is the same; what to do next, to make it `complete`."""
     terminal = wide_console()
     states = Counter(job.state for job in jobs)
     causes: dict[tuple[str, str], list[str]] = {}
@@ -125,10 +156,11 @@ def _tell_end(manifest: Manifest, jobs: Sequence[Job]) -> None:
     for (state, cause), names in causes.items():
         colour = "red" if state == "failed" else "yellow"
         terminal.print(f"\n[{colour}]{state}[/]  {', '.join(names)}\n  {escape(cause)}")
-    seconds = sum(job.seconds or 0.0 for job in jobs if job.state == "done")
-    terminal.print(f"\n{states['done']} of {len(jobs)} jobs done, {duration(seconds)} of training")
+    seconds = sum(job.seconds or 0.0 for job in jobs if job.state in ENDED)
+    pruned = f", {states['pruned']} pruned" if states["pruned"] else ""
+    terminal.print(f"\n{states['done']} of {len(jobs)} jobs done{pruned}, {duration(seconds)} of training")
     place = manifest.directory
-    if states["done"] < len(jobs):
+    if not complete:
         where = f"sweep.name={place.name}" if place.parent == Path("outputs/sweeps") else f"hydra.sweep.dir={place}"
         terminal.print(f"go on         the same command, with {where}")
     if states["done"]:

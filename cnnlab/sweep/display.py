@@ -1,5 +1,6 @@
 """What a person sees while a sweep runs: counts, each running job's epoch and score, time left; a line a job that ends."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,8 +19,9 @@ from cnnlab.tracking.run import RunDirectory
 class Display:
     """A view on a sweep's manifest and its runs' metrics; live on a terminal, a line an ended job elsewhere."""
 
-    def __init__(self, manifest: Manifest, names: Sequence[str], live: bool) -> None:
+    def __init__(self, manifest: Manifest, names: Sequence[str], live: bool, before: int = 0, total: int | None = None) -> None:
         self.manifest, self.names = manifest, set(names)
+        self.before, self.total = before, total or before + len(self.names)
         self.terminal = Terminal(highlight=False, emoji=False)
         self.terminal.soft_wrap = not self.terminal.is_terminal
         live = live and self.terminal.is_terminal
@@ -39,9 +41,9 @@ class Display:
         """Read how far the jobs have come, and show it."""
         jobs = [job for job in self.manifest.jobs() if job.directory in self.names]
         for job in jobs:
-            if job.state in ("done", "failed", "interrupted") and job.directory not in self.told:
+            if job.state in ("done", "pruned", "failed", "interrupted") and job.directory not in self.told:
                 self.told.add(job.directory)
-                self.terminal.print(ended_line(job, len(self.told), len(jobs)))
+                self.terminal.print(ended_line(job, self.before + len(self.told), self.total))
         if self.live is not None:
             self.live.update(self._table(jobs), refresh=True)
 
@@ -65,8 +67,9 @@ def ended_line(job: Job, number: int, total: int) -> str:
     place = f"{number:>{len(str(total))}}/{total}  {escape(job.directory)}"
     took = f"  {duration(job.seconds)}" if job.seconds is not None else ""
     if job.state == "done":
-        return f"{place}  {job.metric} {job.score:.4f}{took}"
-    return f"{place}  [red]{job.state}[/]: {escape(job.cause or '')}{took}"
+        return f"{place}  {job.metric} {math.nan if job.score is None else job.score:.4f}{took}"
+    colour = "yellow" if job.state == "pruned" else "red"
+    return f"{place}  [{colour}]{job.state}[/]: {escape(job.cause or '')}{took}"
 
 
 def progress(run: RunDirectory) -> tuple[float, str]:

@@ -12,10 +12,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cnnlab import config
-from cnnlab.errors import CnnlabError, InterruptedRunError, RunTakenError, as_known
+from cnnlab.errors import CnnlabError, InterruptedRunError, PrunedError, RunTakenError, as_known
 from cnnlab.schema import Config
 from cnnlab.sweep.manifest import Manifest
+from cnnlab.sweep.pruning import watch
 from cnnlab.tracking.run import RunDirectory
+from cnnlab.training.interrupt import Hopeless
 
 DONE = ("finished", "early_stopped")
 
@@ -33,9 +35,15 @@ def job(node: DictConfig) -> float | None:
     manifest, name, started = Manifest(run.path.parent), run.path.name, time.monotonic()
     try:
         manifest.update(name, state="running", cause=None, exit_code=None)
-        result = train_or_continue(cfg, run, choices)
+        result = train_or_continue(cfg, run, choices, watch(manifest, name, cfg, hydra_node.sweeper))
         metric, reached = score(result)
         manifest.update(name, state="done", metric=metric, score=reached, seconds=result["seconds"])
+        return reached
+    except PrunedError as pruned:
+        metric, reached = score({"validation": pruned.scores})
+        seconds = (run.read_result() or {}).get("seconds")
+        manifest.update(name, state="pruned", cause=str(pruned), metric=metric, score=reached, seconds=seconds)
+        print(f"pruned {pruned}")
         return reached
     except Exception as error:
         known = as_known(error)
@@ -56,26 +64,32 @@ def job(node: DictConfig) -> float | None:
         raise
 
 
-def train_or_continue(cfg: Config, run: RunDirectory, choices: dict[str, str]) -> dict[str, Any]:
+def train_or_continue(
+    cfg: Config, run: RunDirectory, choices: dict[str, str], hopeless: Hopeless | None = None
+) -> dict[str, Any]:
     """The result of `run`: as it stands where it is done, else trained from where it stopped, else from the start.
 
     Raises:
+        PrunedError: it is hopeless, now or since before.
         RunTakenError: the directory holds a run of another configuration or seed.
     """
     from cnnlab.training.experiment import run_new, run_resumed
 
-    if not run.environment.exists():
+    if not (run.environment.exists() and run.config.exists()):
         run.config.unlink(missing_ok=True)  # left by an attempt that never began
-        return run_new(cfg, run.path, choices)
+        return run_new(cfg, run.path, choices, hopeless)
     recorded = config.read(run.config)
     if (config.recipe_hash(recorded), recorded.seed) != (config.recipe_hash(cfg), cfg.seed):
         raise RunTakenError(f"{run.name}: holds a run of another configuration; choose another sweep.name")
-    result = run.read_result()
-    return result if result and result["status"] in DONE else run_resumed(recorded, run)
+    result = run.read_result() or {}
+    if result.get("status") == "pruned":
+        raise PrunedError(result["cause"], result["validation"])
+    return result if result.get("status") in DONE else run_resumed(recorded, run, hopeless)
 
 
 def score(result: dict[str, Any]) -> tuple[str, float]:
     """What a run is judged by, and its value: on the validation images, where there are none on the test images."""
     part = "validation" if "validation" in result else "test"
     name = next(name for name in result[part] if name != "loss")
-    return f"{part} {name}", float(result[part][name])
+    value = result[part][name]
+    return f"{part} {name}", float("nan" if value is None else value)

@@ -12,7 +12,8 @@ from cnnlab.errors import CheckpointError, RunTakenError
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
 
-STATES = ("done", "running", "pending", "interrupted", "failed")
+STATES = ("done", "pruned", "running", "pending", "interrupted", "failed")
+ENDED = ("done", "pruned")  # what a sweep does not run again
 KILLED = "killed before it could say why (by someone, or by the system for want of memory)"
 
 
@@ -22,7 +23,7 @@ class Job:
 
     directory: of its run, inside the sweep's. recipe: `config.recipe_hash` of its resolved configuration; with the seed it
     says which job this is, however it was asked for. score: by validation, where nothing is held out by the test images.
-    cause, exit_code: of a job that failed or was interrupted.
+    cause, exit_code: of a job that failed, was interrupted or pruned.
     """
 
     directory: str
@@ -87,7 +88,7 @@ class Manifest:
                 run = RunDirectory(self.directory / job.directory)
                 if job.state == "running" and not _is_locked(run):
                     job.state, job.cause, job.exit_code = "interrupted", KILLED, 137
-                if job.state == "done" and not run.result.exists():
+                if job.state in ENDED and not run.result.exists():
                     job.state, job.score, job.seconds = "pending", None, None
 
     @contextmanager

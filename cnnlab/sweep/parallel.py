@@ -25,6 +25,7 @@ class Settings(Protocol):
 
     jobs: int | None
     jobs_per_gpu: int
+    expected: int | None
     context: HydraContext
     task_function: TaskFunction
     config: DictConfig
@@ -38,8 +39,8 @@ def launch(given: Settings, job_overrides: Sequence[Sequence[str]], first: int) 
     """
     setup_globals()
     node = given.config
-    slots = _slots(given, len(job_overrides))
-    on_cpu = "CUDA_VISIBLE_DEVICES" not in slots[0]
+    places = slots(given, len(job_overrides))
+    on_cpu = "CUDA_VISIBLE_DEVICES" not in places[0]
     more = ["trainer.threads=1"] if on_cpu and OmegaConf.select(node, "trainer.threads") is None else []
     manifest = Manifest(Path(node.hydra.sweep.dir))
     names = [_directory(overrides) for overrides in job_overrides]
@@ -54,14 +55,14 @@ def launch(given: Settings, job_overrides: Sequence[Sequence[str]], first: int) 
         if outcome.exit_code:
             _record_death(manifest, names[number], outcome.exit_code)
 
-    with Display(manifest, names, live=node.console == "auto") as display:
-        stopped = run_all(_run, jobs, slots, ended, display.look)
+    with Display(manifest, names, node.console == "auto", first, given.expected) as display:
+        stopped = run_all(_run, jobs, places, ended, display.look)
     if stopped is not None:
         raise InterruptedRunError("interrupted; what ran has been saved", stopped)
     return [_returned(overrides, outcomes[number]) for number, overrides in enumerate(job_overrides)]
 
 
-def _slots(given: Settings, jobs: int) -> list[Mapping[str, str]]:
+def slots(given: Settings, jobs: int) -> list[Mapping[str, str]]:
     """The environment of each job that runs at a time."""
     import torch
 

@@ -6,21 +6,24 @@ from typing import Any
 
 from safetensors.torch import save
 
-from cnnlab.errors import CheckpointError, DivergedError, InterruptedRunError, RunTakenError, as_known
+from cnnlab.errors import CheckpointError, DivergedError, InterruptedRunError, PrunedError, RunTakenError, as_known
 from cnnlab.schema import Config
 from cnnlab.tracking import files
 from cnnlab.tracking.recorder import Recorder
 from cnnlab.tracking.run import RunDirectory
 from cnnlab.training.checkpoint import State, load_checkpoint, load_weights
-from cnnlab.training.interrupt import StopRequest
+from cnnlab.training.interrupt import Hopeless, StopRequest
 from cnnlab.training.runtime import describe
 from cnnlab.training.scoring import score
 from cnnlab.training.session import Session, build_session
 from cnnlab.training.trainer import fit, out_of_patience
 
+STATUS: dict[type | None, str] = {DivergedError: "diverged", InterruptedRunError: "interrupted", PrunedError: "pruned"}
 
-def run_new(cfg: Config, directory: Path, choices: dict[str, str]) -> dict[str, Any]:
-    """Train a new run in `directory`, which exists; `choices` are the names that the config groups were chosen by.
+
+def run_new(cfg: Config, directory: Path, choices: dict[str, str], hopeless: Hopeless | None = None) -> dict[str, Any]:
+    """Train a new run in `directory`, which exists; `choices` are the names that the config groups were chosen by;
+    `hopeless` is asked after each epoch (see `trainer.fit`).
 
     Returns:
         The content of result.json.
@@ -41,10 +44,10 @@ def run_new(cfg: Config, directory: Path, choices: dict[str, str]) -> dict[str, 
         except BaseException:
             run.discard()
             raise
-        return _train(session, run)
+        return _train(session, run, hopeless)
 
 
-def run_resumed(cfg: Config, run: RunDirectory) -> dict[str, Any]:
+def run_resumed(cfg: Config, run: RunDirectory, hopeless: Hopeless | None = None) -> dict[str, Any]:
     """Continue `run`, with `cfg` as its configuration, from its checkpoint or from step 0.
 
     Raises:
@@ -58,10 +61,10 @@ def run_resumed(cfg: Config, run: RunDirectory) -> dict[str, Any]:
                 f"{run.name}: the images under {cfg.data.root} are not those that the run began with; "
                 "restore them, or start a new run"
             )
-        return _train(session, run)
+        return _train(session, run, hopeless)
 
 
-def _train(session: Session, run: RunDirectory) -> dict[str, Any]:
+def _train(session: Session, run: RunDirectory, hopeless: Hopeless | None) -> dict[str, Any]:
     state = State(session.model, session.optimizer, session.step.sums)
     if run.last.exists():
         load_checkpoint(run.last, state)
@@ -81,18 +84,19 @@ def _train(session: Session, run: RunDirectory) -> dict[str, Any]:
 
     try:
         with StopRequest() as stop:
-            fit(session, state, run, recorder, stop)
+            fit(session, state, run, recorder, stop, hopeless)
             result = outcome("early_stopped" if out_of_patience(session, progress) else "finished")
             result |= _final_scores(session, run, recorder)
             recorder.result(result)  # before result.json: a run that was killed in between is finished again
             files.write_json(run.result, result)
     except Exception as error:
         known = as_known(error)
-        status = {DivergedError: "diverged", InterruptedRunError: "interrupted"}.get(type(known), "failed")
+        status = STATUS.get(type(known), "failed")
+        scores = {"validation": known.scores} if isinstance(known, PrunedError) else {}
         with suppress(OSError):  # the disk may be what failed
-            files.write_json(run.result, outcome(status) | {"cause": str(known or error)})
+            files.write_json(run.result, outcome(status) | {"cause": str(known or error)} | scores)
         with suppress(OSError):
-            recorder.close(failed=status != "interrupted")
+            recorder.close(failed=status in ("diverged", "failed"))
         raise
     recorder.finish(result)
     return result

@@ -1,14 +1,16 @@
-"""Ctrl-C and SIGTERM as a flag that the training loop reads, so that a run stops where it can be continued."""
+"""Reasons to stop that the training loop reads, so that a run stops where it can be continued: Ctrl-C and SIGTERM as a flag,
+and whoever judges it hopeless."""
 
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+Hopeless = Callable[[], str | None]  # asked after each epoch: why the run is not worth going on with, if it is not
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 

@@ -5,17 +5,19 @@ import time
 from typing import Any
 
 from cnnlab.data.batches import epoch_order
-from cnnlab.errors import DivergedError, InterruptedRunError
+from cnnlab.errors import DivergedError, InterruptedRunError, PrunedError
 from cnnlab.tracking.recorder import Recorder
 from cnnlab.tracking.run import RunDirectory
 from cnnlab.training.checkpoint import Progress, State, save_checkpoint
-from cnnlab.training.interrupt import StopRequest
+from cnnlab.training.interrupt import Hopeless, StopRequest
 from cnnlab.training.session import Session
 
 LOOK_EVERY_S = 0.5  # how often, at most, the loop waits for the device within an epoch
 
 
-def fit(session: Session, state: State, run: RunDirectory, recorder: Recorder, stop: StopRequest) -> None:
+def fit(
+    session: Session, state: State, run: RunDirectory, recorder: Recorder, stop: StopRequest, hopeless: Hopeless | None = None
+) -> None:
     """Train from `state.progress.step` to the end of the run, in place.
 
     At each epoch's end: a line for the metrics, then the best checkpoint if it is the best. `last` is saved every
@@ -23,6 +25,7 @@ def fit(session: Session, state: State, run: RunDirectory, recorder: Recorder, s
 
     Raises:
         DivergedError: a loss or gradient norm that is not finite. InterruptedRunError: a signal; the run can be resumed.
+        PrunedError: `hopeless` gave a reason; the run can be resumed.
     """
     cfg, step, progress = session.cfg, session.step, state.progress
     batch_size, per_epoch = cfg.trainer.batch_size, session.steps_per_epoch
@@ -63,9 +66,13 @@ def fit(session: Session, state: State, run: RunDirectory, recorder: Recorder, s
             step.sums.zero_()
             progress.train_s = 0.0
         finished = progress.step == session.total_steps or out_of_patience(session, progress)
-        if finished or stop.signal_number is not None or time.monotonic() - saved_at >= cfg.checkpoint.every_s:
+        reason = hopeless() if hopeless is not None and not finished else None
+        asked = reason is not None or stop.signal_number is not None
+        if finished or asked or time.monotonic() - saved_at >= cfg.checkpoint.every_s:
             save_last(run, state, recorder)
             saved_at = time.monotonic()
+        if reason is not None:
+            raise PrunedError(reason, {name: line[f"validation_{name}"] for name in ("loss", session.task.metric)})
         if not finished:
             leave_if_asked(stop, run)
 

@@ -10,16 +10,16 @@ from hydra.types import HydraContext, RunMode
 
 from cnnlab import config
 from cnnlab.errors import ConfigError
-from cnnlab.sweep.conduct import Resolver
+from cnnlab.sweep.conduct import Composer
 
 
 @pytest.fixture
-def resolve() -> Iterator[Resolver]:
+def compose() -> Iterator[Composer]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config.config_dir()), version_base="1.3"):
         loader: ConfigLoader = GlobalHydra.instance().config_loader()
         node = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
-        yield Resolver(HydraContext(loader, None), node)  # type: ignore[arg-type]
+        yield Composer(HydraContext(loader, None), node)  # type: ignore[arg-type]
     GlobalHydra.instance().clear()
 
 
@@ -34,15 +34,15 @@ def resolve() -> Iterator[Resolver]:
         "model._target_=torch.nn.Identity model=custom",
     ],
 )
-def test_a_job_is_what_its_changes_compose(resolve: Resolver, changes: str) -> None:
+def test_a_job_is_what_its_changes_compose(compose: Composer, changes: str) -> None:
     given = changes.replace("'a b'", "'a\tb'").split(" ")
     given = [change.replace("\t", " ") for change in given]
     prepared = [f"++{change}" if "." in change.partition("=")[0] else change for change in given]
-    resolve(["model=mlp", "seed=9", "optimizer=adamw"])  # nothing of an earlier job stays
+    compose(["model=mlp", "seed=9", "optimizer=adamw"])  # nothing of an earlier job stays
     cfg = config.typed(config.compose(given))
-    assert resolve(prepared) == (config.recipe_hash(cfg), cfg.seed)
+    assert compose(prepared) == cfg
 
 
-def test_a_job_that_cannot_be_is_told(resolve: Resolver) -> None:
+def test_a_job_that_cannot_be_is_told(compose: Composer) -> None:
     with pytest.raises(ConfigError, match=r"trainer\.epochs=0: expected 1 or more"):
-        resolve(["trainer.epochs=0"])
+        compose(["trainer.epochs=0"])

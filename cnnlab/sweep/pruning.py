@@ -1,0 +1,78 @@
+"""Which trials of a search are hopeless: the median rule, read from the sweep's manifest and its runs' metrics. No Optuna here:
+a job needs none, under any launcher."""
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from cnnlab import targets
+from cnnlab.errors import ConfigError
+from cnnlab.schema import Config
+from cnnlab.sweep.manifest import Manifest
+from cnnlab.tracking import files
+from cnnlab.tracking.run import RunDirectory
+from cnnlab.training.interrupt import Hopeless
+
+Scores = Sequence[float | None]  # the validation score of each epoch; None: not a finite number
+
+
+def watch(manifest: Manifest, name: str, cfg: Config, settings: Mapping[str, Any]) -> Hopeless | None:
+    """What a job asks after each epoch: why it is hopeless, or None. None in place of it where nothing prunes.
+
+    Args:
+        name: of the job's directory.
+        settings: of the sweeper: `prune`, `prune_after_trials`, `prune_after_epochs`.
+    """
+    if not settings.get("prune"):
+        return None
+    higher, number = higher_is_better(cfg), settings["prune_after_trials"]
+
+    def hopeless() -> str | None:
+        own = epoch_scores(RunDirectory(manifest.directory / name))
+        if len(own) <= settings["prune_after_epochs"]:
+            return None
+        done = [job.directory for job in manifest.jobs() if job.state == "done" and job.seed == cfg.seed]
+        others = [epoch_scores(RunDirectory(manifest.directory / directory)) for directory in done]
+        beyond = worse_than_median(own, others, higher) if len(done) >= number else None
+        if beyond is None:
+            return None
+        return f"after epoch {len(own)}, worse than the median {beyond:.4f} of {len(done)} finished trials"
+
+    return hopeless
+
+
+def worse_than_median(own: Scores, others: Sequence[Scores], higher_is_better: bool) -> float | None:
+    """The median of the others' scores at the epoch that `own` has reached, if its best so far is worse; else None.
+
+    Source: Optuna's MedianPruner; Golovin et al. 2017, Google Vizier, section 3.2.2 ("performance curve stopping by median").
+    """
+    reached = [scores[len(own) - 1] for scores in others if len(scores) >= len(own)]
+    finite = [score for score in reached if score is not None]
+    if not finite:
+        return None
+    middle, sign = median(finite), 1 if higher_is_better else -1
+    best = max((sign * score for score in own if score is not None), default=None)
+    return middle if best is None or best < sign * middle else None
+
+
+def epoch_scores(run: RunDirectory) -> list[float | None]:
+    """The validation metric of each epoch so far; never that of the test images."""
+    lines = files.read_json_lines(run.metrics)
+    return [next((line[key] for key in line if _is_validation_metric(key)), None) for line in lines]
+
+
+def higher_is_better(cfg: Config) -> bool:
+    """The direction of the task's metric.
+
+    Raises:
+        ConfigError: somebody's own task, whose class does not tell.
+    """
+    found = getattr(targets.locate(cfg.task, "task"), "higher_is_better", None)
+    if not isinstance(found, bool):
+        message = "a search must know the direction of the metric; give the class higher_is_better = True (or False)"
+        raise ConfigError(f"task._target_={cfg.task['_target_']}: {message}")
+    return found
+
+
+def _is_validation_metric(key: str) -> bool:
+    return key.startswith("validation_") and key != "validation_loss"

@@ -1,0 +1,197 @@
+"""hydra/sweeper=optuna: ask Optuna for trials, run them as any sweep's jobs, tell it their validation scores.
+
+Jobs know nothing of the study. What it is told stands in the manifest and the runs before, so a kill at any moment loses
+nothing: the same command goes on.
+"""
+
+import math
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Protocol
+
+from hydra.core.override_parser.types import Override
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+from rich.markup import escape
+
+from cnnlab import config
+from cnnlab.errors import ConfigError
+from cnnlab.sweep import conduct, study
+from cnnlab.sweep.manifest import ENDED, Job, Manifest
+from cnnlab.sweep.pruning import epoch_scores, higher_is_better
+from cnnlab.sweep.space import Space, parse
+from cnnlab.tracking.console import wide_console
+from cnnlab.tracking.run import RunDirectory
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+DIVERGED = 3  # the exit code
+ENOUGH_ALIKE = 3  # failures of one cause, and nothing else, that end a search
+
+
+class Search(Protocol):
+    """The sweeper: its settings, and what Hydra hands to a plugin."""
+
+    trials: int
+    sampler: str
+    seed: int
+    batch: int | None
+    context: HydraContext
+    node: DictConfig
+    jobs_launcher: Launcher
+
+
+def search(given: Search, changes: Sequence[Override]) -> list[Job]:
+    """Run trials until the study has as many as asked for; the jobs of all its trials.
+
+    Raises:
+        ConfigError: what cannot be searched, before any job runs. FailedJobsError: some jobs are not done.
+    """
+    from optuna.trial import TrialState
+
+    study.require_optuna()
+    space = parse(changes)
+    searched, higher = _check(space, given)
+    manifest = conduct.open_manifest(given.node)
+    path = manifest.directory / study.NAME
+    if manifest.jobs() and not path.exists():
+        raise ConfigError(f"{manifest.directory}: holds a sweep that is no search; choose another sweep.name")
+    trials = study.open_study(path, searched, higher)
+    before = trials.get_trials(deepcopy=False)
+    given_up = {run for trial in before if trial.state == TrialState.FAIL for run in trial.user_attrs.get("runs", ())}
+    waiting = study.unfinished(trials, space)
+    missing = max(0, given.trials - sum(trial.state != TrialState.FAIL for trial in trials.get_trials(deepcopy=False)))
+    _tell_begin(manifest, trials, space, missing)
+    launched, expected = 0, (missing + len(waiting)) * len(space.seeds)
+    at_a_time = given.batch or _batch(given, expected, len(space.seeds))
+    if hasattr(given.jobs_launcher, "expected"):
+        given.jobs_launcher.expected = expected
+    try:
+        while waiting or missing:
+            batch, waiting = waiting[:at_a_time], waiting[at_a_time:]
+            asked = min(missing, at_a_time - len(batch))
+            batch += [study.ask(trials, space, given.sampler, given.seed) for _ in range(asked)]
+            missing -= asked
+            _run(batch, trials, space, given, manifest, launched)
+            launched += len(batch) * len(space.seeds)
+            failures = [(job.state, job.cause) for job in manifest.jobs()]
+            if len(failures) >= ENOUGH_ALIKE and len(set(failures)) == 1 and failures[0][0] == "failed":
+                break  # and so would all others
+    finally:
+        jobs = [job for job in manifest.jobs() if job.directory not in given_up]
+        learnt = [job for job in jobs if job.exit_code != DIVERGED]  # there, the search knows not to go
+        conduct.tell_end(manifest, jobs, all(job.state in ENDED for job in learnt))
+        _tell_best(manifest, trials)
+    conduct.require_all_done(learnt if any(job.state == "done" for job in jobs) else jobs)
+    return jobs
+
+
+def _check(space: Space, given: Search) -> tuple[dict[str, str], bool]:
+    """What the study is to search, and whether higher scores are better; configurations at the ends of the space checked."""
+    compose = conduct.Composer(given.context, given.node)
+    cfgs = [compose(changes) for params in space.probes() for changes in space.jobs(params)]
+    for cfg in cfgs:
+        if not cfg.data.validation:
+            raise ConfigError(
+                "data.validation=0: a search chooses by validation scores, and this leaves none; set data.validation=5000, say"
+            )
+    directions = {higher_is_better(cfg) for cfg in cfgs}
+    if len(directions) > 1:
+        raise ConfigError("task: a search compares one score; accuracy and mean absolute error are two")
+    seeds = ",".join(str(seed) for seed in dict.fromkeys(cfg.seed for cfg in cfgs))
+    return space.described() | {"seed": seeds, "the settings": config.recipe_hash(cfgs[0])}, directions.pop()
+
+
+def _run(batch: "Sequence[FrozenTrial]", trials: "Study", space: Space, given: Search, manifest: Manifest, first: int) -> None:
+    """Run the jobs of some trials, and tell the study what came of them."""
+    from optuna.trial import TrialState
+
+    entered: dict[int, list[Job]] = {}
+    for trial in batch:
+        names = [f"trial{trial.number:03}{f'-seed{seed}' if seed else ''}" for seed in space.seeds]
+        try:
+            entered[trial.number] = conduct.enter(manifest, space.jobs(trial.params), names, given.context, given.node)
+        except ConfigError:
+            trials.tell(trial.number, state=TrialState.FAIL)
+            raise
+        study.note_runs(trials, trial, [job.directory for job in entered[trial.number]])
+    try:
+        unique = {job.key: job for jobs in entered.values() for job in jobs}
+        again = [job for job in unique.values() if job.exit_code != DIVERGED]  # asked for twice, it would diverge twice
+        conduct.run(manifest, again, given.jobs_launcher, first)
+    finally:
+        ended = {job.key: job for job in manifest.jobs()}
+        for trial in batch:
+            _tell(trials, trial, [ended[job.key] for job in entered[trial.number]], manifest)
+
+
+def _tell(trials: "Study", trial: "FrozenTrial", jobs: Sequence[Job], manifest: Manifest) -> None:
+    """Tell the study what came of a trial, whose value is the mean over its seeds; one that was stopped stays to go on with.
+
+    A trial that diverged counts as pruned, so that the sampler learns to keep away; other failures teach nothing.
+    """
+    from optuna.trial import TrialState
+
+    states = {job.state for job in jobs}
+    if states & {"pending", "running", "interrupted"}:
+        return
+    runs = [epoch_scores(RunDirectory(manifest.directory / job.directory)) for job in jobs]
+    study.report(trials, trial, [None if None in scores else fmean(scores) for scores in zip(*runs, strict=False)])
+    value = fmean(validation_score(job) for job in jobs) if states == {"done"} else math.nan
+    if any(job.state == "failed" and job.exit_code != DIVERGED for job in jobs):
+        trials.tell(trial.number, state=TrialState.FAIL)
+    elif math.isfinite(value):
+        trials.tell(trial.number, value)
+    else:
+        trials.tell(trial.number, state=TrialState.PRUNED)
+
+
+def validation_score(job: Job) -> float:
+    """What a search is told of a job that is done: a validation score, and no other."""
+    if job.metric is None or not job.metric.startswith("validation "):
+        raise ConfigError(f"{job.directory}: has no validation score; set a larger data.validation")
+    return math.nan if job.score is None else job.score
+
+
+def _batch(given: Search, jobs: int, seeds: int) -> int:
+    """How many trials keep the launcher busy; one after another where it does not tell."""
+    at_a_time = getattr(given.jobs_launcher, "at_a_time", None)
+    return -(-at_a_time(max(1, jobs)) // seeds) if at_a_time else 1
+
+
+def _tell_begin(manifest: Manifest, trials: "Study", space: Space, missing: int) -> None:
+    states = Counter(trial.state.name.lower() for trial in trials.get_trials(deepcopy=False))
+    names = {"complete": "done", "pruned": "pruned", "fail": "failed", "running": "to go on with"}
+    counts = [f"{states[state]} {name}" for state, name in names.items() if states[state]]
+    seeds = f", each with {len(space.seeds)} seeds" if len(space.seeds) > 1 else ""
+    terminal = wide_console()
+    terminal.print(f"[bold]search[/]  {manifest.directory}  trials: {', '.join([*counts, f'{missing} to come'])}{seeds}")
+    terminal.print(f"        for the best validation score, over {escape(', '.join(space.keys))}")
+
+
+def _tell_best(manifest: Manifest, trials: "Study") -> None:
+    """The best trial, and how to train it again."""
+    from optuna.trial import TrialState
+
+    if not trials.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        return
+    best = trials.best_trial
+    runs: list[str] = best.user_attrs["runs"]
+    jobs = [job for job in manifest.jobs() if job.directory in runs]
+    job, seed = jobs[0], max(job.seed for job in jobs) + 1
+    changes = [change.removeprefix("++") for change in job.overrides if not change.startswith("seed=")]
+    settings = [f"{name}={value}" for name, value in best.params.items()]
+    mean = f", the mean of {len(runs)} seeds" if len(runs) > 1 else ""
+    places = " ".join(shlex.quote(str(manifest.directory / run)) for run in runs)
+    command = shlex.join(["python", "-m", "cnnlab.train", "-m", *changes])
+    wide_console().print(
+        f"\n[bold]best          {job.metric} {best.value:.4f}[/]{mean}  {escape('  '.join(settings))}\n"
+        f"run           {escape(places)}\n"
+        f"train again   {escape(command)} 'seed=range({seed},{seed + 5})'\n"
+        f"              (the best of {len(trials.trials)} trials was lucky, too: other seeds tell how good it is)"
+    )

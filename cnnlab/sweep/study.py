@@ -1,0 +1,127 @@
+"""The study of a search: Optuna's record of which trials were asked for and what came of them, in study.journal.
+
+A journal, not SQLite: it is a text file that Optuna replays, that its dashboard reads, and in which a killed process can
+break no more than the last line, which is then dropped. One process writes it, the sweeper.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnlab import seeding
+from cnnlab.errors import CheckpointError, ConfigError
+from cnnlab.sweep.space import Space
+from cnnlab.tracking import files
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
+
+NAME = "study.journal"
+SEARCHED = "searched"  # the attribute of the study that tells what it searches
+
+
+def require_optuna() -> None:
+    """Import Optuna, and let it be silent.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise ConfigError("hydra/sweeper=optuna: needs Optuna, which is not installed: pip install 'cnnlab[optuna]'") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def open_study(path: Path, searched: Mapping[str, str], higher_is_better: bool) -> "Study":
+    """The study in the file `path`, which is created.
+
+    Args:
+        searched: what this search asks for; a study goes on only with the same.
+
+    Raises:
+        ConfigError: the study searches something else. CheckpointError: not a study.
+    """
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+    from optuna.study import StudyDirection
+
+    direction = StudyDirection.MAXIMIZE if higher_is_better else StudyDirection.MINIMIZE
+    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)  # Optuna's own, which a killed process leaves behind
+    _drop_broken_end(path)
+    try:
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        study = optuna.create_study(storage=storage, study_name="search", direction=direction, load_if_exists=True)
+        before = study.user_attrs.get(SEARCHED)
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise CheckpointError(f"{path}: not a study that Optuna can read ({error}); choose another sweep.name") from error
+    if before is None:
+        study.set_user_attr(SEARCHED, dict(searched))
+    elif before != searched:
+        differs = ", ".join(key for key in {**before, **searched} if before.get(key) != searched.get(key))
+        raise ConfigError(f"{path.parent}: its study searched with other values of: {differs}; choose another sweep.name")
+    return study
+
+
+def ask(study: "Study", space: Space, sampler: str, seed: int) -> "FrozenTrial":
+    """A new trial. Its draws follow from `seed`, its number and what the study was told, whenever that was."""
+    study.sampler = _sampler(sampler, seeding.derive(seed, "search", len(study.get_trials(deepcopy=False))) % 2**32)
+    number = study.ask(space.distributions).number
+    return study.get_trials(deepcopy=False)[number]
+
+
+def unfinished(study: "Study", space: Space) -> "list[FrozenTrial]":
+    """Trials that were asked for and not told; one that was cut off while it was asked for is given up."""
+    from optuna.trial import TrialState
+
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    for trial in running:
+        if trial.params.keys() != space.keys.keys():
+            study.tell(trial.number, state=TrialState.FAIL)
+    return [trial for trial in running if trial.params.keys() == space.keys.keys()]
+
+
+def report(study: "Study", trial: "FrozenTrial", scores: Sequence[float | None]) -> None:
+    """Hand over the score of each epoch, counted from 1; again does no harm."""
+    from optuna.trial import Trial
+
+    live = Trial(study, trial._trial_id)
+    for epoch, score in enumerate(scores, 1):
+        if score is not None and epoch not in trial.intermediate_values:
+            live.report(score, epoch)
+
+
+def note_runs(study: "Study", trial: "FrozenTrial", runs: Sequence[str]) -> None:
+    """Write down the directories of a trial's runs."""
+    from optuna.trial import Trial
+
+    Trial(study, trial._trial_id).set_user_attr("runs", list(runs))
+
+
+def _sampler(kind: str, seed: int) -> "BaseSampler":
+    from optuna.samplers import RandomSampler, TPESampler
+
+    # Trials that run meanwhile count as bad ones, or workers would all be sent to the same place.
+    return TPESampler(seed=seed, constant_liar=True) if kind == "tpe" else RandomSampler(seed=seed)
+
+
+def _drop_broken_end(path: Path) -> None:
+    """Remove a last line that a kill or a power cut left incomplete."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    lines = content.splitlines(keepends=True)
+    if lines and not _is_whole(lines[-1]):
+        files.write_atomic(path, b"".join(lines[:-1]))
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return line.endswith(b"\n")
