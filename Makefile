@@ -18,11 +18,12 @@ lint: .venv/installed-dev
 wheel: .venv/installed
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
-# The wheel alone, unpacked, in an empty directory: its configs must have travelled with it.
+# The wheel alone, unpacked, in an empty directory: its configs and plugins must have travelled with it.
 check-wheel: wheel
 	rm -rf dist/check && mkdir -p dist/check/empty
 	$(BIN)/python -m zipfile -e dist/cnnlab-*.whl dist/check/site
 	cd dist/check/empty && PYTHONPATH=../site ../../../$(BIN)/python -m cnnlab.train data=digits trainer.steps=50 console=quiet
+	cd dist/check/empty && PYTHONPATH=../site ../../../$(BIN)/python -m cnnlab.train -m data=digits trainer.steps=5 seed=0,1
 	rm -rf dist/check
 
 clean:

@@ -35,11 +35,6 @@ def left_over(size: int, window: int, stride: int = 1, padding: Padding = "valid
     return (size - window + sum(padding_amounts(size, window, stride, padding))) % stride
 
 
-def conv_parameters(channels: int, filters: int, kernel: tuple[int, int]) -> int:
-    """filters * (channels * kernel height * kernel width + 1), the 1 being the bias."""
-    return filters * (channels * prod(kernel) + 1)
-
-
 def conv_multiplications(channels: int, filters: int, kernel: tuple[int, int], output: tuple[int, int]) -> int:
     """One per weight and output position: channels * kernel area * output area * filters."""
     return channels * prod(kernel) * prod(output) * filters

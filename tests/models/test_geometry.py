@@ -21,7 +21,6 @@ from cnnlab.models.convnet import ConvNet
 from cnnlab.models.geometry import (
     Padding,
     conv_multiplications,
-    conv_parameters,
     left_over,
     output_size,
     padding_amounts,
@@ -135,15 +134,9 @@ def test_published_padding_that_keeps_the_size() -> None:
     ],
 )
 def test_published_parameters(channels: int, filters: int, kernel: tuple[int, int], count: int) -> None:
-    assert conv_parameters(channels, filters, kernel) == count
     assert sum(p.numel() for p in torch.nn.Conv2d(channels, filters, kernel).parameters()) == count
     if kernel != (2, 5):
         assert str(count) in PUBLISHED["parameters"] + PUBLISHED["parameters_more"]
-
-
-def test_geron_2_has_903_400_parameters() -> None:
-    layers = [(3, 100), (100, 200), (200, 400)]
-    assert sum(conv_parameters(channels, filters, (3, 3)) for channels, filters in layers) == 903_400
 
 
 def test_published_multiplications() -> None:
