@@ -40,7 +40,7 @@ def launch(given: Settings, job_overrides: Sequence[Sequence[str]], first: int) 
     setup_globals()
     node = given.config
     places = slots(given, len(job_overrides))
-    on_cpu = "CUDA_VISIBLE_DEVICES" not in places[0]
+    on_cpu = not _uses_gpu(str(node.trainer.device))
     more = ["trainer.threads=1"] if on_cpu and OmegaConf.select(node, "trainer.threads") is None else []
     manifest = Manifest(Path(node.hydra.sweep.dir))
     names = [_directory(overrides) for overrides in job_overrides]
@@ -63,16 +63,24 @@ def launch(given: Settings, job_overrides: Sequence[Sequence[str]], first: int) 
 
 
 def slots(given: Settings, jobs: int) -> list[Mapping[str, str]]:
-    """The environment of each job that runs at a time."""
+    """The environment of each job that runs at a time; neighbours get different GPUs."""
     import torch
 
     device = str(given.config.trainer.device)
-    if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(str(number) for number in range(torch.cuda.device_count()))
-        gpus = [gpu for gpu in visible.split(",") for _ in range(given.jobs_per_gpu)]
-        return [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus[: min(jobs, given.jobs or jobs)]]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return [{} for _ in range(min(jobs, given.jobs or cores))]
+    if not _uses_gpu(device):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return [{} for _ in range(min(jobs, given.jobs or cores))]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(str(number) for number in range(torch.cuda.device_count()))
+    gpus: list[Mapping[str, str]] = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in visible.split(",")]
+    if ":" in device:  # trainer.device=cuda:1 says where itself
+        gpus = [{}]
+    return (gpus * given.jobs_per_gpu)[: min(jobs, given.jobs or jobs)]
+
+
+def _uses_gpu(device: str) -> bool:
+    import torch
+
+    return device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
 
 
 def _directory(overrides: Sequence[str]) -> str:
