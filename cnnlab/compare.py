@@ -10,12 +10,12 @@ from typing import Any
 from rich.text import Text
 
 from cnnlab import cli
+from cnnlab.comparison import columns, curves, presentation
+from cnnlab.comparison.configuration import Configuration
+from cnnlab.comparison.filters import matching
+from cnnlab.comparison.runs import LeftOut, read_runs
+from cnnlab.comparison.tables import Table, configurations, in_order, sort_rows, tables
 from cnnlab.errors import ConfigError
-from cnnlab.sweep import columns, curves, presentation
-from cnnlab.sweep.comparison import Table, configurations, in_order, sort_rows, tables
-from cnnlab.sweep.configuration import Configuration
-from cnnlab.sweep.filters import matching
-from cnnlab.sweep.runs import LeftOut, read_runs
 from cnnlab.tracking import files
 from cnnlab.tracking.console import Terminal, wide_console
 
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
         curves.save(Path(name), made)
         print(f"wrote {name}", file=said)
     if (name := options.get("--html")) is not None:
-        from cnnlab.sweep import report
+        from cnnlab.comparison import report
 
         report.save(Path(name), made, left_out)
         print(f"wrote {name}", file=said)

@@ -13,9 +13,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from cnnlab import cli, config
+from cnnlab.comparison import ledger
+from cnnlab.comparison.ledger import Comparison
 from cnnlab.errors import ConfigError, suggest
-from cnnlab.sweep import ledger
-from cnnlab.sweep.ledger import Comparison
 from cnnlab.tracking.run import RunDirectory
 
 HELP = """Run the experiments of the course notes, and write what was measured beside what was published.

@@ -150,7 +150,7 @@ def test_bad_calls(call, outputs: Path, line: str, says: str) -> None:
 
 
 def test_without_matplotlib_it_says_what_to_install(call, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnlab.sweep.curves.find_spec", lambda name: None)
+    monkeypatch.setattr("cnnlab.comparison.curves.find_spec", lambda name: None)
     code, out, err = call("compare", outputs, "--plot", "curves.png")
     assert (code, out) == (2, "")
     assert "pip install 'cnnlab[plots]'" in err
@@ -182,11 +182,11 @@ def test_real_runs_end_to_end(call, data_root: Path) -> None:
     assert code == 0
     rows = json.loads(out)
     assert {row["settings"]["model"] for row in rows} == {"lenet", "mlp"}
-    results = [json.loads(Path(f"outputs/mnist-lenet-{n}/result.json").read_text())["test"]["accuracy"] for n in (0, 1)]
+    results = [json.loads(Path(f"outputs/lenet-seed{n}/result.json").read_text())["test"]["accuracy"] for n in (0, 1)]
     lenet = next(row for row in rows if row["settings"]["model"] == "lenet")
     assert lenet["test_mean"] == pytest.approx(sum(results) / 2, rel=1e-12)
     assert (lenet["parameters"], lenet["seeds"]) == (61_706, [0, 1])
     assert "diverged: outputs/wild" in err
     assert Path("report.html").read_text().count("class=matrix") == 2
-    _, out, _ = call("compare", "outputs/mnist-lenet-0", "outputs/mnist-mlp-2")
+    _, out, _ = call("compare", "outputs/lenet-seed0", "outputs/mlp-seed0")
     assert "exact McNemar test" in out

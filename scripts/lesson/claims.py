@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cnnlab.sweep.ledger import Entry
+from cnnlab.comparison.ledger import Entry
 from scripts.lesson.arms import ARMS
 from scripts.lesson.measure import Arm, entries_of
 from scripts.lesson.rules import Finding, estimate, plain

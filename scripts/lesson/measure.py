@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnlab import config
+from cnnlab.comparison import ledger
+from cnnlab.comparison.ledger import Entry
 from cnnlab.schema import Config
-from cnnlab.sweep import ledger
-from cnnlab.sweep.ledger import Entry
 from cnnlab.tracking.run import RunDirectory
 
 RUNS = Path("outputs/lessons")

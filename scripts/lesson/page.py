@@ -6,9 +6,9 @@ from pathlib import Path
 import yaml
 
 from cnnlab import config
+from cnnlab.comparison import ledger
+from cnnlab.comparison.ledger import Entry
 from cnnlab.reproduce import LEDGER as RESULTS
-from cnnlab.sweep import ledger
-from cnnlab.sweep.ledger import Entry
 from scripts.lesson import figures, space, training
 from scripts.lesson.claims import Claim, Table
 from scripts.lesson.measure import LEDGER

@@ -13,8 +13,8 @@ import pytest
 from conftest import assert_same_run
 
 from cnnlab import cli
+from cnnlab.comparison.runs import LeftOut, read_runs
 from cnnlab.sweep.manifest import Manifest
-from cnnlab.sweep.runs import LeftOut, read_runs
 
 QUICK = ("data=digits", "data.limit=1200", "data.validation=200", "console=quiet")
 LONG = (*QUICK, "model=lenet", "trainer.epochs=14", "checkpoint.every_s=0.2")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 
-from cnnlab.sweep.runs import Run
-from cnnlab.sweep.statistics import Summary, summarize
+from cnnlab.comparison.runs import Run
+from cnnlab.comparison.statistics import Summary, summarize
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from fake_runs import fake_run
 
-from cnnlab.sweep import columns
-from cnnlab.sweep.runs import Run, read_runs
+from cnnlab.comparison import columns
+from cnnlab.comparison.runs import Run, read_runs
 
 CASES = [
     # what the runs were started with, and the columns

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from cnnlab.sweep.statistics import holm, mcnemar, paired_t, summarize
+from cnnlab.comparison.statistics import holm, mcnemar, paired_t, summarize
 
 scores = st.floats(0, 1, allow_subnormal=False)
 

@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import Any
 
 from cnnlab import config
+from cnnlab.comparison import columns
+from cnnlab.comparison.configuration import Configuration
+from cnnlab.comparison.runs import LeftOut, MeasuredOn, Run
+from cnnlab.comparison.verdicts import Verdict, against_best
 from cnnlab.errors import ConfigError, suggest
-from cnnlab.sweep import columns
-from cnnlab.sweep.configuration import Configuration
-from cnnlab.sweep.runs import LeftOut, MeasuredOn, Run
-from cnnlab.sweep.verdicts import Verdict, against_best
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import pytest
 from fake_runs import LABELS, fake_run
 from safetensors.numpy import save_file
 
-from cnnlab.sweep import presentation
-from cnnlab.sweep.comparison import Table, configurations, tables
-from cnnlab.sweep.runs import read_runs
-from cnnlab.sweep.verdicts import MCNEMAR, PAIRED_T, Verdict
+from cnnlab.comparison import presentation
+from cnnlab.comparison.runs import read_runs
+from cnnlab.comparison.tables import Table, configurations, tables
+from cnnlab.comparison.verdicts import MCNEMAR, PAIRED_T, Verdict
 
 
 def judged(path: Path) -> tuple[Table, list[Verdict]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnlab import config
-from cnnlab.sweep.runs import LeftOut, Run
+from cnnlab.comparison.runs import LeftOut, Run
 
 GROUPS = ("experiment", "data", "model", "task", "optimizer", "schedule", "augment")
 

@@ -11,10 +11,10 @@ import pytest
 from fake_runs import fake_run
 from PIL import Image
 
+from cnnlab.comparison import curves, report
+from cnnlab.comparison.runs import LeftOut, read_runs
+from cnnlab.comparison.tables import Table, configurations, tables
 from cnnlab.errors import CheckpointError, ConfigError
-from cnnlab.sweep import curves, report
-from cnnlab.sweep.comparison import Table, configurations, tables
-from cnnlab.sweep.runs import LeftOut, read_runs
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlab.comparison.configuration import Configuration
+from cnnlab.comparison.statistics import LEVEL, holm, mcnemar, paired_t
 from cnnlab.errors import CheckpointError
-from cnnlab.sweep.configuration import Configuration
-from cnnlab.sweep.statistics import LEVEL, holm, mcnemar, paired_t
 
 MCNEMAR, PAIRED_T = "exact McNemar test", "paired t-test"
 

@@ -8,10 +8,10 @@ from conftest import choices
 from fake_runs import composed, fake_run
 
 from cnnlab import config
+from cnnlab.comparison.filters import matching
+from cnnlab.comparison.runs import LeftOut, Run, find_runs, read_runs
+from cnnlab.comparison.tables import Table, configurations, sort_rows, tables
 from cnnlab.errors import ConfigError
-from cnnlab.sweep.comparison import Table, configurations, sort_rows, tables
-from cnnlab.sweep.filters import matching
-from cnnlab.sweep.runs import LeftOut, Run, find_runs, read_runs
 
 
 def read(*paths: Path) -> list[Run]:

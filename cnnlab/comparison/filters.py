@@ -5,9 +5,9 @@ from typing import Any
 
 import yaml
 
+from cnnlab.comparison import columns
+from cnnlab.comparison.runs import LeftOut, Run
 from cnnlab.errors import ConfigError, suggest
-from cnnlab.sweep import columns
-from cnnlab.sweep.runs import LeftOut, Run
 
 
 def matching(runs: Sequence[Run | LeftOut], conditions: Sequence[str]) -> list[Run | LeftOut]:

@@ -5,8 +5,8 @@ from statistics import fmean
 
 import pytest
 
+from cnnlab.comparison import ledger
 from cnnlab.errors import CheckpointError
-from cnnlab.sweep import ledger
 
 
 def entry(seed: int, test: float, **more: object) -> ledger.Entry:

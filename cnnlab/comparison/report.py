@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlab import __version__
+from cnnlab.comparison import columns, curves, presentation
+from cnnlab.comparison.configuration import Configuration
+from cnnlab.comparison.runs import LeftOut
+from cnnlab.comparison.tables import Table
+from cnnlab.comparison.verdicts import read_answers
 from cnnlab.errors import CheckpointError
-from cnnlab.sweep import columns, curves, presentation
-from cnnlab.sweep.comparison import Table
-from cnnlab.sweep.configuration import Configuration
-from cnnlab.sweep.runs import LeftOut
-from cnnlab.sweep.verdicts import read_answers
 from cnnlab.tracking import files
 
 NUM_CONFUSIONS = 4  # configurations of a table, the best ones, whose confusion matrices are shown

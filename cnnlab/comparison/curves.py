@@ -9,10 +9,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from cnnlab.comparison import columns
+from cnnlab.comparison.configuration import Configuration
+from cnnlab.comparison.tables import Table
 from cnnlab.errors import ConfigError
-from cnnlab.sweep import columns
-from cnnlab.sweep.comparison import Table
-from cnnlab.sweep.configuration import Configuration
 from cnnlab.tracking import files
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from cnnlab.sweep import columns
-from cnnlab.sweep.comparison import Table
-from cnnlab.sweep.configuration import Configuration
-from cnnlab.sweep.verdicts import MCNEMAR, PAIRED_T, Verdict
+from cnnlab.comparison import columns
+from cnnlab.comparison.configuration import Configuration
+from cnnlab.comparison.tables import Table
+from cnnlab.comparison.verdicts import MCNEMAR, PAIRED_T, Verdict
 
 NUMBER_HEADINGS = ("n", "test", "std", "95 % interval", "validation", "seconds", "parameters")
 VERDICT_HEADINGS = ("difference", "p", "against row 1")
