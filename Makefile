@@ -8,7 +8,7 @@ demo: .venv/installed
 	$(BIN)/python -m cnnlab.train model=lenet data=digits
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -q
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
