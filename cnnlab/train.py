@@ -112,6 +112,9 @@ def _sweep_settings(changes: Sequence[str], sweeping: bool) -> tuple[list[str], 
     if "sweep.zip" in given and "hydra/sweeper=optuna" in own:
         raise ConfigError("sweep.zip: belongs to a grid; a search draws each key's value by itself")
     ready = [f"hydra.sweeper.zip={given['sweep.zip']}"] if "sweep.zip" in given else []
+    placed = [change for change in own if change.startswith("hydra.sweep.dir=")]
+    if "sweep.name" in given and placed:
+        raise ConfigError(f"{placed[-1]}: sweep.name says where the sweep goes, too; keep one of them")
     if "sweep.name" in given:
         name = given["sweep.name"].strip("'\"")
         if not re.fullmatch(r"\w[\w.+-]*", name, re.ASCII):
@@ -126,6 +129,8 @@ def _sweep(changes: Sequence[str], options: Sequence[str]) -> int:
     named = [change.removeprefix(prefix).strip("'\"") for change in changes if change.startswith(prefix)]
     if named:
         directory = Path(named[-1])
+        if directory.exists() and not directory.is_dir():
+            raise RunTakenError(f"{directory}: is a file; choose another hydra.sweep.dir")
         directory.mkdir(parents=True, exist_ok=True)
     else:
         directory = claim(SWEEPS / time.strftime("%Y-%m-%d_%H-%M-%S"), may_rename=True)
@@ -147,6 +152,8 @@ def _check_line(line: cli.CommandLine, extra: Sequence[Path]) -> None:
     for name in ("--cfg", "-c"):
         if name in options and options[name] not in CFG_VALUES:
             raise ConfigError(f"{name} {options[name]}: expected one of {', '.join(CFG_VALUES)}")
+        if name in options and {"-m", "--multirun"} & set(options):
+            raise ConfigError(f"{name}: shows the configuration of one run; leave -m and lists of values out")
     for name in ("--resolve", "--package", "-p"):
         if name in options and not {"--cfg", "-c"} & set(options):
             raise ConfigError(f"{name}: goes with --cfg job")

@@ -163,6 +163,9 @@ def test_hydras_other_launchers_run_the_same_sweep(launcher: str) -> None:
     [
         ("sweep.nam=a", "Did you mean sweep.name"),
         ("sweep.name=a/b", "letters, digits"),
+        ("sweep.name=a hydra.sweep.dir=b", "keep one of them"),
+        ("hydra.sweep.dir=/proc/nope", "check the path"),
+        ("--cfg=job", "leave -m"),
         ("sweep.zip=[seed,model]", "model has not several values"),
         ("trainer.epochs=0,1", "expected 1 or more"),
         ("hydra.launcher.jobs=0", "expected a number of 1 or more"),
@@ -173,7 +176,7 @@ def test_hydras_other_launchers_run_the_same_sweep(launcher: str) -> None:
 def test_a_bad_sweep_is_told_in_one_line_and_leaves_nothing(
     call: Callable[..., tuple[int, str, str]], change: str, says: str
 ) -> None:
-    code, _, err = call("train", "-m", *QUICK, "seed=0,1", change)
+    code, _, err = call("train", "-m", *QUICK, "seed=0,1", *change.split(" "))
     assert code == 2
     assert says in err
     assert err.count("\n") == 1
