@@ -109,6 +109,13 @@ def _sweep_settings(changes: Sequence[str], sweeping: bool) -> tuple[list[str], 
         if not sweeping:
             raise ConfigError(f"{change}: belongs to a sweep; add -m")
         given[key] = value
+    for change in own:
+        if sweeping and change.startswith("hydra.sweep.subdir="):
+            raise ConfigError(f"{change}: a sweep names its jobs' directories itself, by what differs")
+    if "sweep.zip" in given and not re.fullmatch(r"\[[\w./@ ]+(,[\w./@ ]+)+\]", given["sweep.zip"]):
+        raise ConfigError(
+            f"sweep.zip={given['sweep.zip']}: expected two or more keys, such as [optimizer.lr,trainer.batch_size]"
+        )
     if "sweep.zip" in given and "hydra/sweeper=optuna" in own:
         raise ConfigError("sweep.zip: belongs to a grid; a search draws each key's value by itself")
     ready = [f"hydra.sweeper.zip={given['sweep.zip']}"] if "sweep.zip" in given else []
@@ -127,6 +134,7 @@ def _sweep(changes: Sequence[str], options: Sequence[str]) -> int:
     """Run a sweep in its directory, which no other sweep can use meanwhile."""
     prefix = "hydra.sweep.dir="
     named = [change.removeprefix(prefix).strip("'\"") for change in changes if change.startswith(prefix)]
+    ours = not named or not Path(named[-1]).exists()
     if named:
         directory = Path(named[-1])
         if directory.exists() and not directory.is_dir():
@@ -137,13 +145,14 @@ def _sweep(changes: Sequence[str], options: Sequence[str]) -> int:
         changes = [*changes, f"{prefix}{overrides.quoted(directory)}"]
     try:
         with files.exclusive(directory / ".lock"), sigterm_exits():
-            return _enter_hydra(changes, options)
+            try:
+                return _enter_hydra(changes, options)
+            finally:  # while no other sweep can have come in
+                if ours and {path.name for path in directory.iterdir()} <= {".lock", ".manifest.lock"}:
+                    shutil.rmtree(directory, ignore_errors=True)  # stopped before it began
     except BlockingIOError:
         message = f"{directory}: another sweep is running in it; wait for it, or choose another sweep.name"
         raise RunTakenError(message) from None
-    finally:
-        if {path.name for path in directory.iterdir()} <= {".lock", ".manifest.lock"}:  # stopped before it began
-            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _check_line(line: cli.CommandLine, extra: Sequence[Path]) -> None:

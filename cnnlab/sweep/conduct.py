@@ -13,7 +13,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 
-from cnnlab import config, overrides
+from cnnlab import config, overrides, targets
 from cnnlab.errors import FailedJobsError
 from cnnlab.schema import Config
 from cnnlab.sweep.grid import job_names, unused
@@ -35,7 +35,8 @@ def conduct(asked: Sequence[Sequence[str]], context: HydraContext, node: DictCon
     known = {job.key for job in manifest.jobs()}
     jobs = {job.key: job for job in enter(manifest, asked, job_names(asked), context, node)}
     new = [job for key, job in jobs.items() if key not in known]
-    _tell_begin(manifest, list(jobs.values()), len(asked), new if known else [], len(known - jobs.keys()))
+    if node.console != "quiet":
+        _tell_begin(manifest, list(jobs.values()), len(asked), new if known else [], len(known - jobs.keys()))
     try:
         run(manifest, list(jobs.values()), launcher)
     finally:
@@ -76,10 +77,9 @@ def enter(
 def run(manifest: Manifest, jobs: Sequence[Job], launcher: Launcher, first: int = 0) -> None:
     """Launch those of the jobs that have not come to their end; Hydra counts them from `first`."""
     todo = [job for job in jobs if job.state not in ENDED]
-    for job in todo:
-        manifest.update(job.directory, state="pending", cause=None, exit_code=None)
     try:
         if todo:
+            manifest.renew({job.directory for job in todo})
             launcher.launch([[*job.overrides, f"hydra.sweep.subdir={overrides.quoted(job.directory)}"] for job in todo], first)
     finally:
         manifest.settle()
@@ -95,6 +95,11 @@ def require_all_done(jobs: Sequence[Job]) -> None:
 def job_key(cfg: Config) -> tuple[str, int]:
     """Which job a configuration is: its recipe and its seed."""
     return config.recipe_hash(cfg), cfg.seed
+
+
+# What the sections' targets are given besides their keys.
+PROVIDED = {"model": ("input_shape", "num_outputs"), "task": ("num_classes", "numbers"), "optimizer": ("params",),
+            "schedule": ("step", "total_steps", "steps_per_epoch")}  # fmt: skip
 
 
 class Composer:
@@ -123,7 +128,10 @@ class Composer:
         own = copy.deepcopy(self.composed[key])
         for name, change in values.items():
             OmegaConf.update(own, name, change.value(), merge=True, force_add=True)
-        return config.typed(own)
+        cfg = config.typed(own)
+        for name, provided in PROVIDED.items():
+            targets.check(getattr(cfg, name), name, provided)
+        return cfg
 
     def _is_value(self, change: Override) -> bool:
         """Whether a change sets a value in the configuration, and neither chooses a part of it nor concerns Hydra."""

@@ -17,16 +17,21 @@ from cnnlab.tracking.run import RunDirectory
 
 
 class Display:
-    """A view on a sweep's manifest and its runs' metrics; live on a terminal, a line an ended job elsewhere."""
+    """A view on a sweep's manifest and its runs' metrics; live on a terminal, a line an ended job elsewhere.
 
-    def __init__(self, manifest: Manifest, names: Sequence[str], live: bool, before: int = 0, total: int | None = None) -> None:
+    console: as the setting of that name. before, total: jobs that ended in earlier lots, and jobs in all.
+    """
+
+    def __init__(
+        self, manifest: Manifest, names: Sequence[str], console: str, before: int = 0, total: int | None = None
+    ) -> None:
         self.manifest, self.names = manifest, set(names)
         self.before, self.total = before, total or before + len(self.names)
-        self.terminal = Terminal(highlight=False, emoji=False)
+        self.terminal = Terminal(highlight=False, emoji=False, quiet=console == "quiet")
         self.terminal.soft_wrap = not self.terminal.is_terminal
-        live = live and self.terminal.is_terminal
+        live = console == "auto" and self.terminal.is_terminal
         self.live = Live(console=self.terminal, auto_refresh=False, transient=True) if live else None
-        self.started, self.told = time.monotonic(), set[str]()
+        self.started, self.told, self.told_stop = time.monotonic(), set[str](), False
 
     def __enter__(self) -> "Display":
         if self.live is not None:
@@ -37,8 +42,11 @@ class Display:
         if self.live is not None:
             self.live.stop()
 
-    def look(self) -> None:
-        """Read how far the jobs have come, and show it."""
+    def look(self, stopping: bool) -> None:
+        """Read how far the jobs have come, and show it; `stopping`: a signal has ended the sweep, and running jobs save."""
+        if stopping and not self.told_stop:
+            self.told_stop = True
+            self.terminal.print("[yellow]stopping[/]: the running jobs save; Ctrl-C once more to leave at once")
         jobs = [job for job in self.manifest.jobs() if job.directory in self.names]
         for job in jobs:
             if job.state in ("done", "pruned", "failed", "interrupted") and job.directory not in self.told:

@@ -26,11 +26,14 @@ def expand(changes: Sequence[Override], zipped: Sequence[str] = ()) -> list[list
     names: dict[str, str] = {}  # without + or ++
     for change in changes:
         if change.is_sweep_override() and not change.is_discrete_sweep():
-            raise ConfigError(f"{change.input_line}: an interval has no end of values; search it with hydra/sweeper=optuna")
+            asked = (change.input_line or "").lstrip("+")
+            raise ConfigError(f"{asked}: an interval has no end of values; search it with hydra/sweeper=optuna")
         key = change.get_key_element()
         names[change.key_or_group] = key
         if change.is_sweep_override():
             values[key] = [f"{key}={value}" for value in change.sweep_string_iterator()]
+            if not values[key]:
+                raise ConfigError(f"{change.key_or_group}: no value in {(change.input_line or '').partition('=')[2]}")
         else:
             values[key] = [key if change.is_delete() else f"{key}={change.get_value_element_as_str()}"]
     together = [names[name] for name in zipped if name in names]
@@ -49,6 +52,8 @@ def _check_zipped(zipped: Sequence[str], values: dict[str, list[str]]) -> None:
         if len(values.get(name, ())) < 2:
             several = [key for key, texts in values.items() if len(texts) > 1]
             raise ConfigError(f"sweep.zip: {name} has not several values, such as {name}=1,2.{suggest(name, several)}")
+    if len(set(zipped)) < len(zipped):
+        raise ConfigError(f"sweep.zip: a key stands in it twice: {', '.join(zipped)}")
     counts = {name: len(values[name]) for name in zipped}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -82,6 +87,7 @@ def unused(name: str, taken: Container[str]) -> str:
 
 def _part(key: str, value: str) -> str:
     """ "lr0.01" for optimizer.lr=0.01, "seed2" for seed=2; a choice by name speaks for itself: "lenet"."""
-    text = re.sub(r"[^A-Za-z0-9._+]+", "-", value).strip("-.")
-    number = re.fullmatch(r"[-+0-9.][-+0-9.e]*|true|false|null", text, re.IGNORECASE)
+    text = re.sub(r"[^A-Za-z0-9._+]+", "-", value).strip(".")
+    number = re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?|true|false|null", text, re.IGNORECASE)
+    text = text if number else text.strip("-")
     return f"{key.rpartition('.')[2]}{text}" if "." in key or number else text

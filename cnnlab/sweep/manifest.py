@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +78,13 @@ class Manifest:
                 if job.directory == directory:
                     for name, value in changes.items():
                         setattr(job, name, value)
+
+    def renew(self, directories: Collection[str]) -> None:
+        """Jobs that are about to be launched are pending, whatever stopped them before."""
+        with self._changing() as jobs:
+            for job in jobs:
+                if job.directory in directories:
+                    job.state, job.cause, job.exit_code = "pending", None, None
 
     def settle(self) -> None:
         """Set right what a killed process could not: jobs that nobody runs are interrupted, runs that are gone pending."""

@@ -55,7 +55,7 @@ def launch(given: Settings, job_overrides: Sequence[Sequence[str]], first: int) 
         if outcome.exit_code:
             _record_death(manifest, names[number], outcome.exit_code)
 
-    with Display(manifest, names, node.console == "auto", first, given.expected) as display:
+    with Display(manifest, names, str(node.console), first, given.expected) as display:
         stopped = run_all(_run, jobs, places, ended, display.look)
     if stopped is not None:
         raise InterruptedRunError("interrupted; what ran has been saved", stopped)

@@ -40,7 +40,7 @@ def run_all(
     jobs: Sequence[Arguments],
     slots: Sequence[Mapping[str, str]],
     ended: Callable[[int, Outcome], None],
-    look: Callable[[], None],
+    look: Callable[[bool], None],
 ) -> int | None:
     """Call `function(*job)` for every job, each in a process of its own, as many at a time as there are slots.
 
@@ -48,7 +48,7 @@ def run_all(
         function: of a module, so that it can be named to another process; what it returns is small.
         slots: the environment variables that a job gets in the slot that it runs in.
         ended: called with a job's number and outcome when it ends.
-        look: called twice a second.
+        look: called twice a second, with whether a signal has stopped it.
 
     Returns:
         The signal that stopped it, if one did: no job is begun after it, and those that run are told and waited for.
@@ -57,7 +57,7 @@ def run_all(
     context.set_forkserver_preload(list(PRELOADED))
     waiting, free, running = list(enumerate(jobs)), list(range(len(slots))), list[Worker]()
     told = False
-    with StopRequest() as stop:
+    with StopRequest(tell=False) as stop:
         while running or (waiting and stop.signal_number is None):
             while waiting and free and stop.signal_number is None:
                 number, arguments = waiting.pop(0)
@@ -72,7 +72,7 @@ def run_all(
                 running.remove(worker)
                 free.append(worker.slot)
                 ended(worker.number, _outcome(worker))
-            look()
+            look(stop.signal_number is not None)
     return stop.signal_number
 
 

@@ -66,7 +66,8 @@ def search(given: Search, changes: Sequence[Override]) -> list[Job]:
     given_up = {run for trial in before if trial.state == TrialState.FAIL for run in trial.user_attrs.get("runs", ())}
     waiting = study.unfinished(trials, space)
     missing = max(0, given.trials - sum(trial.state != TrialState.FAIL for trial in trials.get_trials(deepcopy=False)))
-    _tell_begin(manifest, trials, space, missing)
+    if given.node.console != "quiet":
+        _tell_begin(manifest, trials, space, missing)
     launched, expected = 0, (missing + len(waiting)) * len(space.seeds)
     at_a_time = given.batch or _batch(given, expected, len(space.seeds))
     if hasattr(given.jobs_launcher, "expected"):

@@ -30,8 +30,9 @@ def sigterm_exits() -> Iterator[None]:
 class StopRequest:
     """While entered, the first Ctrl-C or SIGTERM sets `signal_number`; the second one ends the process at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: bool = True) -> None:
         self.signal_number: int | None = None
+        self.tell = tell  # on stderr, at once; where a display is live, that tells better
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -48,5 +49,6 @@ class StopRequest:
         self.signal_number = number
         for each in NAMES:
             signal.signal(each, signal.SIG_DFL)
-        with suppress(OSError):  # the reader of stderr may have died of the same Ctrl-C
-            os.write(2, f"\n{NAMES[signal.Signals(number)]}: saving; once more to leave at once\n".encode())
+        if self.tell:
+            with suppress(OSError):  # the reader of stderr may have died of the same Ctrl-C
+                os.write(2, f"\n{NAMES[signal.Signals(number)]}: saving; once more to leave at once\n".encode())

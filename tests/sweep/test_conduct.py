@@ -46,3 +46,5 @@ def test_a_job_is_what_its_changes_compose(compose: Composer, changes: str) -> N
 def test_a_job_that_cannot_be_is_told(compose: Composer) -> None:
     with pytest.raises(ConfigError, match=r"trainer\.epochs=0: expected 1 or more"):
         compose(["trainer.epochs=0"])
+    with pytest.raises(ConfigError, match=r"model\.hiden: no such key"):
+        compose(["model=mlp", "++model.hiden=3"])

@@ -63,6 +63,8 @@ def test_names_tell_what_differs() -> None:
         "lenet-lr0.1", "lenet-lr0.01", "mlp-lr0.1", "mlp-lr0.01",
     ]  # fmt: skip
     assert job_names(jobs("seed=0,12")) == ["seed0", "seed12"]
+    assert job_names(jobs("seed=-1,1")) == ["seed-1", "seed1"]
+    assert job_names(jobs("model.hidden=[10],[20,30]")) == ["hidden10", "hidden20-30"]
     assert job_names(jobs("augment=none,[flip,crop]")) == ["none", "flip-crop"]
     assert job_names(jobs("seed=1")) == ["job"]
 

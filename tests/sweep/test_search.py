@@ -32,7 +32,7 @@ from optuna.storages.journal import JournalFileBackend  # noqa: E402
 from optuna.trial import TrialState, create_trial  # noqa: E402
 
 SWEEPS = Path("outputs/sweeps")
-QUICK = ("data=mnist", "data.validation=100", "model=mlp", "trainer.steps=3", "console=quiet")  # of random pixels
+QUICK = ("data=mnist", "data.validation=100", "model=mlp", "trainer.steps=3", "console=plain")  # of random pixels
 SPACE = ("optimizer.lr=tag(log,interval(1e-4,1e-1))", "trainer.batch_size=32,64")
 Call = Callable[..., tuple[int, str, str]]
 
@@ -295,7 +295,7 @@ def test_without_optuna_it_is_told_how_to_get_it(call: Call, monkeypatch: pytest
 
 
 def test_after_kill_9_a_search_in_parallel_goes_on_bit_for_bit(here: Path) -> None:
-    settings = ["data=digits", "data.limit=1200", "data.validation=200", "model=lenet", "trainer.epochs=4", "console=quiet"]
+    settings = ["data=digits", "data.limit=1200", "data.validation=200", "model=lenet", "trainer.epochs=4", "console=plain"]
     settings += ["checkpoint.every_s=0.1"]
     command = [sys.executable, "-m", "cnnlab.train", "-m", "hydra/sweeper=optuna", "sweep.name=search", *settings]
     command += ["optimizer.lr=tag(log,interval(1e-4,1e-2))", "hydra.sweeper.trials=2", "hydra.launcher.jobs=2"]

@@ -15,8 +15,9 @@ from conftest import assert_same_run
 from cnnlab import cli
 from cnnlab.comparison.runs import LeftOut, read_runs
 from cnnlab.sweep.manifest import Manifest
+from cnnlab.tracking import files
 
-QUICK = ("data=digits", "data.limit=1200", "data.validation=200", "console=quiet")
+QUICK = ("data=digits", "data.limit=1200", "data.validation=200", "console=plain")
 LONG = (*QUICK, "model=lenet", "trainer.epochs=14", "checkpoint.every_s=0.2")
 NIGHT = Path("outputs/sweeps/night")
 
@@ -146,6 +147,14 @@ def test_two_sweeps_never_share_a_directory(call: Callable[..., tuple[int, str, 
 
 
 @pytest.mark.usefixtures("alone")
+def test_a_sweep_that_is_refused_leaves_the_others_directory(call: Callable[..., tuple[int, str, str]]) -> None:
+    NIGHT.mkdir(parents=True)
+    with files.exclusive(NIGHT / ".lock"):  # the other one is still composing
+        assert call("train", "-m", *QUICK, "seed=0,1", "sweep.name=night")[0] == 5
+        assert (NIGHT / ".lock").exists()
+
+
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
 def test_hydras_other_launchers_run_the_same_sweep(launcher: str) -> None:
     if launcher != "basic":
@@ -166,6 +175,10 @@ def test_hydras_other_launchers_run_the_same_sweep(launcher: str) -> None:
         ("sweep.name=a hydra.sweep.dir=b", "keep one of them"),
         ("hydra.sweep.dir=/proc/nope", "check the path"),
         ("--cfg=job", "leave -m"),
+        ("seed=range(0)", "no value"),
+        ("sweep.zip=seed", "two or more keys"),
+        ("sweep.zip=[seed,seed]", "twice"),
+        ("hydra.sweep.subdir=a", "names its jobs"),
         ("sweep.zip=[seed,model]", "model has not several values"),
         ("trainer.epochs=0,1", "expected 1 or more"),
         ("hydra.launcher.jobs=0", "expected a number of 1 or more"),

@@ -4,6 +4,8 @@ import errno
 import json
 import math
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +115,20 @@ def test_reading_stops_at_a_torn_line(tail: bytes, tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_bytes(b'{"step": 1}\n{"step": 2}\n' + tail)
     assert files.read_json_lines(path) == [{"step": 1}, {"step": 2}]
+
+
+def test_a_lock_is_held_on_the_file_that_is_there(tmp_path: Path) -> None:
+    path, found = tmp_path / "lock", list[bool]()
+
+    def wait() -> None:
+        with files.exclusive(path, wait=True):
+            found.append(path.exists())
+
+    with files.exclusive(path):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        time.sleep(0.2)
+        path.unlink()  # as one does who tidies up
+        assert not found
+    waiting.join(10)
+    assert found == [True]
