@@ -14,6 +14,7 @@ from rich.table import Table
 from cnnlab import cli, config, overrides
 from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.schema import Config
+from cnnlab.tracking.confusion import confusion_counts
 from cnnlab.tracking.console import wide_console
 from cnnlab.tracking.run import RunDirectory, open_run
 
@@ -113,9 +114,7 @@ def _changed(recorded: Config, changes: Sequence[str]) -> Config:
 
 
 def _print_classes(console: Console, labels: "Tensor", predicted: "Tensor", classes: Sequence[str]) -> None:
-    from cnnlab.tracking.pictures import confusion_counts
-
-    counts = confusion_counts(labels, predicted, len(classes))
+    counts = confusion_counts(labels.numpy(), predicted.numpy(), len(classes))
     table = Table("class", box=None, header_style="bold", pad_edge=False)
     for name in ("images", "precision", "recall", "F1"):
         table.add_column(name, justify="right")

@@ -1,7 +1,5 @@
 """`python -m cnnlab.reproduce [ID ...]`: run the experiments of the course notes and keep the table of results true."""
 
-import datetime
-import json
 import os
 import subprocess
 import sys
@@ -67,18 +65,23 @@ def main(arguments: Sequence[str]) -> int:
     if precision not in PRECISIONS:
         raise ConfigError(f"--precision {precision}: expected one of {', '.join(PRECISIONS)}")
     seeds = _count(line.options.get("--seeds"), "--seeds", 1)
-    jobs = _count(line.options.get("--jobs"), "--jobs", len(os.sched_getaffinity(0)))
+    jobs = None if line.options.get("--jobs") is None else _count(line.options["--jobs"], "--jobs", 1)
     return _run_missing(line.words or experiments, precision, seeds, jobs)
 
 
-def _run_missing(names: Sequence[str], precision: str, seeds: int, jobs: int) -> int:
-    """Run what the ledger lacks, cheapest first; 0 if all succeeded."""
+def _run_missing(names: Sequence[str], precision: str, seeds: int, jobs: int | None) -> int:
+    """Run what the ledger lacks, cheapest first; 0 if all succeeded. jobs: at a time; None: what suits the machine."""
+    import torch
+
+    from cnnlab.training.runtime import num_cores
+
+    jobs = jobs or (1 if torch.cuda.is_available() else num_cores())
     held = {(entry["recipe"], entry["seed"]) for entry in ledger.read(LEDGER)}
     work = [(name, seed) for name in sorted(names, key=cost) for seed in range(seeds)]
     recipes = {name: _recipe(name, precision) for name in names}  # here, since Hydra composes in one thread alone
     missing = [(name, seed) for name, seed in work if (recipes[name], seed) not in held]
     print(f"{len(missing)} of {len(work)} runs are missing from {LEDGER}")
-    share = max(1, len(os.sched_getaffinity(0)) // jobs)
+    share = max(1, num_cores() // jobs)
     failures = 0
     with ThreadPoolExecutor(jobs) as pool:
         for entry in pool.map(lambda job: _run(job[0], recipes[job[0]], job[1], precision, share), missing):
@@ -107,22 +110,7 @@ def _run(name: str, recipe: str, seed: int, precision: str, threads: int) -> dic
     if done.returncode:
         print(f"{name} seed {seed} failed: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr, flush=True)
         return None
-    result, cfg = run.read_result() or {}, config.read(run.config)
-    last_epoch = json.loads(run.metrics.read_text().splitlines()[-1])
-    made_on = run.read_environment()
-    return {
-        "id": name,
-        "recipe": recipe,
-        "precision": precision,
-        "seed": seed,
-        "train": last_epoch["train_accuracy"],
-        "test": result["test"]["accuracy"],
-        "seconds": result["seconds"],
-        "device": made_on["device"],
-        "threads": cfg.trainer.threads,
-        "torch": made_on["packages"]["torch"],
-        "date": datetime.date.today().isoformat(),
-    }
+    return ledger.entry(name, run)
 
 
 def cost(name: str) -> float:

@@ -17,6 +17,14 @@ from typing import Any
 
 from cnnlab.errors import CnnlabError, ConfigError, suggest
 
+# What cnnlab itself gives to a section's target, where it takes it: no keys of a person.
+PROVIDED = {
+    "model": ("input_shape", "num_outputs"),
+    "task": ("num_classes", "numbers"),
+    "optimizer": ("params",),
+    "schedule": ("step", "total_steps", "steps_per_epoch"),
+}
+
 
 def locate(section: Mapping[str, Any], where: str) -> Callable[..., Any]:
     """The callable that `section["_target_"]` names; `where` is the section's name, for the error.

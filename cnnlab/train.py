@@ -1,11 +1,8 @@
 """`python -m cnnlab.train KEY=VALUE ...`: train a network, sweep with -m, or continue a run with resume=RUN."""
 
 import os
-import re
-import shutil
 import sys
 import textwrap
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,15 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab import cli, config, overrides
-from cnnlab.errors import CnnlabError, ConfigError, RunTakenError, as_known, suggest
-from cnnlab.tracking import files
+from cnnlab.errors import CnnlabError, ConfigError, as_known
+from cnnlab.sweep import place
 from cnnlab.tracking.run import RunDirectory, claim, open_run
 from cnnlab.training import lengthening
 from cnnlab.training.interrupt import sigterm_exits
 
 FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve", "--hydra-help")
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
-SWEEPS = Path("outputs/sweeps")
 CFG_VALUES = ("job", "hydra", "all")
 
 HELP = """Train a network on a data set; every setting is a KEY=VALUE.
@@ -76,10 +72,11 @@ def main(arguments: Sequence[str]) -> int:
         return _resume(resumed[-1], [change for change in line.changes if not change.startswith("resume=")])
     options = [part for name, value in line.options.items() for part in (name, value) if part is not None]
     sweeping = bool({"-m", "--multirun"} & set(line.options))
-    own, sweep = _sweep_settings(line.changes, sweeping)
+    own, sweep = place.settings(line.changes, sweeping)
     changes = overrides.prepare(own, config.groups(extra), sweeping) + sweep
     if sweeping and not set(line.options) & {"--cfg", "-c", "--info", "-i"}:
-        return _sweep(changes, options)
+        with place.held(changes) as placed, sigterm_exits():
+            return _enter_hydra(placed, options)
     if not set(line.options) <= {"--config-dir", "-cd"}:
         return _enter_hydra(changes, options)
     chosen_by_hand = any(change.startswith("hydra.run.dir=") for change in line.changes)
@@ -93,66 +90,6 @@ def main(arguments: Sequence[str]) -> int:
             if not chosen_by_hand:
                 with suppress(OSError):  # other runs are in it
                     run.path.parent.rmdir()
-
-
-def _sweep_settings(changes: Sequence[str], sweeping: bool) -> tuple[list[str], list[str]]:
-    """The changes without those of `sweep.`, and what the latter are to Hydra."""
-    own, given = [], dict[str, str]()
-    for change in changes:
-        key, _, value = change.partition("=")
-        if not key.startswith("sweep."):
-            own.append(change)
-            continue
-        if key not in ("sweep.name", "sweep.zip"):
-            near = suggest(key, ["sweep.name", "sweep.zip"])
-            raise ConfigError(f"{key}: no such key.{near} Keys: sweep.name, sweep.zip.")
-        if not sweeping:
-            raise ConfigError(f"{change}: belongs to a sweep; add -m")
-        given[key] = value
-    for change in own:
-        if sweeping and change.startswith("hydra.sweep.subdir="):
-            raise ConfigError(f"{change}: a sweep names its jobs' directories itself, by what differs")
-    if "sweep.zip" in given and not re.fullmatch(r"\[[\w./@ ]+(,[\w./@ ]+)+\]", given["sweep.zip"]):
-        raise ConfigError(
-            f"sweep.zip={given['sweep.zip']}: expected two or more keys, such as [optimizer.lr,trainer.batch_size]"
-        )
-    if "sweep.zip" in given and "hydra/sweeper=optuna" in own:
-        raise ConfigError("sweep.zip: belongs to a grid; a search draws each key's value by itself")
-    ready = [f"hydra.sweeper.zip={given['sweep.zip']}"] if "sweep.zip" in given else []
-    placed = [change for change in own if change.startswith("hydra.sweep.dir=")]
-    if "sweep.name" in given and placed:
-        raise ConfigError(f"{placed[-1]}: sweep.name says where the sweep goes, too; keep one of them")
-    if "sweep.name" in given:
-        name = given["sweep.name"].strip("'\"")
-        if not re.fullmatch(r"\w[\w.+-]*", name, re.ASCII):
-            raise ConfigError(f"sweep.name={name}: expected a directory's name of letters, digits and . _ + -")
-        ready.append(f"hydra.sweep.dir={SWEEPS / name}")
-    return own, ready
-
-
-def _sweep(changes: Sequence[str], options: Sequence[str]) -> int:
-    """Run a sweep in its directory, which no other sweep can use meanwhile."""
-    prefix = "hydra.sweep.dir="
-    named = [change.removeprefix(prefix).strip("'\"") for change in changes if change.startswith(prefix)]
-    ours = not named or not Path(named[-1]).exists()
-    if named:
-        directory = Path(named[-1])
-        if directory.exists() and not directory.is_dir():
-            raise RunTakenError(f"{directory}: is a file; choose another hydra.sweep.dir")
-        directory.mkdir(parents=True, exist_ok=True)
-    else:
-        directory = claim(SWEEPS / time.strftime("%Y-%m-%d_%H-%M-%S"), may_rename=True)
-        changes = [*changes, f"{prefix}{overrides.quoted(directory)}"]
-    try:
-        with files.exclusive(directory / ".lock"), sigterm_exits():
-            try:
-                return _enter_hydra(changes, options)
-            finally:  # while no other sweep can have come in
-                if ours and {path.name for path in directory.iterdir()} <= {".lock", ".manifest.lock"}:
-                    shutil.rmtree(directory, ignore_errors=True)  # stopped before it began
-    except BlockingIOError:
-        message = f"{directory}: another sweep is running in it; wait for it, or choose another sweep.name"
-        raise RunTakenError(message) from None
 
 
 def _check_line(line: cli.CommandLine, extra: Sequence[Path]) -> None:

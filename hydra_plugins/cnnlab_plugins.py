@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -55,8 +56,6 @@ class OptunaSweeper(Sweeper):
         self.prune = prune
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from hydra.core.plugins import Plugins
-
         wanted = {"trials": (self.trials, 1), "batch": (self.batch, 1), "seed": (self.seed, 0)}
         for name, (value, least) in (wanted | {name: (value, 0) for name, value in self.pruning.items()}).items():
             if not (isinstance(value, int) and value >= least) and not (name == "batch" and value is None):
@@ -66,17 +65,12 @@ class OptunaSweeper(Sweeper):
         if not isinstance(self.prune, bool):
             raise ConfigError(f"hydra.sweeper.prune={self.prune}: expected true or false")
         self.context, self.node = hydra_context, config
-        self.jobs_launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self.jobs_launcher = _launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> Any:
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-
         from cnnlab.sweep.search import search
 
-        changes = OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(arguments)
-        return search(self, changes)
+        return search(self, _parsed(self.context, arguments))
 
 
 class GridSweeper(Sweeper):
@@ -86,20 +80,25 @@ class GridSweeper(Sweeper):
         self.zip = list(zip)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from hydra.core.plugins import Plugins
-
         self.context, self.node = hydra_context, config
-        self.jobs_launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self.jobs_launcher = _launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> Any:
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-
         from cnnlab.sweep.conduct import conduct, require_all_done
         from cnnlab.sweep.grid import expand
 
-        changes = OverridesParser.create(config_loader=self.context.config_loader).parse_overrides(arguments)
-        jobs = conduct(expand(changes, self.zip), self.context, self.node, self.jobs_launcher)
+        jobs = conduct(expand(_parsed(self.context, arguments), self.zip), self.context, self.node, self.jobs_launcher)
         require_all_done(jobs)
         return jobs
+
+
+def _launcher(context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Launcher:
+    from hydra.core.plugins import Plugins
+
+    return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task_function, config=config)
+
+
+def _parsed(context: HydraContext, arguments: list[str]) -> list[Override]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create(config_loader=context.config_loader).parse_overrides(arguments)

@@ -1,8 +1,9 @@
 """The ledger of measured results, docs/results.json: one entry a finished run, found again by recipe and seed.
 
-An entry: id, recipe, precision, seed, train, test (accuracies), seconds, device, threads, torch, date.
+An entry: id, recipe, precision, seed, train, test (accuracies), parameters, seconds, device, threads, torch, date.
 """
 
+import datetime
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from cnnlab import config
 from cnnlab.errors import CheckpointError
 from cnnlab.tracking import files
+from cnnlab.tracking.run import RunDirectory
 
 Entry = dict[str, Any]
 
@@ -57,10 +60,29 @@ def read(path: Path) -> list[Entry]:
     return entries
 
 
-def add(path: Path, entry: Entry) -> None:
-    """Write `entry` into the ledger, in the place of an earlier one of the same recipe and seed."""
-    others = [old for old in read(path) if (old["recipe"], old["seed"]) != (entry["recipe"], entry["seed"])]
-    entries = sorted([*others, entry], key=lambda one: (one["id"], one["precision"], one["seed"]))
+def entry(name: str, run: RunDirectory) -> Entry:
+    """What a finished run measured, as the entry of `name`."""
+    cfg, result, made_on = config.read(run.config), run.read_result() or {}, run.read_environment()
+    return {
+        "id": name,
+        "recipe": config.recipe_hash(cfg),
+        "precision": cfg.trainer.precision,
+        "seed": cfg.seed,
+        "train": files.read_json_lines(run.metrics)[-1]["train_accuracy"],
+        "test": result["test"]["accuracy"],
+        "parameters": result["parameters"],
+        "seconds": result["seconds"],
+        "device": made_on["device"],
+        "threads": cfg.trainer.threads,
+        "torch": made_on["packages"]["torch"],
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def add(path: Path, new: Entry) -> None:
+    """Write `new` into the ledger, in the place of an earlier one of the same recipe and seed."""
+    others = [old for old in read(path) if (old["recipe"], old["seed"]) != (new["recipe"], new["seed"])]
+    entries = sorted([*others, new], key=lambda one: (one["id"], one["precision"], one["seed"]))
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomic(path, ("[\n" + ",\n".join(json.dumps(one) for one in entries) + "\n]\n").encode())
 

@@ -15,6 +15,7 @@ from cnnlab.comparison.tables import Table
 from cnnlab.comparison.verdicts import read_answers
 from cnnlab.errors import CheckpointError
 from cnnlab.tracking import files
+from cnnlab.tracking.confusion import confusion_counts
 
 NUM_CONFUSIONS = 4  # configurations of a table, the best ones, whose confusion matrices are shown
 MAX_CLASSES = 30
@@ -138,7 +139,7 @@ def _confusion(table: Table, row: Configuration, rank: int) -> str:
     name = escape(columns.label(row.runs[0], table.columns))
     caption = f"<figcaption>{rank}{'. ' + name if name else ''}{f' (n = {row.n})' if row.n > 1 else ''}</figcaption>"
     try:
-        counts = confusion_counts(row, len(table.measured_on.classes))
+        counts = confusion_of_seeds(row, len(table.measured_on.classes))
     except CheckpointError as error:
         return f'<figure>{caption}<p class="soft">Not shown: {escape(str(error))}</p></figure>\n'
     names = [f'<th><span class=name title="{escape(one)}">{escape(one)}</span></th>' for one in table.measured_on.classes]
@@ -158,7 +159,7 @@ def _cell(count: int, share: float, right: bool) -> str:
     return f"<td{style}>{count or '·'}</td>"
 
 
-def confusion_counts(row: Configuration, num_classes: int) -> NDArray[np.int64]:
+def confusion_of_seeds(row: Configuration, num_classes: int) -> NDArray[np.int64]:
     """Test images by class (rows) and predicted class (columns), all seeds together: int64, K x K.
 
     Raises:
@@ -166,14 +167,14 @@ def confusion_counts(row: Configuration, num_classes: int) -> NDArray[np.int64]:
     """
     if not 2 <= num_classes <= MAX_CLASSES:
         raise CheckpointError(f"{num_classes} classes; up to {MAX_CLASSES} are")
-    total = np.zeros(num_classes**2, np.int64)
+    total = np.zeros((num_classes, num_classes), np.int64)
     for run in row.runs:
         answers = read_answers(run.directory.predictions)
         both = np.concatenate([answers.label, answers.predicted])
         if both.size and (both.min() < 0 or both.max() >= num_classes):
             raise CheckpointError(f"{run.directory.predictions} is not of {num_classes} classes")
-        total += np.bincount(answers.label * num_classes + answers.predicted, minlength=num_classes**2)
-    return total.reshape(num_classes, num_classes)
+        total += confusion_counts(answers.label, answers.predicted, num_classes)
+    return total
 
 
 def _runs(table: Table) -> str:

@@ -27,11 +27,16 @@ def summarize(values: Sequence[float]) -> Summary:
     mean = fmean(values)
     if len(values) < 2:
         return Summary(mean, None, None)
+    std = stdev(values)
+    half = half_width(std / len(values) ** 0.5, len(values) - 1)
+    return Summary(mean, std, (mean - half, mean + half))
+
+
+def half_width(standard_error: float, freedom: float) -> float:
+    """Of the interval of a mean or of a difference of means, by Student's t with `freedom` degrees of freedom."""
     from scipy.special import stdtrit
 
-    std = stdev(values)
-    half = float(stdtrit(len(values) - 1, 1 - LEVEL / 2)) * std / len(values) ** 0.5
-    return Summary(mean, std, (mean - half, mean + half))
+    return float(stdtrit(freedom, 1 - LEVEL / 2)) * standard_error
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

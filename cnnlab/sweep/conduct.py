@@ -1,23 +1,20 @@
 """From the changes of a sweep's jobs to finished runs: what is done already is left out, the rest launched, and told."""
 
-import copy
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.core.utils import setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.markup import escape
 
-from cnnlab import config, overrides, targets
+from cnnlab import overrides
 from cnnlab.errors import FailedJobsError
-from cnnlab.schema import Config
+from cnnlab.sweep.compose import Composer, job_key
 from cnnlab.sweep.grid import job_names, unused
 from cnnlab.sweep.manifest import ENDED, STATES, Job, Manifest
+from cnnlab.sweep.place import SWEEPS
 from cnnlab.tracking.console import duration, wide_console
 
 
@@ -92,53 +89,6 @@ def require_all_done(jobs: Sequence[Job]) -> None:
         raise FailedJobsError(f"{len(bad)} of {len(jobs)} jobs are not done", bad[-1].exit_code or 1)
 
 
-def job_key(cfg: Config) -> tuple[str, int]:
-    """Which job a configuration is: its recipe and its seed."""
-    return config.recipe_hash(cfg), cfg.seed
-
-
-# What the sections' targets are given besides their keys.
-PROVIDED = {"model": ("input_shape", "num_outputs"), "task": ("num_classes", "numbers"), "optimizer": ("params",),
-            "schedule": ("step", "total_steps", "steps_per_epoch")}  # fmt: skip
-
-
-class Composer:
-    """The checked configuration of a job, from its changes.
-
-    Hydra takes 60 ms to compose one, so jobs that differ only in plain values share one composition.
-    """
-
-    def __init__(self, context: HydraContext, node: DictConfig) -> None:
-        self.context, self.node, self.groups = context, node, config.groups()
-        self.composed: dict[tuple[str, ...], DictConfig] = {}
-
-    def __call__(self, changes: Sequence[str]) -> Config:
-        """
-        Raises:
-            ConfigError: the configuration cannot be used.
-        """
-        parsed = OverridesParser.create().parse_overrides(list(changes))
-        values = {change.key_or_group: change for change in parsed if self._is_value(change)}
-        key = tuple(change.input_line or "" for change in parsed if change.key_or_group not in values)
-        if key not in self.composed:
-            setup_globals()
-            whole = self.context.config_loader.load_sweep_config(self.node, list(key))
-            own = OmegaConf.masked_copy(whole, [str(name) for name in whole if name != "hydra"])
-            self.composed[key] = own
-        own = copy.deepcopy(self.composed[key])
-        for name, change in values.items():
-            OmegaConf.update(own, name, change.value(), merge=True, force_add=True)
-        cfg = config.typed(own)
-        for name, provided in PROVIDED.items():
-            targets.check(getattr(cfg, name), name, provided)
-        return cfg
-
-    def _is_value(self, change: Override) -> bool:
-        """Whether a change sets a value in the configuration, and neither chooses a part of it nor concerns Hydra."""
-        name = change.key_or_group
-        return not (name in self.groups or name.startswith("hydra") or change.is_add() or change.is_delete())
-
-
 def _tell_begin(manifest: Manifest, jobs: Sequence[Job], asked: int, added: Sequence[Job], others: int) -> None:
     terminal = wide_console()
     states = Counter(job.state for job in jobs)
@@ -169,7 +119,7 @@ def tell_end(manifest: Manifest, jobs: Sequence[Job], complete: bool) -> None:
     terminal.print(f"\n{states['done']} of {len(jobs)} jobs done{pruned}, {duration(seconds)} of training")
     place = manifest.directory
     if not complete:
-        where = f"sweep.name={place.name}" if place.parent == Path("outputs/sweeps") else f"hydra.sweep.dir={place}"
+        where = f"sweep.name={place.name}" if place.parent == SWEEPS else f"hydra.sweep.dir={place}"
         terminal.print(f"go on         the same command, with {where}")
     if states["done"]:
         terminal.print(f"compare       python -m cnnlab.compare {place}")

@@ -3,7 +3,8 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import yaml
 from rich.live import Live
@@ -13,7 +14,7 @@ from rich.table import Table
 from cnnlab.sweep.manifest import STATES, Job, Manifest
 from cnnlab.tracking import files
 from cnnlab.tracking.console import Terminal, duration
-from cnnlab.tracking.run import RunDirectory
+from cnnlab.tracking.run import RunDirectory, epoch_metric
 
 
 class Display:
@@ -32,6 +33,7 @@ class Display:
         live = console == "auto" and self.terminal.is_terminal
         self.live = Live(console=self.terminal, auto_refresh=False, transient=True) if live else None
         self.started, self.told, self.told_stop = time.monotonic(), set[str](), False
+        self.trainers = dict[str, Mapping[str, Any]]()  # of the runs that have begun; they do not change
 
     def __enter__(self) -> "Display":
         if self.live is not None:
@@ -56,8 +58,7 @@ class Display:
             self.live.update(self._table(jobs), refresh=True)
 
     def _table(self, jobs: Sequence[Job]) -> Table:
-        runs = {job.directory: RunDirectory(self.manifest.directory / job.directory) for job in jobs if job.state == "running"}
-        running = [(name, *progress(run)) for name, run in runs.items()]
+        running = [(job.directory, *self._progress(job.directory)) for job in jobs if job.state == "running"]
         states = Counter(job.state for job in jobs)
         counts = "  ".join(f"{states[state]} {state}" for state in STATES if states[state])
         left = time_left(time.monotonic() - self.started, len(self.told), [share for _, share, _ in running], states["pending"])
@@ -69,32 +70,44 @@ class Display:
         outer.add_row(table)
         return outer
 
+    def _progress(self, name: str) -> tuple[float, str]:
+        run = RunDirectory(self.manifest.directory / name)
+        if name not in self.trainers:
+            try:
+                self.trainers[name] = yaml.safe_load(run.config.read_text())["trainer"]
+            except (OSError, KeyError, TypeError, yaml.YAMLError):
+                return 0.0, "starts"
+        return progress(files.read_json_lines(run.metrics), self.trainers[name])
+
 
 def ended_line(job: Job, number: int, total: int) -> str:
     """ "3/12  lenet-seed2  validation accuracy 0.8912  12.1 s"."""
     place = f"{number:>{len(str(total))}}/{total}  {escape(job.directory)}"
     took = f"  {duration(job.seconds)}" if job.seconds is not None else ""
     if job.state == "done":
-        return f"{place}  {job.metric} {math.nan if job.score is None else job.score:.4f}{took}"
+        return f"{place}  {job.metric} {_number(job.score)}{took}"
     colour = "yellow" if job.state == "pruned" else "red"
     return f"{place}  [{colour}]{job.state}[/]: {escape(job.cause or '')}{took}"
 
 
-def progress(run: RunDirectory) -> tuple[float, str]:
-    """How much of a run is done, 0 to 1, and its last epoch and score."""
-    lines = files.read_json_lines(run.metrics)
-    try:
-        trainer = yaml.safe_load(run.config.read_text())["trainer"]
-    except (OSError, KeyError, TypeError, yaml.YAMLError):
-        return 0.0, "starts"
+def progress(lines: Sequence[Mapping[str, Any]], trainer: Mapping[str, Any]) -> tuple[float, str]:
+    """How much of a run is done, 0 to 1, and its last epoch and score.
+
+    Args:
+        lines: of its metrics.jsonl. trainer: that section of its configuration.
+    """
     if not lines:
         return 0.0, f"epoch 1 of {trainer['epochs']}"
     last = lines[-1]
     share = last["step"] / trainer["steps"] if trainer["steps"] else last["epoch"] / trainer["epochs"]
-    part = "validation" if "validation_loss" in last else "train"
-    metric = next(key for key in last if key.startswith(f"{part}_") and key != f"{part}_loss" and key != "train_s")
     of = "" if trainer["steps"] else f" of {trainer['epochs']}"
-    return share, f"epoch {last['epoch']}{of}  {metric.replace('_', ' ')} {last[metric]:.4f}"
+    metric = epoch_metric(last, "validation") or epoch_metric(last, "train")
+    score = "" if metric is None else f"  {metric[0]} {_number(metric[1])}"
+    return share, f"epoch {last['epoch']}{of}{score}"
+
+
+def _number(value: float | None) -> str:
+    return f"{math.nan if value is None else value:.4f}"
 
 
 def time_left(elapsed: float, ended: int, shares: Sequence[float], pending: int) -> float | None:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from signal import Signals
+from signal import SIGINT, SIGTERM, Signals
 from typing import Any, Protocol
 
 import hydra
@@ -68,8 +68,9 @@ def slots(given: Settings, jobs: int) -> list[Mapping[str, str]]:
 
     device = str(given.config.trainer.device)
     if not _uses_gpu(device):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return [{} for _ in range(min(jobs, given.jobs or cores))]
+        from cnnlab.training.runtime import num_cores
+
+        return [{} for _ in range(min(jobs, given.jobs or num_cores()))]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(str(number) for number in range(torch.cuda.device_count()))
     gpus: list[Mapping[str, str]] = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in visible.split(",")]
     if ":" in device:  # trainer.device=cuda:1 says where itself
@@ -108,7 +109,7 @@ def _run(context: HydraContext, task_function: TaskFunction, node: DictConfig, o
 
 def _record_death(manifest: Manifest, directory: str, exit_code: int) -> None:
     """Write down why a process ended that could not say so itself."""
-    stopped = exit_code in (-15, 130, 143)
+    stopped = exit_code in (-SIGTERM, 128 + SIGINT, 128 + SIGTERM)
     cause = "stopped by a signal" if stopped else f"its process ended with exit code {exit_code}"
     if exit_code < 0 and not stopped:
         cause = f"{KILLED}: {Signals(-exit_code).name}"

@@ -10,7 +10,7 @@ from cnnlab.errors import ConfigError
 from cnnlab.schema import Config
 from cnnlab.sweep.manifest import Manifest
 from cnnlab.tracking import files
-from cnnlab.tracking.run import RunDirectory
+from cnnlab.tracking.run import RunDirectory, epoch_metric
 from cnnlab.training.interrupt import Hopeless
 
 Scores = Sequence[float | None]  # the validation score of each epoch; None: not a finite number
@@ -57,8 +57,8 @@ def worse_than_median(own: Scores, others: Sequence[Scores], higher_is_better: b
 
 def epoch_scores(run: RunDirectory) -> list[float | None]:
     """The validation metric of each epoch so far; never that of the test images."""
-    lines = files.read_json_lines(run.metrics)
-    return [next((line[key] for key in line if _is_validation_metric(key)), None) for line in lines]
+    found = [epoch_metric(line, "validation") for line in files.read_json_lines(run.metrics)]
+    return [None if metric is None else metric[1] for metric in found]
 
 
 def higher_is_better(cfg: Config) -> bool:
@@ -72,7 +72,3 @@ def higher_is_better(cfg: Config) -> bool:
         message = "a search must know the direction of the metric; give the class higher_is_better = True (or False)"
         raise ConfigError(f"task._target_={cfg.task['_target_']}: {message}")
     return found
-
-
-def _is_validation_metric(key: str) -> bool:
-    return key.startswith("validation_") and key != "validation_loss"

@@ -18,8 +18,9 @@ from omegaconf import DictConfig
 from rich.markup import escape
 
 from cnnlab import config
-from cnnlab.errors import ConfigError
+from cnnlab.errors import ConfigError, DivergedError
 from cnnlab.sweep import conduct, study
+from cnnlab.sweep.compose import Composer
 from cnnlab.sweep.manifest import ENDED, Job, Manifest
 from cnnlab.sweep.pruning import epoch_scores, higher_is_better
 from cnnlab.sweep.space import Space, parse
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-DIVERGED = 3  # the exit code
+DIVERGED = DivergedError.exit_code
 ENOUGH_ALIKE = 3  # failures of one cause, and nothing else, that end a search
 
 
@@ -94,7 +95,7 @@ def search(given: Search, changes: Sequence[Override]) -> list[Job]:
 
 def _check(space: Space, given: Search) -> tuple[dict[str, str], bool]:
     """What the study is to search, and whether higher scores are better; configurations at the ends of the space checked."""
-    compose = conduct.Composer(given.context, given.node)
+    compose = Composer(given.context, given.node)
     cfgs = [compose(changes) for params in space.probes() for changes in space.jobs(params)]
     for cfg in cfgs:
         if not cfg.data.validation:

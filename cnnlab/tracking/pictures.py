@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from cnnlab.data.batches import epoch_order
+from cnnlab.tracking.confusion import confusion_counts
 
 if TYPE_CHECKING:
     from cnnlab.training.session import Session
@@ -18,14 +19,9 @@ Picture = NDArray[np.uint8]
 NUM_SHOWN = 40  # images on a sheet, at most
 
 
-def confusion_counts(labels: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
-    """Test images by class (rows) and predicted class (columns): int64, K x K. labels, predicted: int64, N."""
-    return torch.bincount(labels * num_classes + predicted, minlength=num_classes**2).view(num_classes, num_classes)
-
-
 def confusion(labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> Picture:
     """The confusion matrix as a table, a row a class, shaded by the share of the row."""
-    counts = confusion_counts(labels, predicted, len(classes)).numpy()
+    counts = confusion_counts(labels.numpy(), predicted.numpy(), len(classes))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     cell, font, small = 52, _font(15), _font(13)
     margin = max(int(font.getlength(name)) for name in classes) + 34

@@ -5,7 +5,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -159,6 +159,16 @@ def open_run(path: str) -> tuple[RunDirectory, Config]:
         )
         raise CheckpointError(f"{path}: {what}, such as outputs/fashion-lenet/2026-11-20_10-11-12")
     return run, config.read(run.config)
+
+
+def epoch_metric(line: Mapping[str, Any], part: str) -> tuple[str, float | None] | None:
+    """The metric that is not the loss, of a line of metrics.jsonl: its name and value (None: not a finite number).
+
+    Args:
+        part: "train", "validation" or "test"; None is returned where the line has none of it.
+    """
+    names = [key for key in line if key.startswith(f"{part}_") and key not in (f"{part}_loss", f"{part}_s")]
+    return (names[0].replace("_", " "), line[names[0]]) if names else None
 
 
 def environment() -> dict[str, Any]:

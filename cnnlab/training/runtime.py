@@ -43,7 +43,7 @@ def configure(cfg: TrainerConfig) -> Runtime:
     device = _device(cfg.device)
     if cfg.precision == "tf32" and device.type != "cuda":
         raise ConfigError("trainer.precision=tf32: only CUDA devices have it, and this run is on the CPU; use fp32 or bf16")
-    threads = cfg.threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+    threads = cfg.threads or num_cores()
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.precision == "tf32"
     torch.use_deterministic_algorithms(cfg.deterministic)
@@ -52,6 +52,11 @@ def configure(cfg: TrainerConfig) -> Runtime:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     keep_freed_memory()
     return Runtime(device, threads, cfg.precision)
+
+
+def num_cores() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory() -> None:

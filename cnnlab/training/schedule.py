@@ -74,7 +74,7 @@ def build_schedule(section: Mapping[str, Any], total_steps: int, steps_per_epoch
     Raises:
         ConfigError: an unknown key, or a value that the schedule refuses.
     """
-    targets.check(section, "schedule", ("step", "total_steps", "steps_per_epoch"))
+    targets.check(section, "schedule", targets.PROVIDED["schedule"])
     takes = targets.parameters_of(section, "schedule")
     horizon = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     given = {key: value for key, value in horizon.items() if key in takes} | targets.keys_of(section)

@@ -1,13 +1,10 @@
 """Training what a lesson compares and keeping what was measured: docs/lessons.json, one entry a recipe and seed."""
 
-import datetime
-import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from cnnlab import config
 from cnnlab.comparison import ledger
@@ -68,25 +65,10 @@ def measure(claim: str, of: Arm, seed: int) -> None:
         return
     run = RunDirectory(RUNS / f"{wanted}-{seed}")
     _train(of, seed, run)
-    result, made_on = run.read_result() or {}, run.read_environment()
     probes = {} if held is None else dict(held["probes"])
     if of.probe is not None and name is not None:
         probes[name] = of.probe(run)
-    last_epoch = json.loads(run.metrics.read_text().splitlines()[-1])
-    entry: dict[str, Any] = {
-        "id": f"{claim}: {of.name}" if held is None else held["id"],
-        "recipe": wanted,
-        "precision": typed(of.settings).trainer.precision,
-        "seed": seed,
-        "train": round(last_epoch["train_accuracy"], 6),
-        "test": result["test"]["accuracy"],
-        "parameters": result["parameters"],
-        "seconds": round(result["seconds"], 1),
-        "device": made_on["device"],
-        "torch": made_on["packages"]["torch"],
-        "date": datetime.date.today().isoformat(),
-        "probes": probes,
-    }
+    entry = ledger.entry(f"{claim}: {of.name}" if held is None else held["id"], run) | {"probes": probes}
     ledger.add(LEDGER, entry)
     print(f"{claim}: {of.name}, seed {seed}: test {entry['test']:.4f}, {entry['seconds']:.0f} s", flush=True)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
-CONFIDENCE = 0.95
+from cnnlab.comparison.statistics import half_width, summarize
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,9 @@ class Finding:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of one or more values. Source: Student 1908."""
-    if len(values) < 2:
-        return Estimate(fmean(values), None)
-    return Estimate(fmean(values), _half(variance(values) / len(values), len(values) - 1))
+    """The mean of one or more values."""
+    found = summarize(values)
+    return Estimate(found.mean, None if found.interval is None else found.interval[1] - found.mean)
 
 
 def difference(first: Sequence[float], second: Sequence[float]) -> Estimate:
@@ -50,13 +49,7 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Estimate:
     parts = [(variance(values) / len(values), len(values) - 1) for values in (first, second)]
     total = sum(part for part, _ in parts)
     freedom = total**2 / sum(part**2 / count for part, count in parts) if total else 1.0
-    return Estimate(mean, _half(total, freedom))
-
-
-def _half(squared_error: float, freedom: float) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf((1 + CONFIDENCE) / 2, freedom) * squared_error**0.5)
+    return Estimate(mean, half_width(total**0.5, freedom))
 
 
 def above(text: str, first: Sequence[float], second: Sequence[float], by: float = 0.0) -> Finding:

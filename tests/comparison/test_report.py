@@ -126,7 +126,7 @@ def test_settings_are_no_mathematics(tmp_path: Path) -> None:
 
 
 def test_confusion_counts_by_hand(three_seeds: Path) -> None:
-    counts = report.confusion_counts(made(three_seeds)[0].rows[0], 10)
+    counts = report.confusion_of_seeds(made(three_seeds)[0].rows[0], 10)
     assert counts.sum() == 300
     assert counts[0].tolist() == [26, 4, *[0] * 8]  # images 0 and 50 are zeros: wrong once and three times
     assert [counts[1, 2], counts[2, 3], counts[3, 3]] == [1, 1, 30]
@@ -137,7 +137,7 @@ def test_confusion_that_cannot_be_had(tmp_path: Path) -> None:
     row = made(tmp_path)[0].rows[0]
     for classes, says in ((5, "not of 5 classes"), (0, "0 classes"), (1000, "1000 classes")):
         with pytest.raises(CheckpointError, match=says):
-            report.confusion_counts(row, classes)
+            report.confusion_of_seeds(row, classes)
 
 
 def test_the_report_is_whole_and_always_the_same(three_seeds: Path) -> None:

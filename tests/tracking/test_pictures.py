@@ -13,11 +13,6 @@ CELL, BORDER = 52, 12  # of the confusion matrix, in pixels
 WHITE, BLUE, RED = (255, 255, 255), (34, 94, 168), (203, 24, 29)
 
 
-def test_confusion_counts_by_hand() -> None:
-    counts = pictures.confusion_counts(torch.tensor([0, 0, 2, 2, 2, 0]), torch.tensor([0, 1, 2, 2, 0, 1]), 3)
-    assert counts.tolist() == [[1, 2, 0], [0, 0, 0], [1, 0, 2]]
-
-
 def test_confusion_is_shaded_by_the_share_of_the_row() -> None:
     # Rows: 4 of 4 right; 2 of 4 right and 2 called the third; 7 of 8 right and 1 called the first; a class without images.
     labels = torch.tensor([0] * 4 + [1] * 4 + [2] * 8)

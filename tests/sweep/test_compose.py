@@ -10,7 +10,7 @@ from hydra.types import HydraContext, RunMode
 
 from cnnlab import config
 from cnnlab.errors import ConfigError
-from cnnlab.sweep.conduct import Composer
+from cnnlab.sweep.compose import Composer
 
 
 @pytest.fixture

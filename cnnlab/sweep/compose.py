@@ -1,0 +1,55 @@
+"""The configuration of each job of a sweep, composed and checked before any job runs."""
+
+import copy
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import setup_globals
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
+
+from cnnlab import config, targets
+from cnnlab.schema import Config
+
+
+def job_key(cfg: Config) -> tuple[str, int]:
+    """Which job a configuration is: its recipe and its seed."""
+    return config.recipe_hash(cfg), cfg.seed
+
+
+class Composer:
+    """The checked configuration of a job, from its changes.
+
+    Hydra takes 60 ms to compose one, so jobs that differ only in plain values share one composition.
+    """
+
+    def __init__(self, context: HydraContext, node: DictConfig) -> None:
+        self.context, self.node, self.groups = context, node, config.groups()
+        self.composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def __call__(self, changes: Sequence[str]) -> Config:
+        """
+        Raises:
+            ConfigError: the configuration cannot be used.
+        """
+        parsed = OverridesParser.create().parse_overrides(list(changes))
+        values = {change.key_or_group: change for change in parsed if self._is_value(change)}
+        key = tuple(change.input_line or "" for change in parsed if change.key_or_group not in values)
+        if key not in self.composed:
+            setup_globals()
+            whole = self.context.config_loader.load_sweep_config(self.node, list(key))
+            own = OmegaConf.masked_copy(whole, [str(name) for name in whole if name != "hydra"])
+            self.composed[key] = own
+        own = copy.deepcopy(self.composed[key])
+        for name, change in values.items():
+            OmegaConf.update(own, name, change.value(), merge=True, force_add=True)
+        cfg = config.typed(own)
+        for name, provided in targets.PROVIDED.items():
+            targets.check(getattr(cfg, name), name, provided)
+        return cfg
+
+    def _is_value(self, change: Override) -> bool:
+        """Whether a change sets a value in the configuration, and neither chooses a part of it nor concerns Hydra."""
+        name = change.key_or_group
+        return not (name in self.groups or name.startswith("hydra") or change.is_add() or change.is_delete())

@@ -1,0 +1,90 @@
+"""Where a sweep lies: `sweep.name`, and a directory that no two sweeps use at a time."""
+
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from cnnlab import overrides
+from cnnlab.errors import ConfigError, RunTakenError, suggest
+from cnnlab.tracking import files
+from cnnlab.tracking.run import claim
+
+SWEEPS = Path("outputs/sweeps")
+KEYS = ("sweep.name", "sweep.zip")
+DIRECTORY = "hydra.sweep.dir="
+
+
+def settings(changes: Sequence[str], sweeping: bool) -> tuple[list[str], list[str]]:
+    """The changes without those of `sweep.`, and what the latter are to Hydra.
+
+    Raises:
+        ConfigError: a key or value of `sweep.` that cannot be used, or one without -m.
+    """
+    own, given = [], dict[str, str]()
+    for change in changes:
+        key, _, value = change.partition("=")
+        if not key.startswith("sweep."):
+            own.append(change)
+        elif key not in KEYS:
+            raise ConfigError(f"{key}: no such key.{suggest(key, KEYS)} Keys: {', '.join(KEYS)}.")
+        elif not sweeping:
+            raise ConfigError(f"{change}: belongs to a sweep; add -m")
+        else:
+            given[key] = value
+    for change in own:
+        if sweeping and change.startswith("hydra.sweep.subdir="):
+            raise ConfigError(f"{change}: a sweep names its jobs' directories itself, by what differs")
+        if "sweep.name" in given and change.startswith(DIRECTORY):
+            raise ConfigError(f"{change}: sweep.name says where the sweep goes, too; keep one of them")
+    return own, [*_zipped(given, own), *_named(given)]
+
+
+@contextmanager
+def held(changes: Sequence[str]) -> Iterator[list[str]]:
+    """The changes with the sweep's directory, by name or by the time, which is there and kept from other sweeps.
+
+    Raises:
+        RunTakenError: another sweep is running in it, or it is a file.
+    """
+    named = [change.removeprefix(DIRECTORY).strip("'\"") for change in changes if change.startswith(DIRECTORY)]
+    ours = not named or not Path(named[-1]).exists()
+    if named:
+        directory = Path(named[-1])
+        if directory.exists() and not directory.is_dir():
+            raise RunTakenError(f"{directory}: is a file; choose another hydra.sweep.dir")
+        directory.mkdir(parents=True, exist_ok=True)
+    else:
+        directory = claim(SWEEPS / time.strftime("%Y-%m-%d_%H-%M-%S"), may_rename=True)
+    try:
+        with files.exclusive(directory / ".lock"):
+            try:
+                yield [*changes, f"{DIRECTORY}{overrides.quoted(directory)}"]
+            finally:  # while no other sweep can have come in
+                if ours and {path.name for path in directory.iterdir()} <= {".lock", ".manifest.lock"}:
+                    shutil.rmtree(directory, ignore_errors=True)  # stopped before it began
+    except BlockingIOError:
+        message = f"{directory}: another sweep is running in it; wait for it, or choose another sweep.name"
+        raise RunTakenError(message) from None
+
+
+def _zipped(given: dict[str, str], own: Sequence[str]) -> list[str]:
+    if "sweep.zip" not in given:
+        return []
+    keys = given["sweep.zip"]
+    if not re.fullmatch(r"\[[\w./@ ]+(,[\w./@ ]+)+\]", keys):
+        raise ConfigError(f"sweep.zip={keys}: expected two or more keys, such as [optimizer.lr,trainer.batch_size]")
+    if "hydra/sweeper=optuna" in own:
+        raise ConfigError("sweep.zip: belongs to a grid; a search draws each key's value by itself")
+    return [f"hydra.sweeper.zip={keys}"]
+
+
+def _named(given: dict[str, str]) -> list[str]:
+    if "sweep.name" not in given:
+        return []
+    name = given["sweep.name"].strip("'\"")
+    if not re.fullmatch(r"\w[\w.+-]*", name, re.ASCII):
+        raise ConfigError(f"sweep.name={name}: expected a directory's name of letters, digits and . _ + -")
+    return [f"{DIRECTORY}{SWEEPS / name}"]
