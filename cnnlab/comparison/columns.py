@@ -59,9 +59,15 @@ def text(run: Run, column: str) -> str:
     return found if isinstance(found, str) else json.dumps(found, default=str)
 
 
+def short(run: Run, column: str) -> str:
+    """The same for a table: in one line, a drawn number such as 0.00031622776601683794 with six digits."""
+    found = value(run, column)
+    return f"{found:.6g}" if isinstance(found, float) else " ".join(text(run, column).split())
+
+
 def label(run: Run, columns: Iterable[str]) -> str:
     """ "model=lenet optimizer.lr=0.01": a configuration in a line."""
-    return " ".join(f"{column}={shown}" for column in columns if (shown := text(run, column)))
+    return " ".join(f"{column}={shown}" for column in columns if (shown := short(run, column)))
 
 
 def _explains(names: Sequence[str | None], values: Sequence[object]) -> bool:

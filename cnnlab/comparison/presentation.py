@@ -34,7 +34,7 @@ def headings(table: Table) -> list[str]:
 
 def cells(table: Table, row: Configuration, rank: int) -> list[str]:
     """Rank, settings, numbers: one text a heading."""
-    settings = [" ".join(columns.text(row.runs[0], column).split()) for column in table.columns]
+    settings = [columns.short(row.runs[0], column) for column in table.columns]
     test = row.test
     interval = f"{test.interval[0]:.4f} – {test.interval[1]:.4f}" if test.interval else "-"
     return [
@@ -92,7 +92,7 @@ def notes(table: Table) -> list[str]:
     lines.append(f"Tested on the test {table.metric} against row 1: {' and '.join(used)}, two-sided{corrected}.")
     if MCNEMAR in used:
         lines.append(
-            "With one seed each, the test is of these trained networks; their settings may do otherwise with other seeds."
+            "With one seed, McNemar's test is of these trained networks; their settings may do otherwise with other seeds."
         )
     if PAIRED_T in used and min(row.n for row in table.rows if row.n > 1) <= 3:
         lines.append("With two or three seeds only large differences can be told from chance.")

@@ -29,10 +29,10 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 86rem; p
 h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem }
 h3 { font-size: 1rem; margin: 1.5rem 0 .5rem } p { margin: .4rem 0; max-width: 60rem } .soft { color: var(--soft) }
 .scroll { overflow-x: auto; margin: .5rem 0 } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
+th, td { padding: .25rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
 th { font-weight: 600; white-space: normal; vertical-align: bottom }
 .left { text-align: left } .best { background: var(--best); font-weight: 600 }
-.wide { white-space: normal; min-width: 14rem } .path { overflow-wrap: anywhere; white-space: normal }
+.wide { white-space: normal; min-width: 10rem } .path { overflow-wrap: anywhere; white-space: normal }
 svg { width: 100%; max-width: 44rem; height: auto; display: block }
 .legend { list-style: none; padding: 0; margin: .5rem 0 } .legend li { padding-left: 2.6rem; overflow-wrap: anywhere }
 .legend span { display: inline-block; width: 2rem; margin: 0 .6rem .25rem -2.6rem }

@@ -40,7 +40,7 @@ class Answers:
 def against_best(best: Configuration, others: Sequence[Configuration]) -> list[Verdict]:
     """A verdict for each of `others`, measured on the same images as `best`.
 
-    With one seed each: McNemar's exact test on the images. Else the paired t-test over the common seeds.
+    With one seed each, or one seed in common: McNemar's exact test on the images. Else the paired t-test over the common seeds.
     """
     answers = lru_cache(maxsize=2)(read_answers)  # the best one's are read once
     found = [_compare(best, other, answers) for other in others]
@@ -85,22 +85,23 @@ def _compare(
     best: Configuration, other: Configuration, answers: Callable[[Path], Answers]
 ) -> tuple[float, str, float | None, str]:
     """Difference, test, uncorrected p, and words: how many seeds, or why there is no p."""
-    difference = other.test.mean - best.test.mean
-    if best.n == other.n == 1:
+    by_seed = [{run.seed: run for run in row.runs} for row in (best, other)]
+    seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
+    alone = best.n == other.n == 1
+    if alone or len(seeds) == 1:
+        pair = [row.runs[0] if alone else runs[seeds[0]] for row, runs in zip((best, other), by_seed, strict=True)]
+        difference = pair[1].test - pair[0].test
         try:
-            first, second = (answers(row.runs[0].directory.predictions) for row in (best, other))
+            first, second = (answers(run.directory.predictions) for run in pair)
         except CheckpointError as error:
             return difference, "", None, f"not tested: {error}"
         if not np.array_equal(first.label, second.label):
             return difference, "", None, "not tested: different test images"
         p = mcnemar(first.predicted == first.label, second.predicted == second.label)
-        return difference, MCNEMAR, p, "with one seed each"
-    scores = [{run.seed: run.test for run in row.runs} for row in (best, other)]
-    seeds = sorted(scores[0].keys() & scores[1].keys())
-    if len(seeds) < 2:
-        count = f"{len(seeds) or 'no'} common seed{'' if len(seeds) == 1 else 's'}"
-        return difference, "", None, f"not tested: {count}, and at least 2 are needed"
-    ours, theirs = ([row[seed] for seed in seeds] for row in scores)
+        return difference, MCNEMAR, p, "with one seed each" if alone else f"with seed {seeds[0]} alone in common"
+    if not seeds:
+        return other.test.mean - best.test.mean, "", None, "not tested: no common seeds"
+    ours, theirs = ([runs[seed].test for seed in seeds] for runs in by_seed)
     difference = sum(theirs) / len(seeds) - sum(ours) / len(seeds)
     found = paired_t(theirs, ours)
     if found is None:

@@ -38,7 +38,7 @@ def conduct(asked: Sequence[Sequence[str]], context: HydraContext, node: DictCon
         run(manifest, list(jobs.values()), launcher)
     finally:
         ended = [job for job in manifest.jobs() if job.key in jobs]
-        tell_end(manifest, ended, all(job.state in ENDED for job in ended))
+        tell_end(manifest, ended)
     return ended
 
 
@@ -103,22 +103,24 @@ def _tell_begin(manifest: Manifest, jobs: Sequence[Job], asked: int, added: Sequ
         terminal.print(f"       {others} earlier jobs are not in this grid, and stay as they are")
 
 
-def tell_end(manifest: Manifest, jobs: Sequence[Job], complete: bool) -> None:
-    """The jobs that are not done, together where the cause is the same; what to do next, to make it `complete`."""
+def tell_end(manifest: Manifest, jobs: Sequence[Job]) -> None:
+    """The jobs that are not done, together where the cause is the same; what to do next."""
     terminal = wide_console()
     states = Counter(job.state for job in jobs)
     causes: dict[tuple[str, str], list[str]] = {}
     for job in jobs:
         if job.state in ("failed", "interrupted"):
-            causes.setdefault((job.state, job.cause or ""), []).append(job.directory)
+            cause = (job.cause or "").replace(f"/{job.directory}", "/JOB")
+            causes.setdefault((job.state, cause), []).append(job.directory)
     for (state, cause), names in causes.items():
+        cause = cause if len(names) > 1 else cause.replace("/JOB", f"/{names[0]}")
         colour = "red" if state == "failed" else "yellow"
         terminal.print(f"\n[{colour}]{state}[/]  {', '.join(names)}\n  {escape(cause)}")
     seconds = sum(job.seconds or 0.0 for job in jobs if job.state in ENDED)
     pruned = f", {states['pruned']} pruned" if states["pruned"] else ""
     terminal.print(f"\n{states['done']} of {len(jobs)} jobs done{pruned}, {duration(seconds)} of training")
     place = manifest.directory
-    if not complete:
+    if any(job.state not in ENDED and not job.diverged for job in jobs):
         where = f"sweep.name={place.name}" if place.parent == SWEEPS else f"hydra.sweep.dir={place}"
         terminal.print(f"go on         the same command, with {where}")
     if states["done"]:

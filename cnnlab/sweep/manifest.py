@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnlab.errors import CheckpointError, RunTakenError
+from cnnlab.errors import CheckpointError, DivergedError, RunTakenError
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
 
@@ -40,6 +40,11 @@ class Job:
     @property
     def key(self) -> tuple[str, int]:
         return self.recipe, self.seed
+
+    @property
+    def diverged(self) -> bool:
+        """Run again, it would again: a run is repeatable to the bit."""
+        return self.exit_code == DivergedError.exit_code
 
 
 class Manifest:

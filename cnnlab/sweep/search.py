@@ -18,10 +18,10 @@ from omegaconf import DictConfig
 from rich.markup import escape
 
 from cnnlab import config
-from cnnlab.errors import ConfigError, DivergedError
+from cnnlab.errors import ConfigError
 from cnnlab.sweep import conduct, study
 from cnnlab.sweep.compose import Composer
-from cnnlab.sweep.manifest import ENDED, Job, Manifest
+from cnnlab.sweep.manifest import Job, Manifest
 from cnnlab.sweep.pruning import epoch_scores, higher_is_better
 from cnnlab.sweep.space import Space, parse
 from cnnlab.tracking.console import wide_console
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-DIVERGED = DivergedError.exit_code
 ENOUGH_ALIKE = 3  # failures of one cause, and nothing else, that end a search
 
 
@@ -86,9 +85,9 @@ def search(given: Search, changes: Sequence[Override]) -> list[Job]:
                 break  # and so would all others
     finally:
         jobs = [job for job in manifest.jobs() if job.directory not in given_up]
-        learnt = [job for job in jobs if job.exit_code != DIVERGED]  # there, the search knows not to go
-        conduct.tell_end(manifest, jobs, all(job.state in ENDED for job in learnt))
+        conduct.tell_end(manifest, jobs)
         _tell_best(manifest, trials)
+    learnt = [job for job in jobs if not job.diverged]  # where it diverges, the search knows not to go
     conduct.require_all_done(learnt if any(job.state == "done" for job in jobs) else jobs)
     return jobs
 
@@ -124,7 +123,7 @@ def _run(batch: "Sequence[FrozenTrial]", trials: "Study", space: Space, given: S
         study.note_runs(trials, trial, [job.directory for job in entered[trial.number]])
     try:
         unique = {job.key: job for jobs in entered.values() for job in jobs}
-        again = [job for job in unique.values() if job.exit_code != DIVERGED]  # asked for twice, it would diverge twice
+        again = [job for job in unique.values() if not job.diverged]
         conduct.run(manifest, again, given.jobs_launcher, first)
     finally:
         ended = {job.key: job for job in manifest.jobs()}
@@ -145,7 +144,7 @@ def _tell(trials: "Study", trial: "FrozenTrial", jobs: Sequence[Job], manifest: 
     runs = [epoch_scores(RunDirectory(manifest.directory / job.directory)) for job in jobs]
     study.report(trials, trial, [None if None in scores else fmean(scores) for scores in zip(*runs, strict=False)])
     value = fmean(validation_score(job) for job in jobs) if states == {"done"} else math.nan
-    if any(job.state == "failed" and job.exit_code != DIVERGED for job in jobs):
+    if any(job.state == "failed" and not job.diverged for job in jobs):
         trials.tell(trial.number, state=TrialState.FAIL)
     elif math.isfinite(value):
         trials.tell(trial.number, value)

@@ -34,7 +34,7 @@ def test_one_seed_each_is_mcnemar(tmp_path: Path) -> None:
     assert (verdict.test, verdict.text) == (MCNEMAR, "worse")
     assert verdict.p == pytest.approx(22 / 1024)
     assert verdict.difference == pytest.approx(-0.08)
-    assert any("with one seed each" in note.lower() for note in presentation.notes(table))
+    assert any("with one seed, mcnemar" in note.lower() for note in presentation.notes(table))
 
 
 def test_several_seeds_are_a_paired_t_test_over_the_common_ones(tmp_path: Path) -> None:
@@ -81,15 +81,31 @@ def test_holm_counts_only_what_was_tested(tmp_path: Path) -> None:
     seeds(tmp_path, "adam", [0.95, 0.96, 0.97], 0.99)
     seeds(tmp_path, "sgd", [0.92, 0.94, 0.93], 0.90)  # p = 0.0351 alone
     seeds(tmp_path, "adamw", [0.94, 0.96, 0.98], 0.89)  # no difference
-    seeds(tmp_path, "rmsprop", [0.5], 0.88)  # not tested
+    seeds(tmp_path, "rmsprop", [0.5], 0.88, first=7)  # not tested
     table, verdicts = judged(tmp_path)
     assert [verdict.text for verdict in verdicts] == [
         "not distinguishable with 3 seeds",
         "not distinguishable with 3 seeds",
-        "not tested: 1 common seed, and at least 2 are needed",
+        "not tested: no common seeds",
     ]
     assert verdicts[0].p == pytest.approx(2 * 0.0351, abs=1e-4)
     assert any("corrected for 2 tests" in note for note in presentation.notes(table))
+
+
+def test_one_seed_in_common_is_mcnemar_of_that_seed(tmp_path: Path) -> None:
+    seeds(tmp_path, "adam", [0.95, 0.97], 0.99)  # seed 1 is wrong on image 1
+    fake_run(tmp_path / "b", "optimizer=sgd", seed=1, validation=0.95, test=0.9, wrong=range(10, 20))
+    _, (verdict,) = judged(tmp_path)
+    assert (verdict.test, verdict.text) == (MCNEMAR, "worse")
+    assert verdict.p == pytest.approx(2 * 12 / 2**11)  # only sgd is right on 1 image, only adam on 10
+    assert verdict.difference == pytest.approx(0.9 - 0.97)
+
+
+def test_one_seed_in_common_not_distinguishable(tmp_path: Path) -> None:
+    seeds(tmp_path, "adam", [0.95, 0.97], 0.99)
+    fake_run(tmp_path / "b", "optimizer=sgd", seed=1, validation=0.95, test=0.97, wrong=[2])
+    _, (verdict,) = judged(tmp_path)
+    assert verdict.text == "not distinguishable with seed 1 alone in common"
 
 
 def test_why_nothing_can_be_said(tmp_path: Path) -> None:

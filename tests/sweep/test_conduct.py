@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+
+from cnnlab.sweep.conduct import tell_end
+from cnnlab.sweep.manifest import Job, Manifest
+
+
+def told(path: Path, capsys: pytest.CaptureFixture[str], *jobs: Job) -> str:
+    tell_end(Manifest(path), jobs)
+    return capsys.readouterr().out
+
+
+def failed(name: str, cause: str, exit_code: int) -> Job:
+    return Job(name, [], "r", 0, "failed", cause, exit_code=exit_code)
+
+
+def test_alike_causes_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = [failed(name, f"outputs/s/{name}: the disk is full", 4) for name in ("a", "b")]
+    said = told(tmp_path, capsys, *jobs, failed("c", "outputs/s/c: no such thing", 2))
+    assert "failed  a, b\n  outputs/s/JOB: the disk is full\n" in said
+    assert "failed  c\n  outputs/s/c: no such thing\n" in said
+    assert "go on" in said
+
+
+def test_nothing_to_go_on_with_where_it_would_diverge_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = Job("a", [], "r", 0, "done", seconds=61.0)
+    diverged = failed("b", "the loss is not finite", 3)
+    said = told(tmp_path, capsys, done, diverged)
+    assert "go on" not in said
+    assert "compare" in said
+    stopped = Job("c", [], "r", 0, "interrupted", "stopped by a signal", exit_code=130)
+    assert "go on" in told(tmp_path, capsys, diverged, stopped)
