@@ -122,20 +122,13 @@ def _print_tables(made: Sequence[Table], sort: str | None) -> None:
         if shared := presentation.alike(table):
             console.print(Text(shared, "dim"))
         console.print()
-        order, found = in_order(table, sort), table.verdicts
+        order = in_order(table, sort)
         body = [presentation.cells(table, row, rank) for rank, row in order]
         lines = presentation.aligned([presentation.headings(table), *body], table.columns)
         if sort is None and (at := presentation.first_without_validation(table)) is not None:
             lines.insert(at + 1, presentation.section_line(table))
-        if found:
-            words = presentation.VERDICT_HEADINGS
-            said = [
-                [*cells[: 1 + len(table.columns)], *presentation.verdict_cells(found[rank - 2])]
-                for (rank, _), cells in zip(order, body, strict=True)
-                if rank > 1
-            ]
-            heads = [*presentation.headings(table)[: 1 + len(table.columns)], *words]
-            lines += ["", *presentation.aligned([heads, *said], [*table.columns, words[-1]])]
+        if verdicts := presentation.verdict_rows(table, order):
+            lines += ["", *presentation.aligned(verdicts, [*table.columns, presentation.VERDICT_HEADINGS[-1]])]
         for text in lines:
             console.print(Text(text, "bold" if text == lines[0] else ""))
         if told := presentation.notes(table):

@@ -50,6 +50,19 @@ def verdict_cells(verdict: Verdict) -> list[str]:
     return [f"{verdict.difference:+.4f}", p, verdict.text]
 
 
+def verdict_rows(table: Table, order: Sequence[tuple[int, Configuration]]) -> list[list[str]]:
+    """Headings, and rank, settings and verdict of every configuration but the best one; empty without verdicts.
+
+    Args:
+        order: ranks and configurations, as they are to follow each other.
+    """
+    if not table.verdicts:
+        return []
+    kept = 1 + len(table.columns)
+    rows = [[*cells(table, row, rank)[:kept], *verdict_cells(table.verdicts[rank - 2])] for rank, row in order if rank > 1]
+    return [[*headings(table)[:kept], *VERDICT_HEADINGS], *rows]
+
+
 def aligned(rows: Sequence[Sequence[str]], left: Sequence[str]) -> list[str]:
     """Rows as lines of equal columns, the first row being the headings; those in `left` are aligned to the left."""
     widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -28,11 +28,11 @@ html { background: Canvas; color: CanvasText }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 86rem; padding: 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem }
 h3 { font-size: 1rem; margin: 1.5rem 0 .5rem } p { margin: .4rem 0; max-width: 60rem } .soft { color: var(--soft) }
-.scroll { overflow-x: auto; margin: .5rem 0 } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+.scroll { overflow-x: auto; margin: .5rem 0 1rem } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
 th { font-weight: 600; white-space: normal; vertical-align: bottom }
 .left { text-align: left } .best { background: var(--best); font-weight: 600 }
-.wide { white-space: normal; min-width: 10rem } .path { overflow-wrap: anywhere; white-space: normal }
+.wide, .verdicts td:last-child { white-space: normal; min-width: 12rem } .path { overflow-wrap: anywhere; white-space: normal }
 svg { width: 100%; max-width: 44rem; height: auto; display: block }
 .legend { list-style: none; padding: 0; margin: .5rem 0 } .legend li { padding-left: 2.6rem; overflow-wrap: anywhere }
 .legend span { display: inline-block; width: 2rem; margin: 0 .6rem .25rem -2.6rem }
@@ -91,22 +91,33 @@ def _section(table: Table) -> str:
 
 
 def _table(table: Table) -> str:
-    found = table.verdicts
-    heads = [*presentation.headings(table), *(presentation.VERDICT_HEADINGS if found else ())]
-    kinds = [" class=left" if name in table.columns else "" for name in heads]
-    if found:
-        kinds[-1] = ' class="left wide"'
-    lines = []
-    for rank, row in enumerate(table.rows, 1):
-        if rank - 1 == presentation.first_without_validation(table):
-            line = escape(presentation.section_line(table))
-            lines.append(f'<tr><td colspan={len(heads)} class="left soft">{line}</td></tr>')
-        end = presentation.verdict_cells(found[rank - 2]) if found and rank > 1 else [""] * 3 if found else []
-        cells = [*presentation.cells(table, row, rank), *end]
-        body = "".join(f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, cells, strict=True))
-        lines.append(f"<tr{' class=best' if rank == 1 and len(table.rows) > 1 else ''}>{body}</tr>")
-    head = "".join(f"<th{kind}>{_breakable(name)}</th>" for kind, name in zip(kinds, heads, strict=True))
-    return _scrolling(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{chr(10).join(lines)}\n</tbody>")
+    """The configurations with their numbers, and below them the best one against each of the others."""
+    order = list(enumerate(table.rows, 1))
+    heads, best = presentation.headings(table), " class=best" if len(order) > 1 else ""
+    lines = [_cells("td", presentation.cells(table, row, rank), heads, table.columns) for rank, row in order]
+    lines = [f"<tr{'' if number else best}>{line}</tr>" for number, line in enumerate(lines)]
+    if (at := presentation.first_without_validation(table)) is not None:
+        line = escape(presentation.section_line(table))
+        lines.insert(at, f'<tr><td colspan={len(heads)} class="left soft">{line}</td></tr>')
+    verdicts = presentation.verdict_rows(table, order)
+    return _body(heads, table.columns, lines) + (_verdicts(verdicts, table.columns) if verdicts else "")
+
+
+def _verdicts(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
+    heads, left = rows[0], [*columns, presentation.VERDICT_HEADINGS[-1]]
+    return _body(heads, left, [f"<tr>{_cells('td', row, heads, left)}</tr>" for row in rows[1:]], "verdicts")
+
+
+def _body(heads: Sequence[str], left: Sequence[str], lines: Sequence[str], kind: str = "") -> str:
+    head = _cells("th", heads, heads, left)
+    return _scrolling(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{chr(10).join(lines)}\n</tbody>", kind) + "\n"
+
+
+def _cells(tag: str, texts: Sequence[str], heads: Sequence[str], left: Sequence[str]) -> str:
+    """Cells under their headings; those under the ones in `left` begin at the left."""
+    kinds = [" class=left" if name in left else "" for name in heads]
+    shown = _breakable if tag == "th" else escape
+    return "".join(f"<{tag}{kind}>{shown(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True))
 
 
 def _curves(table: Table) -> str:

@@ -199,5 +199,5 @@ def test_in_a_browser_the_page_does_not_scroll_sideways(three_seeds: Path, tmp_p
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     found = re.search(r"<title>(\d+),(\d+),(\d+)</title>", done.stdout)
     assert found, done.stderr
-    assert (int(found[1]), int(found[3])) == (width, 4)  # the rows, two matrices, each run
+    assert (int(found[1]), int(found[3])) == (width, 5)  # the rows, the verdicts, two matrices, each run
     assert int(found[2]) <= width
