@@ -60,8 +60,9 @@ def parse(arguments: Sequence[str], flags: Sequence[str] = (), with_value: Seque
         elif name in with_value:
             raise ConfigError(f"{name}: expected a value after it")
         else:
-            known = [option for option in (*flags, *with_value, "--help") if option.startswith("--")]
-            raise ConfigError(f"{argument}: no such option.{suggest(name, known)} Options: {', '.join(sorted(set(known)))}.")
+            known = sorted({option for option in (*flags, *with_value, "--help") if option.startswith("--")})
+            options = f"Options: {', '.join(known)}; settings are written KEY=VALUE, without dashes."
+            raise ConfigError(f"{argument}: no such option.{suggest(name, known)} {options}")
     return line
 
 

@@ -93,7 +93,7 @@ def _tell_begin(manifest: Manifest, jobs: Sequence[Job], asked: int, added: Sequ
     terminal = wide_console()
     states = Counter(job.state for job in jobs)
     counts = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
-    terminal.print(f"[bold]sweep[/]  {manifest.directory}  {len(jobs)} jobs: {counts}")
+    terminal.print(f"[bold]sweep[/]  {manifest.directory}  {len(jobs)} job{'s' if len(jobs) > 1 else ''}: {counts}")
     if asked > len(jobs):
         terminal.print(f"       {asked - len(jobs)} asked for twice run once")
     if added:

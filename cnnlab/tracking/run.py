@@ -130,11 +130,11 @@ def claim(path: Path, may_rename: bool) -> Path:
                     continue
                 if candidate.is_dir() and not any(candidate.iterdir()):
                     return candidate
-                what = "holds another run or other files" if candidate.is_dir() else "is not a directory"
-                mend = (
-                    f"choose another hydra.run.dir, or continue it: python -m cnnlab.train resume={shlex.quote(str(candidate))}"
-                )
-                raise RunTakenError(f"{candidate}: {what}; {mend}") from None
+                if not candidate.is_dir():
+                    raise RunTakenError(f"{candidate}: is not a directory; choose another hydra.run.dir") from None
+                going_on = f"continue it: python -m cnnlab.train resume={shlex.quote(str(candidate))}"
+                message = f"{candidate}: holds another run or other files; choose another hydra.run.dir, or {going_on}"
+                raise RunTakenError(message) from None
     except OSError as error:
         if error.errno in DISK_FULL:
             raise
