@@ -80,11 +80,12 @@ def entry(name: str, run: RunDirectory) -> Entry:
 
 
 def add(path: Path, new: Entry) -> None:
-    """Write `new` into the ledger, in the place of an earlier one of the same recipe and seed."""
-    others = [old for old in read(path) if (old["recipe"], old["seed"]) != (new["recipe"], new["seed"])]
-    entries = sorted([*others, new], key=lambda one: (one["id"], one["precision"], one["seed"]))
+    """Write `new` into the ledger, in the place of an earlier one of the same recipe and seed; one process at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomic(path, ("[\n" + ",\n".join(json.dumps(one) for one in entries) + "\n]\n").encode())
+    with files.exclusive(path.with_name(f".{path.name}.lock"), wait=True):
+        others = [old for old in read(path) if (old["recipe"], old["seed"]) != (new["recipe"], new["seed"])]
+        entries = sorted([*others, new], key=lambda one: (one["id"], one["precision"], one["seed"]))
+        files.write_atomic(path, ("[\n" + ",\n".join(json.dumps(one) for one in entries) + "\n]\n").encode())
 
 
 def compare(

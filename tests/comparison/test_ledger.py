@@ -1,5 +1,6 @@
 """The ledger of results: found again by recipe and seed, compared with what was published."""
 
+import multiprocessing
 from pathlib import Path
 from statistics import fmean
 
@@ -20,6 +21,13 @@ def test_entries_survive_and_replace_their_like(tmp_path: Path) -> None:
     for one in (entry(1, 0.5), entry(0, 0.6), entry(1, 0.7)):
         ledger.add(path, one)
     assert [(one["seed"], one["test"]) for one in ledger.read(path)] == [(0, 0.6), (1, 0.7)]
+
+
+def test_no_entry_of_many_processes_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        pool.starmap(ledger.add, [(path, entry(seed, 0.5)) for seed in range(12)])
+    assert [one["seed"] for one in ledger.read(path)] == list(range(12))
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"id": "x"}]'])
