@@ -1,19 +1,20 @@
 """`python -m cnnlab.reproduce [ID ...]`: run the experiments of the course notes and keep the table of results true."""
 
 import os
-import subprocess
+import re
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from cnnlab import cli, config
+from cnnlab import cli, config, train
 from cnnlab.comparison import ledger
 from cnnlab.comparison.ledger import Comparison
 from cnnlab.errors import ConfigError, suggest
+from cnnlab.sweep.manifest import Manifest
+from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
 
 HELP = """Run the experiments of the course notes, and write what was measured beside what was published.
@@ -25,7 +26,7 @@ HELP = """Run the experiments of the course notes, and write what was measured b
   python -m cnnlab.reproduce --check              exit code 1 if a measured mean is outside its tolerance
 
 The ledger is docs/results.json, the table docs/RESULTS.md. A result that the ledger holds for the same recipe and seed is
-not run again; a run that was stopped goes on where it was. Runs lie in outputs/reproduce.
+not run again; a run that was stopped goes on where it was. The runs are one sweep, in outputs/reproduce.
 
 Options:
   --seeds N           seeds 0 to N - 1 (default 1)
@@ -56,61 +57,63 @@ def main(arguments: Sequence[str]) -> int:
     if line.changes:
         raise ConfigError(f"{line.changes[0]}: reproduce runs the recipes as they are; use train experiment=ID to change one")
     experiments = config.groups()["experiment"]
-    for name in line.words:
+    names = list(dict.fromkeys(line.words)) or experiments
+    for name in names:
         if name not in experiments:
             raise ConfigError(f"{name}: no such experiment.{suggest(name, experiments)} Choices: {', '.join(experiments)}.")
     if "--list" in line.options or "--check" in line.options:
-        return _report(line.words or experiments, check="--check" in line.options)
+        return _report(names, check="--check" in line.options)
     precision = line.options.get("--precision") or "fp32"
     if precision not in PRECISIONS:
         raise ConfigError(f"--precision {precision}: expected one of {', '.join(PRECISIONS)}")
     seeds = _count(line.options.get("--seeds"), "--seeds", 1)
     jobs = None if line.options.get("--jobs") is None else _count(line.options["--jobs"], "--jobs", 1)
-    return _run_missing(line.words or experiments, precision, seeds, jobs)
+    return _run_missing(names, precision, seeds, jobs)
 
 
 def _run_missing(names: Sequence[str], precision: str, seeds: int, jobs: int | None) -> int:
     """Run what the ledger lacks, cheapest first; 0 if all succeeded. jobs: at a time; None: what suits the machine."""
+    directory = RUNS / precision
+    recipes = {name: _recipe(name, precision) for name in names}
+    work = [(name, seed) for name in sorted(names, key=cost) for seed in range(seeds)]
+    _collect(directory)  # what an earlier call that was killed has finished
+    held = {(entry["recipe"], entry["seed"]) for entry in ledger.read(LEDGER)}
+    missing = [(name, seed) for name, seed in work if (recipes[name], seed) not in held]
+    again = "" if missing else "; to measure one again, take its entry out"
+    print(f"{len(missing)} of {len(work)} runs are missing from {LEDGER}{again}", flush=True)
+    try:
+        return _sweep(missing, precision, directory, jobs) if missing else 0
+    finally:
+        _collect(directory)
+        write_views()
+
+
+def _sweep(missing: Sequence[tuple[str, int]], precision: str, directory: Path, jobs: int | None) -> int:
+    """Train experiments with their seeds as the jobs of one sweep; the exit code."""
     import torch
 
     from cnnlab.training.runtime import num_cores
 
-    jobs = jobs or (1 if torch.cuda.is_available() else num_cores())
+    on_gpu = torch.cuda.is_available()
+    at_a_time = min(jobs or (1 if on_gpu else num_cores()), len(missing))
+    names, seeds = zip(*missing, strict=True)
+    line = [f"experiment={','.join(names)}", f"seed={','.join(map(str, seeds))}", f"trainer.precision={precision}"]
+    line += [f"hydra.sweep.dir={directory}", f"hydra.launcher.jobs={at_a_time}"]
+    if len(missing) > 1:
+        line.append("sweep.zip=[experiment,seed]")
+    if not on_gpu:
+        line.append(f"trainer.threads={max(1, num_cores() // at_a_time)}")
+        os.environ["OMP_WAIT_POLICY"] = "passive"  # waiting threads that spin steal the cores from the other runs
+    return train.main(["-m", *line])
+
+
+def _collect(directory: Path) -> None:
+    """Put the finished runs of a sweep into the ledger, where it lacks them."""
     held = {(entry["recipe"], entry["seed"]) for entry in ledger.read(LEDGER)}
-    work = [(name, seed) for name in sorted(names, key=cost) for seed in range(seeds)]
-    recipes = {name: _recipe(name, precision) for name in names}  # here, since Hydra composes in one thread alone
-    missing = [(name, seed) for name, seed in work if (recipes[name], seed) not in held]
-    print(f"{len(missing)} of {len(work)} runs are missing from {LEDGER}")
-    share = max(1, num_cores() // jobs)
-    failures = 0
-    with ThreadPoolExecutor(jobs) as pool:
-        for entry in pool.map(lambda job: _run(job[0], recipes[job[0]], job[1], precision, share), missing):
-            if entry is None:
-                failures += 1
-                continue
-            ledger.add(LEDGER, entry)
-            print(f"{entry['id']:<20} seed {entry['seed']}  test {entry['test']:.4f}  {entry['seconds']:.0f} s", flush=True)
-            write_views()
-    write_views()
-    return 1 if failures else 0
-
-
-def _run(name: str, recipe: str, seed: int, precision: str, threads: int) -> dict[str, Any] | None:
-    """Train one experiment in a process of its own; its entry for the ledger, or None when it failed."""
-    run = RunDirectory(RUNS / f"{name}-{seed}-{recipe}")
-    command = [sys.executable, "-m", "cnnlab.train", "console=quiet"]
-    if run.config.exists():
-        command.append(f"resume={run.path}")
-    else:
-        settings = [f"experiment={name}", f"seed={seed}", f"trainer.precision={precision}", f"trainer.threads={threads}"]
-        command += [*settings, f"hydra.run.dir={run.path}"]
-    # Waiting threads that spin steal the cores from the other runs.
-    env = os.environ | {"OMP_WAIT_POLICY": "passive"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    if done.returncode:
-        print(f"{name} seed {seed} failed: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr, flush=True)
-        return None
-    return ledger.entry(name, run)
+    for job in Manifest(directory).jobs():
+        run = RunDirectory(directory / job.directory)
+        if job.state == "done" and job.key not in held and run.result.exists():
+            ledger.add(LEDGER, ledger.entry(run.recorded("choices")["experiment"], run))
 
 
 def cost(name: str) -> float:
@@ -136,9 +139,12 @@ def write_views() -> None:
     """Write what the ledger says into docs/RESULTS.md and, in the repository, the experiments' header comments."""
     rows = comparisons(config.groups()["experiment"])
     TABLE.parent.mkdir(parents=True, exist_ok=True)
-    TABLE.write_text(table(rows))
+    files.write_atomic(TABLE, table(rows).encode())
     for path in sorted(EXPERIMENTS.glob("*.yaml")):
-        path.write_text(with_header(path.read_text(), [row for row in rows if row.id == path.stem]))
+        old = path.read_text()
+        new = with_header(old, [row for row in rows if row.id == path.stem])
+        if new != old:
+            files.write_atomic(path, new.encode())
 
 
 def with_header(text: str, rows: Sequence[Comparison]) -> str:
@@ -146,8 +152,7 @@ def with_header(text: str, rows: Sequence[Comparison]) -> str:
     header, blank, rest = text.partition("\n\n")
     lines = [line for line in header.splitlines() if not line.startswith("# Measured")]
     for row in rows:
-        spread = f" ± {row.test_std:.4f}" if row.test_std is not None else ""
-        scores = f"{row.train:.4f} (training, last epoch), {row.test:.4f}{spread} (test), n = {row.n}"
+        scores = f"{row.train} (training, last epoch), {row.test} (test), n = {row.n}"
         lines.append(f"# Measured accuracy, {row.precision}: {scores}; {row.device}; {row.date}.")
     return "\n".join(lines) + blank + rest
 
@@ -155,50 +160,53 @@ def with_header(text: str, rows: Sequence[Comparison]) -> str:
 def table(rows: Sequence[Comparison]) -> str:
     """The text of docs/RESULTS.md."""
     published = _published()
+    tolerance = f"{ledger.TRAIN_TOLERANCE:.2f}, {ledger.TEST_TOLERANCE:.3f}"
     text = [
         "# Published and measured",
         "",
         "Written by `python -m cnnlab.reproduce` from `docs/results.json`; a row is `python -m cnnlab.train experiment=ID`.",
-        "Accuracies are means over n seeds, ± their standard deviation. Tolerance: the measured mean may be at most "
-        f"{ledger.TEST_TOLERANCE:.3f} (test) and {ledger.TRAIN_TOLERANCE:.2f} (training) below the published figure. "
+        "Accuracies, that of training first, then that of the test images, are means over n seeds, ± their standard deviation. "
+        "The training accuracy is the mean over the last epoch's batches as they were trained, as Keras prints it. "
+        f"Tolerance: how far the measured means may be below the published figures ({tolerance}). "
         "Sources: see `configs/published.yaml`.",
         "",
         REMARKS,
         "",
-        "| id | source | published train | test | measured train | test | n | difference | verdict | seconds | device |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| id | source | published | measured | n | difference | tolerance | verdict | seconds | device |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        spread = f" ± {row.test_std:.4f}" if row.test_std is not None else ""
-        difference = f"{row.test - row.published_test:+.4f}" if row.published_test is not None else ""
-        verdict = {True: "reproduced", False: "**not reached**", None: "none published"}[row.within]
         name = row.id if row.precision == "fp32" else f"{row.id} ({row.precision})"
-        source = published.get(row.id, {}).get("source", "ours")
-        cells = [name, source, _number(row.published_train), _number(row.published_test), f"{row.train:.4f}"]
-        cells += [f"{row.test:.4f}{spread}", str(row.n), difference, verdict, f"{row.seconds:.0f}", row.device]
-        text.append(f"| {' | '.join(cells)} |")
+        known = row.published_test is not None
+        cells = [name, published.get(row.id, {}).get("source", "ours")]
+        cells += [_pair(row.published_train, row.published_test), f"{row.train}, {row.test}", str(row.n)]
+        cells += [
+            _pair(*row.differences, sign="+"),
+            tolerance if known else "",
+            f"**{row.verdict}**" if row.within is False else row.verdict,
+        ]
+        text.append(f"| {' | '.join([*cells, f'{row.seconds:.0f}', row.device])} |")
     return "\n".join(text) + "\n"
 
 
 def _report(names: Sequence[str], check: bool) -> int:
+    if check and not LEDGER.exists():
+        raise ConfigError(f"{LEDGER}: no such file; --check reads the repository's ledger, so call it in the repository's root")
     published, rows = _published(), {(row.id, row.precision): row for row in comparisons(names)}
-    bad = 0
-    for name in names:
+    bad = sum(row.within is False for row in rows.values())
+    for name in sorted(names, key=cost):
         goal = published.get(name, {}).get("test")
         for precision in PRECISIONS:
             row = rows.get((name, precision))
-            if row is None and precision != "fp32":
+            if (row is None and precision != "fp32") or (check and (row is None or row.within is not False)):
                 continue
-            measured = f"measured {row.test:.4f}, n {row.n}, {row.seconds:.0f} s" if row else "not measured yet"
-            outside = row is not None and row.within is False
-            bad += outside
-            if not check or outside:
-                note = "  outside its tolerance" if outside else ""
-                print(f"{name:<20} {precision}  published {_number(goal) or '-':<7} {measured}{note}")
+            measured = f"measured {row.test}, n {row.n}, {row.seconds:.0f} s" if row else "not measured yet"
+            note = f"  {row.verdict}" if row and row.within is False else ""
+            print(f"{name:<20} {precision}  published {_number(goal) or '-':<7} {measured}{note}")
     if check:
-        print(f"{len(rows)} results checked, {bad} outside their tolerance")
-        return 1 if bad else 0
-    return 0
+        unmeasured = sum((name, "fp32") not in rows for name in names)
+        print(f"{len(rows)} results checked, {bad} outside their tolerance; {unmeasured} experiments not measured")
+    return 1 if check and bad else 0
 
 
 def _published() -> dict[str, Any]:
@@ -210,10 +218,14 @@ def _recipe(name: str, precision: str) -> str:
     return config.recipe_hash(config.typed(config.compose([f"experiment={name}", f"trainer.precision={precision}"])))
 
 
+def _pair(train: float | None, test: float | None, sign: str = "") -> str:
+    return ", ".join(f"{value:{sign}.4f}" for value in (train, test) if value is not None)
+
+
 def _count(text: str | None, option: str, default: int) -> int:
     if text is None:
         return default
-    if not text.isdigit() or int(text) < 1:
+    if not re.fullmatch("[0-9]+", text) or int(text) < 1:
         raise ConfigError(f"{option} {text}: expected a number of 1 or more")
     return int(text)
 

@@ -81,15 +81,16 @@ def main(arguments: Sequence[str]) -> int:
         return _enter_hydra(changes, options)
     chosen_by_hand = any(change.startswith("hydra.run.dir=") for change in line.changes)
     run = RunDirectory(_claim_directory(line.changes, extra, may_rename=not chosen_by_hand))
-    try:
-        with sigterm_exits():
-            return _enter_hydra([*changes, f"hydra.run.dir={overrides.quoted(run.path)}"], options)
-    finally:
-        if not run.config.exists():  # stopped before it began
-            run.discard()
-            if not chosen_by_hand:
-                with suppress(OSError):  # other runs are in it
-                    run.path.parent.rmdir()
+    with run.locked():
+        try:
+            with sigterm_exits():
+                return _enter_hydra([*changes, f"hydra.run.dir={overrides.quoted(run.path)}"], options)
+        finally:
+            if not run.config.exists():  # stopped before it began
+                run.discard()
+                if not chosen_by_hand:
+                    with suppress(OSError):  # other runs are in it
+                        run.path.parent.rmdir()
 
 
 def _check_line(line: cli.CommandLine, extra: Sequence[Path]) -> None:
@@ -126,7 +127,8 @@ def _resume(directory: str, changes: Sequence[str]) -> int:
         return 0
     from cnnlab.training.experiment import run_resumed
 
-    run_resumed(cfg, run)
+    with run.locked():
+        run_resumed(cfg, run)
     return 0
 
 

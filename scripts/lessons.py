@@ -8,7 +8,7 @@
 
 The ledger is docs/lessons.json: what it holds for the same recipe and seed is not run again, so the work can be stopped at any
 time and adds up. Runs lie in outputs/lessons; the official data sets are read from $CNNLAB_DATA, else data/. All of it takes
-about 45 minutes on one core. Some claims are answered by docs/results.json, which `python -m cnnlab.reproduce` fills. The
+about an hour on one core. Some claims are answered by docs/results.json, which `python -m cnnlab.reproduce` fills. The
 pictures need matplotlib: pip install --editable '.[plots]'.
 """
 

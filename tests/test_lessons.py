@@ -74,10 +74,11 @@ def test_findings(finding: Finding, holds: bool | None) -> None:
     ("told", "expected"),
     [
         ((True, True), "held"),
-        ((True, None), "held in part"),
-        ((True, False), "held in part"),
+        ((True, None, True), "held as far as could be told (2 yes, 1 open)"),
+        ((True, False), "held in part (1 yes, 1 no)"),
+        ((True, False, None), "held in part (1 yes, 1 no, 1 open)"),
         ((False, False), "did not hold"),
-        ((False, None), "did not hold"),
+        ((False, None), "did not hold (1 no, 1 open)"),
         ((None, None), "could not be told"),
     ],
 )
@@ -95,7 +96,10 @@ def entries(arms: Any, tests: dict[str, list[float]], parameters: dict[str, int]
     ]
 
 
-@pytest.mark.parametrize(("three", "two", "expected"), [(HIGH, LOW, "held in part"), (LOW, HIGH, "did not hold")])
+@pytest.mark.parametrize(
+    ("three", "two", "expected"),
+    [(HIGH, LOW, "held in part (1 yes, 1 no, 1 open)"), (LOW, HIGH, "did not hold (2 no, 1 open)")],
+)
 def test_a_claim_can_fail(three: list[float], two: list[float], expected: str) -> None:
     """Shrinking fast: three steps against two, and at once as good as the better of them."""
     claim = next(claim for claim in space.CLAIMS if claim.name == "shrink-fast")
@@ -157,7 +161,7 @@ def full_ledger() -> list[dict[str, Any]]:
     probed = {"shift": {str(n): 0.5 for n in probes.SHIFTS}, "mosaic": {"single": 0.9, "mosaic": 0.8}}
     probed["readout"] = {f"{kind} {depth}": 0.1 * depth for kind in ("trained", "untrained") for depth in (1, 2, 3, 4)}
     arms = [arm for claim in page.CLAIMS for arm in (*claim.arms, *claim.published)]
-    made = {"device": "a device", "torch": "2", "date": "2026-11-21", "probes": probed}
+    made = {"device": "a device", "threads": 1, "torch": "2", "date": "2026-11-21", "probes": probed}
     return [entry | made for entry in entries(arms, {arm.name: [0.5, 0.6] for arm in arms})]
 
 

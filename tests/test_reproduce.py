@@ -1,13 +1,18 @@
 """Every experiment is the recipe that the notes print; `reproduce` runs what the ledger lacks."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from cnnlab import config
+from cnnlab import cli, config, reproduce
 from cnnlab.schema import Config
+from cnnlab.sweep.manifest import Manifest
 
 EXPERIMENTS = config.groups()["experiment"]
 RESULTS = OmegaConf.to_container(OmegaConf.load(config.config_dir() / "published.yaml"))["results"]
@@ -48,6 +53,18 @@ def test_the_header_tells_source_and_published_score(name: str) -> None:
     assert goal is None or str(goal) in header
 
 
+def test_what_people_read_is_what_the_ledger_says() -> None:
+    rows = reproduce.comparisons(EXPERIMENTS)
+    assert Path("docs/RESULTS.md").read_text() == reproduce.table(rows)
+    readme = Path("README.md").read_text()
+    for row in rows:
+        path = Path(f"configs/experiment/{row.id}.yaml")
+        assert path.read_text() == reproduce.with_header(path.read_text(), [one for one in rows if one.id == row.id])
+        if row.precision == "fp32" and row.published_test is not None:
+            verdict = row.verdict if row.within else f"**{row.verdict}**"
+            assert f"| `{row.id}` | {row.published_test:.4f} | {row.test} | {row.n} | {verdict} |" in readme
+
+
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_root: Path) -> None:
     """An empty directory and data small enough to train an experiment on in seconds."""
@@ -55,21 +72,60 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_root: Path) -> No
     monkeypatch.setenv("CNNLAB_DATA", str(data_root))
 
 
+def start(*arguments: str) -> "subprocess.Popen[str]":
+    env = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    command = [sys.executable, "-m", "cnnlab.reproduce", *arguments]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    process = start(*arguments)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def measured() -> list[tuple[str, int]]:
+    return [(one["id"], one["seed"]) for one in json.loads(Path("docs/results.json").read_text())]
+
+
 @pytest.mark.usefixtures("tiny")
 def test_it_runs_what_is_missing_once(call) -> None:
-    code, out, err = call("reproduce", "mlp-sigmoid-xavier", "--seeds", "2")
+    code, out, err = run("mlp-sigmoid-xavier", "mlp-sigmoid-xavier", "--seeds", "2")
     assert (code, err) == (0, "")
     assert "2 of 2 runs are missing" in out
-    entries = json.loads(Path("docs/results.json").read_text())
-    assert [(one["id"], one["seed"]) for one in entries] == [("mlp-sigmoid-xavier", 0), ("mlp-sigmoid-xavier", 1)]
+    assert measured() == [("mlp-sigmoid-xavier", 0), ("mlp-sigmoid-xavier", 1)]
     table = Path("docs/RESULTS.md").read_text()
-    assert "| mlp-sigmoid-xavier | D | 0.7578 | 0.7480 |" in table
-    assert "**not reached**" in table  # random images
+    assert "| mlp-sigmoid-xavier | D | 0.7578, 0.7480 |" in table
+    assert "below its tolerance**" in table  # random images
     code, out, _ = call("reproduce", "mlp-sigmoid-xavier", "--seeds", "2")
-    assert (code, out) == (0, "0 of 2 runs are missing from docs/results.json\n")
+    assert (code, out) == (0, "0 of 2 runs are missing from docs/results.json; to measure one again, take its entry out\n")
     code, out, _ = call("reproduce", "--check")
     assert code == 1
-    assert "1 outside" in out
+    assert f"1 results checked, 1 outside their tolerance; {len(EXPERIMENTS) - 1} experiments not measured" in out
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_was_finished_before_a_kill_is_kept() -> None:
+    process, manifest = start("mlp-sigmoid-xavier", "--seeds", "2", "--jobs", "1"), Manifest(Path("outputs/reproduce/fp32"))
+    while [job.state for job in manifest.jobs()][:1] != ["done"]:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    assert not Path("docs/results.json").exists()
+    code, out, err = run("mlp-sigmoid-xavier", "--seeds", "2")
+    assert (code, err) == (0, "")
+    assert "1 of 2 runs are missing" in out
+    assert measured() == [("mlp-sigmoid-xavier", 0), ("mlp-sigmoid-xavier", 1)]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_run_that_fails_is_told_and_the_others_go_on(data_root: Path) -> None:
+    (data_root / "MNIST/raw/train-images-idx3-ubyte.gz").write_bytes(b"x")
+    code, out, err = run("chollet-mnist", "mlp-sigmoid-xavier")
+    assert (code, err) == (2, "error: 1 of 2 jobs are not done\n")
+    assert "failed  chollet-mnist\n" in out
+    assert measured() == [("mlp-sigmoid-xavier", 0)]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -78,6 +134,8 @@ def test_it_runs_what_is_missing_once(call) -> None:
     [
         ("chollet-mnits", "Did you mean chollet-mnist"),
         ("--seeds 0", "--seeds 0: expected a number"),
+        ("--seeds ²", "--seeds ²: expected a number"),
+        ("--check", "docs/results.json: no such file"),
         ("--precision fp16", "expected one of fp32, bf16"),
         ("trainer.epochs=1", "train experiment=ID"),
         ("--lst", "Did you mean --list"),
@@ -88,12 +146,3 @@ def test_bad_calls(call, line: str, says: str) -> None:
     assert (code, out) == (2, "")
     assert says in err
     assert err.count("\n") == 1
-
-
-@pytest.mark.usefixtures("tiny")
-def test_a_run_that_fails_is_told_and_the_others_go_on(call, data_root: Path) -> None:
-    (data_root / "MNIST/raw/train-images-idx3-ubyte.gz").write_bytes(b"x")
-    code, out, err = call("reproduce", "chollet-mnist", "mlp-sigmoid-xavier")
-    assert code == 1
-    assert "chollet-mnist seed 0 failed: error: " in err
-    assert "mlp-sigmoid-xavier   seed 0" in out

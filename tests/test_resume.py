@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import assert_same_run, metrics
 
+from cnnlab.tracking.run import RunDirectory
 from cnnlab.training import trainer
 
 # Dropout, augmentation, a short last batch, a schedule that moves, validation: everything that a position touches.
@@ -254,6 +255,17 @@ def test_kill_9_in_real_processes_and_resume_gives_the_same_bits(call, tmp_path:
     assert call("train", f"resume={killed}")[0] == 0
     assert call("train", *SETTINGS, "trainer.epochs=6", f"hydra.run.dir={whole}")[0] == 0
     assert_same_run(whole, killed)
+
+
+def test_a_second_start_leaves_the_first_ones_directory(call, tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    (run.path / ".hydra").mkdir(parents=True)
+    with run.locked():  # a process has just started there
+        code, out, err = call("train", "data=digits", f"hydra.run.dir={run.path}")
+        assert (code, out) == (5, "")
+        assert "another process is training this run" in err
+        assert (run.path / ".hydra").exists()
+        assert (run.path / ".lock").exists()
 
 
 def test_two_processes_cannot_train_one_run(call, tmp_path: Path) -> None:

@@ -8,39 +8,61 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from cnnlab import config
+from cnnlab.comparison.statistics import Summary, summarize
 from cnnlab.errors import CheckpointError
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
 
 Entry = dict[str, Any]
+TEXTS, NUMBERS = ("id", "recipe", "precision", "device", "date"), ("seed", "train", "test", "seconds", "threads")
 
 TEST_TOLERANCE, TRAIN_TOLERANCE = 0.010, 0.02  # below the published accuracy; above it is no failure
+REPRODUCED = "reproduced"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A published result beside the measured ones of one precision; means and deviations over the seeds (n).
-
-    date: of the latest run.
-    within: whether both means reach the published figures less the tolerance; None where nothing is published.
-    """
+    """A published result beside the measured ones of one precision, with n seeds. seconds: mean; date: of the latest run."""
 
     id: str
     precision: str
     published_train: float | None
     published_test: float | None
     n: int
-    train: float
-    test: float
-    test_std: float | None
+    train: Summary
+    test: Summary
     seconds: float
     device: str
     date: str
-    within: bool | None
+
+    @property
+    def differences(self) -> tuple[float | None, float | None]:
+        """Measured less published accuracy, of training and test; None where nothing is published."""
+        goals = ((self.train, self.published_train), (self.test, self.published_test))
+        train, test = (None if goal is None else measured.mean - goal for measured, goal in goals)
+        return train, test
+
+    @property
+    def within(self) -> bool | None:
+        """Whether both means reach the published figures less the tolerance; None where nothing is published."""
+        return None if self.published_test is None else self.verdict == REPRODUCED
+
+    @property
+    def verdict(self) -> str:
+        if self.published_test is None:
+            return "none published"
+        below = [
+            f"{part} {-difference - tolerance:.4f} below its tolerance"
+            for part, difference, tolerance in zip(
+                ("training", "test"), self.differences, (TRAIN_TOLERANCE, TEST_TOLERANCE), strict=True
+            )
+            if difference is not None and difference < -tolerance
+        ]
+        return " and ".join(below) or REPRODUCED
 
 
 def read(path: Path) -> list[Entry]:
@@ -53,11 +75,24 @@ def read(path: Path) -> list[Entry]:
         entries = json.loads(path.read_text())
     except FileNotFoundError:
         return []
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not JSON ({error}); restore it from the repository") from error
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) and "recipe" in entry for entry in entries):
+    if not isinstance(entries, list):
         raise CheckpointError(f"{path}: expected a list of results; restore it from the repository")
+    for number, found in enumerate(entries, 1):
+        wrong = _wrong(found)
+        if wrong:
+            raise CheckpointError(f"{path}: result {number}: {wrong}; restore it from the repository")
     return entries
+
+
+def _wrong(found: object) -> str:
+    """What is wrong with an entry; empty for one that can be read."""
+    if not isinstance(found, dict):
+        return "not an object"
+    texts = [key for key in TEXTS if not isinstance(found.get(key), str)]
+    numbers = [key for key in NUMBERS if not isinstance(found.get(key), int | float)]
+    return f"{', '.join(texts + numbers)} missing, or of another type" if texts or numbers else ""
 
 
 def entry(name: str, run: RunDirectory) -> Entry:
@@ -103,18 +138,12 @@ def compare(
         runs = [entry for entry in entries if entry["id"] == name and entry["recipe"] == wanted]
         if not runs:
             continue
-        train, test = (fmean(run[part] for run in runs) for part in ("train", "test"))
+        train, test = (summarize([run[part] for run in runs]) for part in ("train", "test"))
         goal_train, goal_test = (published.get(name, {}).get(part) for part in ("train", "test"))
-        within = None
-        if goal_test is not None:
-            within = test >= goal_test - TEST_TOLERANCE and (goal_train is None or train >= goal_train - TRAIN_TOLERANCE)
-        spread = stdev(run["test"] for run in runs) if len(runs) > 1 else None
         devices = ", ".join(sorted({_device(run) for run in runs}))
         date = max(run["date"] for run in runs)
         seconds = fmean(run["seconds"] for run in runs)
-        rows.append(
-            Comparison(name, precision, goal_train, goal_test, len(runs), train, test, spread, seconds, devices, date, within)
-        )
+        rows.append(Comparison(name, precision, goal_train, goal_test, len(runs), train, test, seconds, devices, date))
     return rows
 
 

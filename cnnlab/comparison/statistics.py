@@ -12,11 +12,14 @@ LEVEL = 0.05  # of the tests; the intervals are of 1 - LEVEL
 
 @dataclass(frozen=True)
 class Summary:
-    """std: the sample's, with n - 1. interval: of the mean, 95 %. Both are None for a single value."""
+    """std: the sample's, with n - 1. interval: of the mean, 95 %. Both are None for a single value. As text: 0.89 ± 0.01."""
 
     mean: float
     std: float | None
     interval: tuple[float, float] | None
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f}" + ("" if self.std is None else f" ± {self.std:.4f}")
 
 
 def summarize(values: Sequence[float]) -> Summary:

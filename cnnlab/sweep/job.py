@@ -35,7 +35,8 @@ def job(node: DictConfig) -> float | None:
     manifest, name, started = Manifest(run.path.parent), run.path.name, time.monotonic()
     try:
         manifest.update(name, state="running", cause=None, exit_code=None)
-        result = train_or_continue(cfg, run, choices, watch(manifest, name, cfg, hydra_node.sweeper))
+        with run.locked():
+            result = train_or_continue(cfg, run, choices, watch(manifest, name, cfg, hydra_node.sweeper))
         metric, reached = score(result)
         manifest.update(name, state="done", metric=metric, score=reached, seconds=result["seconds"])
         return reached

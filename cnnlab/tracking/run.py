@@ -16,6 +16,8 @@ from cnnlab.errors import DISK_FULL, CheckpointError, ConfigError, RunTakenError
 from cnnlab.schema import Config
 from cnnlab.tracking import files
 
+LEFT_BY_A_START = {".hydra", ".lock", "environment.json"}  # what a run leaves that was killed before it began
+
 
 class RunDirectory:
     """One run's directory; opened for writing by one process at a time.
@@ -109,7 +111,7 @@ class RunDirectory:
 
 
 def claim(path: Path, may_rename: bool) -> Path:
-    """Create the directory of a new run, so that no second run can get it.
+    """Create the directory of a new run, or take the one that a run left before it began.
 
     Args:
         path: wanted.
@@ -128,7 +130,7 @@ def claim(path: Path, may_rename: bool) -> Path:
             except FileExistsError:
                 if may_rename:
                     continue
-                if candidate.is_dir() and not any(candidate.iterdir()):
+                if candidate.is_dir() and {path.name for path in candidate.iterdir()} <= LEFT_BY_A_START:
                     return candidate
                 if not candidate.is_dir():
                     raise RunTakenError(f"{candidate}: is not a directory; choose another hydra.run.dir") from None

@@ -22,8 +22,8 @@ STATUS: dict[type | None, str] = {DivergedError: "diverged", InterruptedRunError
 
 
 def run_new(cfg: Config, directory: Path, choices: dict[str, str], hopeless: Hopeless | None = None) -> dict[str, Any]:
-    """Train a new run in `directory`, which exists; `choices` are the names that the config groups were chosen by;
-    `hopeless` is asked after each epoch (see `trainer.fit`).
+    """Train a new run in `directory`, which the caller has locked; `choices` are the names that the config groups were
+    chosen by; `hopeless` is asked after each epoch (see `trainer.fit`).
 
     Returns:
         The content of result.json.
@@ -32,36 +32,34 @@ def run_new(cfg: Config, directory: Path, choices: dict[str, str], hopeless: Hop
         CnnlabError: a run that fails before its first step leaves no directory; a later failure is in its result.json.
     """
     run = RunDirectory(directory)
-    with run.locked():
-        if run.config.exists():
-            raise RunTakenError(f"{run.name}: holds a run already; continue it: python -m cnnlab.train resume={run.quoted}")
-        try:
-            session = build_session(cfg)
-            cfg.trainer.device, cfg.trainer.threads = str(session.runtime.device), session.runtime.threads
-            cfg.data.root = str(Path(cfg.data.root).resolve())
-            record = {"choices": choices, "device": describe(session.runtime.device), "data": _data_record(session)}
-            run.begin(cfg, record)
-        except BaseException:
-            run.discard()
-            raise
-        return _train(session, run, hopeless)
+    if run.config.exists():
+        raise RunTakenError(f"{run.name}: holds a run already; continue it: python -m cnnlab.train resume={run.quoted}")
+    try:
+        session = build_session(cfg)
+        cfg.trainer.device, cfg.trainer.threads = str(session.runtime.device), session.runtime.threads
+        cfg.data.root = str(Path(cfg.data.root).resolve())
+        record = {"choices": choices, "device": describe(session.runtime.device), "data": _data_record(session)}
+        run.begin(cfg, record)
+    except BaseException:
+        run.discard()
+        raise
+    return _train(session, run, hopeless)
 
 
 def run_resumed(cfg: Config, run: RunDirectory, hopeless: Hopeless | None = None) -> dict[str, Any]:
-    """Continue `run`, with `cfg` as its configuration, from its checkpoint or from step 0.
+    """Continue `run`, which the caller has locked, with `cfg` as its configuration, from its checkpoint or from step 0.
 
     Raises:
         CheckpointError: the data is not what the run began with, or the checkpoint cannot be read.
     """
-    with run.locked():
-        session = build_session(cfg)
-        began_with = run.recorded("data").get("digest")
-        if began_with not in (None, session.data.digest):
-            raise CheckpointError(
-                f"{run.name}: the images under {cfg.data.root} are not those that the run began with; "
-                "restore them, or start a new run"
-            )
-        return _train(session, run, hopeless)
+    session = build_session(cfg)
+    began_with = run.recorded("data").get("digest")
+    if began_with not in (None, session.data.digest):
+        raise CheckpointError(
+            f"{run.name}: the images under {cfg.data.root} are not those that the run began with; "
+            "restore them, or start a new run"
+        )
+    return _train(session, run, hopeless)
 
 
 def _train(session: Session, run: RunDirectory, hopeless: Hopeless | None) -> dict[str, Any]:

@@ -26,6 +26,9 @@ Row = tuple[str, Sequence[float], str]  # label, values, colour
 def save(figure: "Figure", path: Path) -> None:
     """Write a picture without a date or a version in it."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if any(axes.containers for axes in figure.axes):
+        legend = "dot: mean over the seeds   line through it: 95 % interval"
+        figure.supxlabel(legend, x=0.99, ha="right", size=13, color=GREY)
     figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
@@ -141,7 +144,7 @@ def fields(measured: Measured) -> "Figure | None":
     colours = (BLUE, GREEN, ORANGE, PURPLE, "#E69F00", "black", GREY)
     sides = receptive_fields()
     for number, ((name, side, _), colour) in enumerate(zip(sides, colours, strict=True)):
-        corner = 13.5 - side / 2
+        corner = 13.5 - (side + 1) // 2  # between pixels
         axes.add_patch(Rectangle((corner, corner), side, side, fill=False, edgecolor=colour, linewidth=4))
         height = 24 - 3.6 * number  # the widest on top, so that no line crosses another
         text = f"{'convolution' if name.startswith('conv') else 'pooling'} {name.split()[1]}: {side} x {side}"
@@ -173,8 +176,11 @@ def pool_or_stride(measured: Measured) -> "Figure | None":
     figure, (axes,) = _figure()
     colours = {"maxpool": BLUE, "strided": GREEN, "conv7": ORANGE}
     words = {"maxpool": "max pooling", "strided": "strides", "conv7": "large kernels"}
-    rows = [(words[name.split(",")[0]] + ("\nas published" if "," in name else ""), measured.values(name),
-             colours[name.split(",")[0]]) for name in names]  # fmt: skip
+    rows = []
+    for name in names:
+        kind, _, published = name.partition(",")
+        size = "as published" if published else "a quarter, 10,000 images"
+        rows.append((f"{words[kind]}\n{size}", measured.values(name), colours[kind]))
     _dots(axes, rows, "")
     axes.set_xlabel("test accuracy, Fashion-MNIST")
     axes.set_title("Pooling, strides, or large kernels", weight="bold")
@@ -206,9 +212,11 @@ def mosaic(measured: Measured) -> "Figure | None":
         for column in range(scores.shape[2]):
             style: Any = {"size": 12, "color": "#333333"}
             if row % 7 == 0 and column % 7 == 0:  # where a digit stands
-                style = {"size": 20, "weight": "bold", "bbox": {"facecolor": "white", "edgecolor": ORANGE, "linewidth": 3}}
+                right = scores[:, row, column].argmax() == data.test.labels[row // 7 * 3 + column // 7]
+                box = {"facecolor": "white", "edgecolor": GREEN if right else ORANGE, "linewidth": 3}
+                style = {"size": 20, "weight": "bold", "bbox": box}
             axes[1].text(column, row, str(int(scores[:, row, column].argmax())), ha="center", va="center", **style)
-    axes[1].set_title("15 x 15 answers: the likeliest digit")
+    axes[1].set_title("15 x 15 answers; at the digits\ngreen is right, orange wrong")
     for one in axes:
         one.set_axis_off()
     figure.suptitle("Trained on single digits, shown nine at once", x=0.02, ha="left", weight="bold")
@@ -228,21 +236,22 @@ def harder(measured: Measured) -> "Figure | None":
 
 
 def deeper(measured: Measured) -> "Figure | None":
-    return _by_depth(measured, (2, 3, 5, 7), "Layers of 128 sigmoid units, Fashion-MNIST")
+    label = "hidden layers (7: after 250 epochs, the others after 50)"
+    return _by_depth(measured, (2, 3, 5, 7), "Layers of 128 sigmoid units, Fashion-MNIST", label)
 
 
 def overfits(measured: Measured) -> "Figure | None":
-    return _by_depth(measured, (1, 2, 5), "Layers of 128 ReLU units, CIFAR-10")
+    return _by_depth(measured, (1, 2, 5), "Layers of 128 ReLU units, CIFAR-10", "hidden layers")
 
 
-def _by_depth(measured: Measured, depths: Sequence[int], title: str) -> "Figure | None":
+def _by_depth(measured: Measured, depths: Sequence[int], title: str, label: str) -> "Figure | None":
     names = [arm.name for arm in measured.arms]
     if not measured.seeds(*names):
         return None
     figure, (axes,) = _figure()
-    for of, colour, label in ((train, ORANGE, "training"), (test, BLUE, "test")):
-        _curve(axes, depths, [measured.values(name, of) for name in names], colour, label)
-    axes.set(xlabel="hidden layers", ylabel="accuracy", xticks=depths, xlim=(depths[0] - 0.3, depths[-1] + 1))
+    for of, colour, part in ((train, ORANGE, "training"), (test, BLUE, "test")):
+        _curve(axes, depths, [measured.values(name, of) for name in names], colour, part)
+    axes.set(xlabel=label, ylabel="accuracy", xticks=depths, xlim=(depths[0] - 0.3, depths[-1] + 1))
     axes.set_title(title, weight="bold")
     return figure
 
@@ -259,7 +268,7 @@ def fewer(measured: Measured) -> "Figure | None":
             _curve(place, sizes, [measured.values(name) for name in chosen], colour)
             at = len(sizes) - 1 if kind == "convnet" else 1
             height = sum(measured.values(chosen[at])) / measured.seeds(chosen[at])
-            away = (14, 4) if kind == "convnet" else (14, -22)
+            away = (-90, 24) if kind == "convnet" else (14, -30)
             place.annotate(kind, (sizes[at], height), away, textcoords="offset points", color=colour)
         place.set(xscale="log", xlabel="parameters", title=title)
     axes[0].set_ylabel("test accuracy")
@@ -284,10 +293,10 @@ def dropout(measured: Measured) -> "Figure | None":
         return None
     figure, axes = _figure(2)
     for place, data, title in zip(axes, ("fashion", "cifar10"), ("Fashion-MNIST", "CIFAR-10"), strict=True):
-        rows = [(f"{word}\n{what}", measured.values(f"{data}, {name}", of), colour)
+        rows = [(f"{what},\n{word}", measured.values(f"{data}, {name}", of), colour)
                 for what, of, colour in (("training", train, ORANGE), ("test", test, BLUE))
-                for name, word in (("without", "without"), ("0.2", "dropout 0.2"))]  # fmt: skip
+                for name, word in (("without", "no dropout"), ("0.2", "dropout"))]  # fmt: skip
         _dots(place, rows, title)
         place.set_xlabel("accuracy")
-    figure.suptitle("Dropout between convolutions", x=0.02, ha="left", weight="bold")
+    figure.suptitle("Dropout of 0.2 between convolutions", x=0.02, ha="left", weight="bold")
     return figure

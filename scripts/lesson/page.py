@@ -12,12 +12,11 @@ from cnnlab.reproduce import LEDGER as RESULTS
 from scripts.lesson import figures, space, training
 from scripts.lesson.claims import Claim, Table
 from scripts.lesson.measure import LEDGER
-from scripts.lesson.rules import verdict
+from scripts.lesson.rules import SIGNS, verdict
 
 PAGE, PICTURES = Path("docs/LESSONS.md"), Path("docs/lessons")
 WORDS: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text())
 CLAIMS: Sequence[Claim] = sorted([*space.CLAIMS, *training.CLAIMS], key=lambda claim: list(WORDS).index(claim.name))
-SIGNS = {True: "yes", False: "no", None: "open"}
 INTRODUCTION = """# Lessons: what the notes claim, tested
 
 Five sets of course notes argue for convolutional networks: C, after Geron and Chollet; D, Dinh's draft; K, Kamada; L, slides on
@@ -28,13 +27,15 @@ claims about transfer learning wait until cnnlab has it.
 **How to read it.** Accuracies are means over seeds ± the half-width of the 95 % interval (Student's t); differences have
 Welch's interval. A seed draws the initial weights, the order and, where only 10,000 images are used, those images. A part of a
 claim is "yes" when its whole interval lies on the claimed side, "no" when all of it lies on the other, else "open": these seeds
-cannot tell. A claim held if all its parts did. The networks are small and trained briefly: what holds here, holds at this size.
-About one interval in twenty misses the truth by chance, and this page has some forty of them.
+cannot tell. A claim held if all its parts did, in part if one did not, and as far as could be told if some stay open. The
+networks are small and trained briefly: what holds here, holds at this size. About one interval in twenty misses the truth by
+chance, and this page has dozens of them.
 
-**How to repeat it.** `python -m scripts.lessons` trains what [`docs/lessons.json`](lessons.json) lacks (all of it: about 45
-minutes on one core), draws the pictures and writes this page; `python -m scripts.lessons CLAIM --seeds 5` adds seeds to one
-claim. Claims about published results take them from [`docs/results.json`](results.json), which `python -m cnnlab.reproduce`
-fills. Each network is also one plain command, given below it; they run in the repository's root.
+**How to repeat it.** `python -m scripts.lessons` trains what [`docs/lessons.json`](lessons.json) lacks (all of it: about an
+hour on one core), draws the pictures and writes this page; `python -m scripts.lessons CLAIM --seeds 5` adds seeds to one
+claim. What the ledger holds is not trained again; without its entries it is. Claims about published results take them from
+[`docs/results.json`](results.json), which `python -m cnnlab.reproduce` fills. Each network is also one plain command, given
+below it; they run in the repository's root.
 """
 
 
@@ -116,8 +117,7 @@ def _section(number: int, claim: Claim, source: str, entries: Sequence[Entry]) -
 
 
 def _threads(entry: Entry) -> str:
-    threads = int(entry.get("threads", 1))  # the lessons' own runs have one
-    return "1 thread" if threads == 1 else f"{threads} threads"
+    return "1 thread" if entry["threads"] == 1 else f"{entry['threads']} threads"
 
 
 def _markdown(table: Table) -> list[str]:

@@ -4,11 +4,14 @@ An interval holds the mean with 95 % confidence by Student's t; that of a differ
 of a seed, which makes the latter rather too wide than too narrow.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
 from cnnlab.comparison.statistics import half_width, summarize
+
+SIGNS = {True: "yes", False: "no", None: "open"}
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,16 @@ def at_most(text: str, values: Sequence[float], limit: float) -> Finding:
 
 
 def verdict(findings: Sequence[Finding]) -> str:
-    """held | held in part | did not hold | could not be told."""
-    told = [finding.holds for finding in findings]
-    if all(told):
-        return "held"
-    if any(told):
-        return "held in part"
-    return "did not hold" if False in told else "could not be told"
+    """held | held in part | held as far as could be told | did not hold | could not be told; mixed findings are counted."""
+    told = Counter(finding.holds for finding in findings)
+    counts = ", ".join(f"{told[holds]} {word}" for holds, word in SIGNS.items() if told[holds])
+    if told[False]:
+        words = "held in part" if told[True] else "did not hold"
+    elif told[True]:
+        words = "held as far as could be told" if told[None] else "held"
+    else:
+        words = "could not be told"
+    return f"{words} ({counts})" if len(told) > 1 else words
 
 
 def plain(found: Estimate) -> str:

@@ -26,7 +26,7 @@ def _deeper(measured: Measured) -> list[Finding]:
     return [
         above("a third layer gains: 3 less 2", three, two),
         above("five lose: 3 less 5", three, five),
-        above("seven are worse: 5 less 7", five, seven),
+        above("seven (250 epochs, the others 50, as in the notes) are worse: 5 less 7", five, seven),
     ]
 
 

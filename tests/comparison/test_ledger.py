@@ -1,5 +1,6 @@
 """The ledger of results: found again by recipe and seed, compared with what was published."""
 
+import json
 import multiprocessing
 from pathlib import Path
 from statistics import fmean
@@ -30,7 +31,7 @@ def test_no_entry_of_many_processes_is_lost(tmp_path: Path) -> None:
     assert [one["seed"] for one in ledger.read(path)] == list(range(12))
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"id": "x"}]'])
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"id": "x"}]', json.dumps([entry(0, 0.5) | {"test": "0.5"}])])
 def test_a_damaged_ledger_is_told_and_left(tmp_path: Path, text: str) -> None:
     path = tmp_path / "results.json"
     path.write_text(text)
@@ -40,22 +41,24 @@ def test_a_damaged_ledger_is_told_and_left(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tests", "train", "within"),
+    ("tests", "train", "verdict"),
     [
-        ((0.890, 0.892), 0.90, True),
-        ((0.8801, 0.8801), 0.90, True),  # 0.010 below
-        ((0.8799, 0.8799), 0.90, False),
-        ((0.95, 0.95), 0.90, True),  # better is no failure
-        ((0.89, 0.89), 0.8799, False),  # training more than 0.02 below
+        ((0.890, 0.892), 0.90, "reproduced"),
+        ((0.8801, 0.8801), 0.90, "reproduced"),  # 0.010 below
+        ((0.8790, 0.8790), 0.90, "test 0.0010 below its tolerance"),
+        ((0.95, 0.95), 0.90, "reproduced"),  # better is no failure
+        ((0.89, 0.89), 0.8790, "training 0.0010 below its tolerance"),
+        ((0.87, 0.87), 0.87, "training 0.0100 below its tolerance and test 0.0100 below its tolerance"),
     ],
 )
-def test_means_against_the_tolerance(tests: tuple[float, float], train: float, within: bool) -> None:
+def test_means_against_the_tolerance(tests: tuple[float, float], train: float, verdict: str) -> None:
     entries = [entry(seed, test, train=train) for seed, test in enumerate(tests)]
     (row,) = ledger.compare({"x": {"train": 0.90, "test": 0.89}}, {("x", "fp32"): "r"}, entries)
-    assert row.within is within
-    assert (row.n, row.test) == (2, pytest.approx(fmean(tests)))
+    assert (row.verdict, row.within) == (verdict, verdict == "reproduced")
+    assert row.differences == pytest.approx((train - 0.90, fmean(tests) - 0.89))
+    assert (row.n, row.test.mean) == (2, pytest.approx(fmean(tests)))
     # The sample standard deviation of two numbers is their distance over the root of two.
-    assert row.test_std == pytest.approx(abs(tests[0] - tests[1]) / 2**0.5)
+    assert row.test.std == pytest.approx(abs(tests[0] - tests[1]) / 2**0.5)
 
 
 def test_entries_of_an_older_recipe_do_not_count() -> None:
@@ -64,5 +67,5 @@ def test_entries_of_an_older_recipe_do_not_count() -> None:
 
 def test_nothing_published_is_no_verdict() -> None:
     (row,) = ledger.compare({}, {("x", "fp32"): "r"}, [entry(0, 0.9)])
-    assert row.within is None
-    assert row.test_std is None
+    assert (row.within, row.verdict, row.differences) == (None, "none published", (None, None))
+    assert (row.test.std, str(row.test)) == (None, "0.9000")

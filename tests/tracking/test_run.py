@@ -105,6 +105,18 @@ def own_files(path: Path, hydra: bool = True) -> RunDirectory:
     return run
 
 
+def test_what_a_start_that_was_killed_has_left_is_taken_over(tmp_path: Path) -> None:
+    run = own_files(tmp_path / "run")
+    with pytest.raises(RunTakenError, match="holds another run"):
+        claim(run.path, may_rename=False)
+    run.config.unlink()
+    assert claim(run.path, may_rename=False) == run.path
+    assert claim(run.path, may_rename=True) == tmp_path / "run_2"
+    (run.path / "notes.txt").touch()
+    with pytest.raises(RunTakenError, match="or other files"):
+        claim(run.path, may_rename=False)
+
+
 @pytest.mark.parametrize("hydra", [True, False])
 def test_discard_removes_a_run_and_nothing_above_it(hydra: bool, tmp_path: Path) -> None:
     own_files(tmp_path / "mine" / "run", hydra).discard()
