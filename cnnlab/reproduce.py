@@ -1,9 +1,10 @@
 """`python -m cnnlab.reproduce [ID ...]`: run the experiments of the course notes and keep the table of results true."""
 
+import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,16 @@ Options:
 """
 RUNS = Path("outputs/reproduce")
 LEDGER, TABLE = Path("docs/results.json"), Path("docs/RESULTS.md")
+CURVES = Path("docs/curves.json")  # id: (training loss, accuracy) of each epoch of seed 0, where the notes print theirs
 EXPERIMENTS = Path("configs/experiment")
 REMARKS = """\
 MNIST and Fashion-MNIST are the official files, bit for bit. The CIFAR-10 that was measured on is a copy of which 93 of \
 60,000 images (73 for training, 20 for testing) were re-encoded and are not exact; its figures may differ in the fourth \
 digit from those of the official files.
 
-The notes print one draw of each result. `mlp-cifar-1` spreads widely over seeds: at the end of three runs 113, 100 and 114 of \
-its 128 hidden units answered to none of 20,000 training images, and the run with most units alive scored highest.
+The notes print one draw of each result. `mlp-cifar-1` spreads widely over seeds: `python -m scripts.dead_units RUN` finds \
+113, 100 and 114 of its 128 hidden units that answer to no training image at the end of the runs of seeds 0, 1 and 2, and the \
+run with most units alive scored highest.
 
 Seconds are of whole runs on a machine that other work shared, the long ones most of all."""
 PRECISIONS = ("fp32", "bf16")
@@ -113,7 +116,17 @@ def _collect(directory: Path) -> None:
     for job in Manifest(directory).jobs():
         run = RunDirectory(directory / job.directory)
         if job.state == "done" and job.key not in held and run.result.exists():
-            ledger.add(LEDGER, ledger.entry(run.recorded("choices")["experiment"], run))
+            entry = ledger.entry(run.recorded("choices")["experiment"], run)
+            ledger.add(LEDGER, entry)
+            if entry["id"] in _published("curves") and (entry["seed"], entry["precision"]) == (0, "fp32"):
+                lines = files.read_json_lines(run.metrics)
+                curve = [[round(line[f"train_{part}"], 4) for part in ("loss", "accuracy")] for line in lines]
+                files.write_atomic(CURVES, (json.dumps(measured_curves() | {entry["id"]: curve}) + "\n").encode())
+
+
+def measured_curves() -> dict[str, list[list[float]]]:
+    """The content of docs/curves.json; empty where there is none."""
+    return dict(json.loads(CURVES.read_text())) if CURVES.exists() else {}
 
 
 def cost(name: str) -> float:
@@ -132,14 +145,14 @@ def cost(name: str) -> float:
 def comparisons(names: Sequence[str]) -> list[Comparison]:
     """Published against measured, of the present recipes."""
     recipes = {(name, precision): _recipe(name, precision) for name in names for precision in PRECISIONS}
-    return ledger.compare(_published(), recipes, ledger.read(LEDGER))
+    return ledger.compare(_published("results"), recipes, ledger.read(LEDGER))
 
 
 def write_views() -> None:
     """Write what the ledger says into docs/RESULTS.md and, in the repository, the experiments' header comments."""
     rows = comparisons(config.groups()["experiment"])
     TABLE.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomic(TABLE, table(rows).encode())
+    files.write_atomic(TABLE, table(rows, measured_curves()).encode())
     for path in sorted(EXPERIMENTS.glob("*.yaml")):
         old = path.read_text()
         new = with_header(old, [row for row in rows if row.id == path.stem])
@@ -157,9 +170,9 @@ def with_header(text: str, rows: Sequence[Comparison]) -> str:
     return "\n".join(lines) + blank + rest
 
 
-def table(rows: Sequence[Comparison]) -> str:
+def table(rows: Sequence[Comparison], curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
     """The text of docs/RESULTS.md."""
-    published = _published()
+    published = _published("results")
     tolerance = f"{ledger.TRAIN_TOLERANCE:.2f}, {ledger.TEST_TOLERANCE:.3f}"
     text = [
         "# Published and measured",
@@ -186,13 +199,33 @@ def table(rows: Sequence[Comparison]) -> str:
             f"**{row.verdict}**" if row.within is False else row.verdict,
         ]
         text.append(f"| {' | '.join([*cells, f'{row.seconds:.0f}', row.device])} |")
-    return "\n".join(text) + "\n"
+    return "\n".join([*text, *_epochs(curves)]) + "\n"
+
+
+def _epochs(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
+    """The curves that the notes print beside the measured ones, a line an epoch."""
+    printed = {name: curve for name, curve in _published("curves").items() if name in curves}
+    if not printed:
+        return []
+    heads = [f"{name}, {whose}" for name in printed for whose in ("published", "measured")]
+    lines = [
+        "",
+        "## Epoch by epoch",
+        "",
+        "Training loss and accuracy of each epoch, as printed and as measured with seed 0.",
+        "",
+    ]
+    lines += [f"| epoch | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for epoch in range(max(map(len, printed.values()))):
+        both = [curve[epoch : epoch + 1] for name in printed for curve in (printed[name], curves[name])]
+        lines.append(f"| {epoch + 1} | {' | '.join(_pair(*point) for points in both for point in points or [(None, None)])} |")
+    return lines
 
 
 def _report(names: Sequence[str], check: bool) -> int:
     if check and not LEDGER.exists():
         raise ConfigError(f"{LEDGER}: no such file; --check reads the repository's ledger, so call it in the repository's root")
-    published, rows = _published(), {(row.id, row.precision): row for row in comparisons(names)}
+    published, rows = _published("results"), {(row.id, row.precision): row for row in comparisons(names)}
     bad = sum(row.within is False for row in rows.values())
     for name in sorted(names, key=cost):
         goal = published.get(name, {}).get("test")
@@ -209,9 +242,9 @@ def _report(names: Sequence[str], check: bool) -> int:
     return 1 if check and bad else 0
 
 
-def _published() -> dict[str, Any]:
+def _published(section: str) -> dict[str, Any]:
     node: Any = OmegaConf.to_container(OmegaConf.load(config.config_dir() / "published.yaml"))
-    return dict(node["results"])
+    return dict(node[section])
 
 
 def _recipe(name: str, precision: str) -> str:

@@ -66,7 +66,8 @@ def test_names_tell_what_differs() -> None:
     assert job_names(jobs("seed=-1,1")) == ["seed-1", "seed1"]
     assert job_names(jobs("model.hidden=[10],[20,30]")) == ["hidden10", "hidden20-30"]
     assert job_names(jobs("augment=none,[flip,crop]")) == ["none", "flip-crop"]
-    assert job_names(jobs("seed=1")) == ["job"]
+    assert job_names(jobs("model=mlp", "seed=1")) == ["mlp-seed1"]
+    assert job_names([[]]) == ["job"]
 
 
 @given(st.lists(st.text(st.characters(exclude_characters=","), min_size=1), min_size=2, max_size=4))
