@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -82,6 +84,11 @@ def show(cfg: Config) -> None:
     console.print(f"memory to train, {cfg.trainer.precision}: {_mib(sum(rows.values()))}")
     for name, size in rows.items():
         console.print(f"  {name:<26}{_mib(size):>12}")
+    in_place = (*PLAIN, "Flatten")
+    maps = [(channels, height, width), *(layer.output for layer in found.layers if layer.kind not in in_place)]
+    two = max((prod(given) + prod(output) for given, output in pairwise(maps)), default=prod(maps[0]))
+    predicting = _mib((found.parameters + two) * 4)
+    console.print(f"memory to predict one image, fp32: {predicting} (weights, and the two largest maps that follow each other)")
 
 
 def _optimizer_states(cfg: Config, model: "nn.Module") -> float:

@@ -32,6 +32,9 @@ def test_the_recipe_is_the_printed_one(name: str) -> None:
     assert cfg.data.name == printed["data"]
     assert (cfg.data.validation, cfg.data.normalize, cfg.evaluation.split) == (0, False, "test")
     assert (cfg.evaluation.weights, cfg.augment, cfg.trainer.steps) == ("last", {}, None)
+    bare = config.typed(config.compose([]))
+    assert (cfg.schedule, cfg.task, cfg.trainer.precision, cfg.seed) == (bare.schedule, bare.task, "fp32", 0)
+    assert (cfg.data.limit, cfg.data.classes, cfg.trainer.clip_norm, cfg.trainer.patience) == (None, None, None, None)
     if "epochs" in printed:
         assert (cfg.trainer.epochs, cfg.trainer.batch_size) == (printed["epochs"], printed["batch"])
         assert cfg.optimizer == config.typed(config.compose([f"optimizer={printed['optimizer']}"])).optimizer
@@ -42,15 +45,19 @@ def test_the_recipe_is_the_printed_one(name: str) -> None:
     depth, _, width = words[0].rpartition("x")  # "128" or "3x128"
     assert cfg.model["hidden"] == [int(width)] * int(depth or 1)
     assert cfg.model["activation"] == words[1].strip(",")
-    assert cfg.model.get("initializer", "glorot_uniform") == ("normal" if "N(0, 0.01)" in printed["net"] else "glorot_uniform")
+    normal = "N(0, 0.01)" in printed["net"]
+    assert cfg.model.get("initializer", "glorot_uniform") == ("normal" if normal else "glorot_uniform")
+    assert not normal or cfg.model["initializer_std"] == 0.01
+    assert {"dropout", "hidden_dropout", "batch_norm"}.isdisjoint(cfg.model)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_header_tells_source_and_published_score(name: str) -> None:
     header = (config.config_dir() / "experiment" / f"{name}.yaml").read_text().partition("\n\n")[0]
     assert header.startswith("# @package _global_\n# Source: ")
-    goal = RESULTS.get(name, {}).get("test")
-    assert goal is None or str(goal) in header
+    for part in ("train", "test"):
+        goal = RESULTS.get(name, {}).get(part)
+        assert goal is None or str(goal) in header
 
 
 def test_what_people_read_is_what_the_ledger_says() -> None:

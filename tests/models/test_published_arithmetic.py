@@ -151,5 +151,7 @@ def test_geron_2_memory_to_train_on_50_images(call) -> None:
     assert f"{903_400 + head:,} parameters" in out
     found = re.search(r"activations of 50 images +([\d.]+) MiB", out)
     assert found is not None
+    # The two largest maps that follow each other, of 6 and 3 MB, and the parameters.
+    assert f"predict one image, fp32: {(9_000_000 + 4 * (903_400 + head)) / 2**20:.1f} MiB" in out
     one = 4 * (100 * 100 * 150 + 200 * 50 * 75 + 400 * 25 * 38 + 3 * 201 * 301 + 100 * 101 * 151 + 200 * 51 * 77 + 400)
     assert float(found.group(1)) == pytest.approx(50 * one / 2**20, abs=0.06)
