@@ -4,14 +4,11 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from omegaconf import OmegaConf
 
 from cnnlab import cli, config, train
-from cnnlab.comparison import ledger
+from cnnlab.comparison import ledger, published
 from cnnlab.comparison.ledger import Comparison
 from cnnlab.errors import ConfigError, suggest
 from cnnlab.sweep.manifest import Manifest
@@ -38,16 +35,6 @@ RUNS = Path("outputs/reproduce")
 LEDGER, TABLE = Path("docs/results.json"), Path("docs/RESULTS.md")
 CURVES = Path("docs/curves.json")  # id: (training loss, accuracy) of each epoch of seed 0, where the notes print theirs
 EXPERIMENTS = Path("configs/experiment")
-REMARKS = """\
-MNIST and Fashion-MNIST are the official files, bit for bit. The CIFAR-10 that was measured on is a copy of which 93 of \
-60,000 images (73 for training, 20 for testing) were re-encoded and are not exact; its figures may differ in the fourth \
-digit from those of the official files.
-
-The notes print one draw of each result. `mlp-cifar-1` spreads widely over seeds: `python -m scripts.dead_units RUN` finds \
-113, 100 and 114 of its 128 hidden units that answer to no training image at the end of the runs of seeds 0, 1 and 2, and the \
-run with most units alive scored highest.
-
-Seconds are of whole runs on a machine that other work shared, the long ones most of all."""
 PRECISIONS = ("fp32", "bf16")
 
 
@@ -82,7 +69,7 @@ def _run_missing(names: Sequence[str], precision: str, seeds: int, jobs: int | N
     _collect(directory)  # what an earlier call that was killed has finished
     held = {(entry["recipe"], entry["seed"]) for entry in ledger.read(LEDGER)}
     missing = [(name, seed) for name, seed in work if (recipes[name], seed) not in held]
-    again = "" if missing else "; to measure one again, take its entry out"
+    again = "" if missing else f"; to measure one again, remove its entry, and its run in {directory}"
     print(f"{len(missing)} of {len(work)} runs are missing from {LEDGER}{again}", flush=True)
     try:
         return _sweep(missing, precision, directory, jobs) if missing else 0
@@ -115,10 +102,11 @@ def _collect(directory: Path) -> None:
     held = {(entry["recipe"], entry["seed"]) for entry in ledger.read(LEDGER)}
     for job in Manifest(directory).jobs():
         run = RunDirectory(directory / job.directory)
-        if job.state == "done" and job.key not in held and run.result.exists():
-            entry = ledger.entry(run.recorded("choices")["experiment"], run)
+        name = run.recorded("choices").get("experiment")
+        if name is not None and job.state == "done" and job.key not in held and run.result.exists():
+            entry = ledger.entry(name, run)
             ledger.add(LEDGER, entry)
-            if entry["id"] in _published("curves") and (entry["seed"], entry["precision"]) == (0, "fp32"):
+            if entry["id"] in published.read("curves") and (entry["seed"], entry["precision"]) == (0, "fp32"):
                 lines = files.read_json_lines(run.metrics)
                 curve = [[round(line[f"train_{part}"], 4) for part in ("loss", "accuracy")] for line in lines]
                 files.write_atomic(CURVES, (json.dumps(measured_curves() | {entry["id"]: curve}) + "\n").encode())
@@ -145,114 +133,43 @@ def cost(name: str) -> float:
 def comparisons(names: Sequence[str]) -> list[Comparison]:
     """Published against measured, of the present recipes."""
     recipes = {(name, precision): _recipe(name, precision) for name in names for precision in PRECISIONS}
-    return ledger.compare(_published("results"), recipes, ledger.read(LEDGER))
+    return ledger.compare(published.read("results"), recipes, ledger.read(LEDGER))
 
 
 def write_views() -> None:
     """Write what the ledger says into docs/RESULTS.md and, in the repository, the experiments' header comments."""
     rows = comparisons(config.groups()["experiment"])
     TABLE.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomic(TABLE, table(rows, measured_curves()).encode())
+    files.write_atomic(TABLE, published.page(rows, measured_curves()).encode())
     for path in sorted(EXPERIMENTS.glob("*.yaml")):
         old = path.read_text()
-        new = with_header(old, [row for row in rows if row.id == path.stem])
+        new = published.with_header(old, [row for row in rows if row.id == path.stem])
         if new != old:
             files.write_atomic(path, new.encode())
-
-
-def with_header(text: str, rows: Sequence[Comparison]) -> str:
-    """An experiment's file with the measured accuracies at the end of its header comment, in the place of earlier ones."""
-    header, blank, rest = text.partition("\n\n")
-    lines = [line for line in header.splitlines() if not line.startswith("# Measured")]
-    for row in rows:
-        scores = f"{row.train} (training, last epoch), {row.test} (test), n = {row.n}"
-        lines.append(f"# Measured accuracy, {row.precision}: {scores}; {row.device}; {row.date}.")
-    return "\n".join(lines) + blank + rest
-
-
-def table(rows: Sequence[Comparison], curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
-    """The text of docs/RESULTS.md."""
-    published = _published("results")
-    tolerance = f"{ledger.TRAIN_TOLERANCE:.2f}, {ledger.TEST_TOLERANCE:.3f}"
-    text = [
-        "# Published and measured",
-        "",
-        "Written by `python -m cnnlab.reproduce` from `docs/results.json`; a row is `python -m cnnlab.train experiment=ID`.",
-        "Accuracies, that of training first, then that of the test images, are means over n seeds, ± their standard deviation. "
-        "The training accuracy is the mean over the last epoch's batches as they were trained, as Keras prints it. "
-        f"Tolerance: how far the measured means may be below the published figures ({tolerance}). "
-        "Sources: see `configs/published.yaml`.",
-        "",
-        REMARKS,
-        "",
-        "| id | source | published | measured | n | difference | tolerance | verdict | seconds | device |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        name = row.id if row.precision == "fp32" else f"{row.id} ({row.precision})"
-        known = row.published_test is not None
-        cells = [name, published.get(row.id, {}).get("source", "ours")]
-        cells += [_pair(row.published_train, row.published_test), f"{row.train}, {row.test}", str(row.n)]
-        cells += [
-            _pair(*row.differences, sign="+"),
-            tolerance if known else "",
-            f"**{row.verdict}**" if row.within is False else row.verdict,
-        ]
-        text.append(f"| {' | '.join([*cells, f'{row.seconds:.0f}', row.device])} |")
-    return "\n".join([*text, *_epochs(curves)]) + "\n"
-
-
-def _epochs(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
-    """The curves that the notes print beside the measured ones, a line an epoch."""
-    printed = {name: curve for name, curve in _published("curves").items() if name in curves}
-    if not printed:
-        return []
-    heads = [f"{name}, {whose}" for name in printed for whose in ("published", "measured")]
-    lines = [
-        "",
-        "## Epoch by epoch",
-        "",
-        "Training loss and accuracy of each epoch, as printed and as measured with seed 0.",
-        "",
-    ]
-    lines += [f"| epoch | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    for epoch in range(max(map(len, printed.values()))):
-        both = [curve[epoch : epoch + 1] for name in printed for curve in (printed[name], curves[name])]
-        lines.append(f"| {epoch + 1} | {' | '.join(_pair(*point) for points in both for point in points or [(None, None)])} |")
-    return lines
 
 
 def _report(names: Sequence[str], check: bool) -> int:
     if check and not LEDGER.exists():
         raise ConfigError(f"{LEDGER}: no such file; --check reads the repository's ledger, so call it in the repository's root")
-    published, rows = _published("results"), {(row.id, row.precision): row for row in comparisons(names)}
+    goals, rows = published.read("results"), {(row.id, row.precision): row for row in comparisons(names)}
     bad = sum(row.within is False for row in rows.values())
     for name in sorted(names, key=cost):
-        goal = published.get(name, {}).get("test")
+        goal = goals.get(name, {}).get("test")
         for precision in PRECISIONS:
             row = rows.get((name, precision))
             if (row is None and precision != "fp32") or (check and (row is None or row.within is not False)):
                 continue
             measured = f"measured {row.test}, n {row.n}, {row.seconds:.0f} s" if row else "not measured yet"
             note = f"  {row.verdict}" if row and row.within is False else ""
-            print(f"{name:<20} {precision}  published {_number(goal) or '-':<7} {measured}{note}")
+            print(f"{name:<20} {precision}  published {f'{goal:.4f}' if goal else '-':<7} {measured}{note}")
     if check:
         unmeasured = sum((name, "fp32") not in rows for name in names)
         print(f"{len(rows)} results checked, {bad} outside their tolerance; {unmeasured} experiments not measured")
     return 1 if check and bad else 0
 
 
-def _published(section: str) -> dict[str, Any]:
-    node: Any = OmegaConf.to_container(OmegaConf.load(config.config_dir() / "published.yaml"))
-    return dict(node[section])
-
-
 def _recipe(name: str, precision: str) -> str:
     return config.recipe_hash(config.typed(config.compose([f"experiment={name}", f"trainer.precision={precision}"])))
-
-
-def _pair(train: float | None, test: float | None, sign: str = "") -> str:
-    return ", ".join(f"{value:{sign}.4f}" for value in (train, test) if value is not None)
 
 
 def _count(text: str | None, option: str, default: int) -> int:
@@ -261,10 +178,6 @@ def _count(text: str | None, option: str, default: int) -> int:
     if not re.fullmatch("[0-9]+", text) or int(text) < 1:
         raise ConfigError(f"{option} {text}: expected a number of 1 or more")
     return int(text)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
 
 
 if __name__ == "__main__":

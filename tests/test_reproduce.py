@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from cnnlab import cli, config, reproduce
+from cnnlab.comparison import published
 from cnnlab.schema import Config
 from cnnlab.sweep.manifest import Manifest
 
@@ -62,11 +63,11 @@ def test_the_header_tells_source_and_published_score(name: str) -> None:
 
 def test_what_people_read_is_what_the_ledger_says() -> None:
     rows = reproduce.comparisons(EXPERIMENTS)
-    assert Path("docs/RESULTS.md").read_text() == reproduce.table(rows, reproduce.measured_curves())
+    assert Path("docs/RESULTS.md").read_text() == published.page(rows, reproduce.measured_curves())
     readme = Path("README.md").read_text()
     for row in rows:
         path = Path(f"configs/experiment/{row.id}.yaml")
-        assert path.read_text() == reproduce.with_header(path.read_text(), [one for one in rows if one.id == row.id])
+        assert path.read_text() == published.with_header(path.read_text(), [one for one in rows if one.id == row.id])
         if row.precision == "fp32" and row.published_test is not None:
             verdict = row.verdict if row.within else f"**{row.verdict}**"
             assert f"| `{row.id}` | {row.published_test:.4f} | {row.test} | {row.n} | {verdict} |" in readme
@@ -105,7 +106,11 @@ def test_it_runs_what_is_missing_once(call) -> None:
     assert "| mlp-sigmoid-xavier | D | 0.7578, 0.7480 |" in table
     assert "below its tolerance**" in table  # random images
     code, out, _ = call("reproduce", "mlp-sigmoid-xavier", "--seeds", "2")
-    assert (code, out) == (0, "0 of 2 runs are missing from docs/results.json; to measure one again, take its entry out\n")
+    assert (code, out) == (
+        0,
+        "0 of 2 runs are missing from docs/results.json; "
+        "to measure one again, remove its entry, and its run in outputs/reproduce/fp32\n",
+    )
     code, out, _ = call("reproduce", "--check")
     assert code == 1
     assert f"1 results checked, 1 outside their tolerance; {len(EXPERIMENTS) - 1} experiments not measured" in out

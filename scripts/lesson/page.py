@@ -33,9 +33,9 @@ chance, and this page has dozens of them.
 
 **How to repeat it.** `python -m scripts.lessons` trains what [`docs/lessons.json`](lessons.json) lacks (all of it: about an
 hour on one core), draws the pictures and writes this page; `python -m scripts.lessons CLAIM --seeds 5` adds seeds to one
-claim. What the ledger holds is not trained again; without its entries it is. Claims about published results take them from
-[`docs/results.json`](results.json), which `python -m cnnlab.reproduce` fills. Each network is also one plain command, given
-below it; they run in the repository's root.
+claim. What the ledger holds is not trained again; without its entries and `outputs/lessons` it is. Claims about published
+results take them from [`docs/results.json`](results.json), which `python -m cnnlab.reproduce` fills. Each network is also one
+plain command, given below it; they run in the repository's root.
 """
 
 

@@ -1,0 +1,93 @@
+"""What the notes publish beside what was measured: the page docs/RESULTS.md and the header comments of the experiments."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from cnnlab import config
+from cnnlab.comparison import ledger
+from cnnlab.comparison.ledger import Comparison
+
+REMARKS = """\
+MNIST and Fashion-MNIST are the official files, bit for bit. The CIFAR-10 that was measured on is a copy of which 93 of \
+60,000 images (73 for training, 20 for testing) were re-encoded and are not exact; its figures may differ in the fourth \
+digit from those of the official files.
+
+The notes print one draw of each result. `mlp-cifar-1` spreads widely over seeds: `python -m scripts.dead_units RUN` finds \
+113, 100 and 114 of its 128 hidden units that answer to no training image at the end of the runs of seeds 0, 1 and 2, and the \
+run with most units alive scored highest.
+
+Seconds are of whole runs on a machine that other work shared, the long ones most of all."""
+
+
+def read(section: str) -> dict[str, Any]:
+    """A section of configs/published.yaml."""
+    node: Any = OmegaConf.to_container(OmegaConf.load(config.config_dir() / "published.yaml"))
+    return dict(node[section])
+
+
+def page(rows: Sequence[Comparison], curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
+    """The text of docs/RESULTS.md."""
+    results = read("results")
+    tolerance = f"{ledger.TRAIN_TOLERANCE:.2f}, {ledger.TEST_TOLERANCE:.3f}"
+    text = [
+        "# Published and measured",
+        "",
+        "Written by `python -m cnnlab.reproduce` from `docs/results.json`; a row is `python -m cnnlab.train experiment=ID`.",
+        "Accuracies, that of training first, then that of the test images, are means over n seeds, ± their standard deviation. "
+        "The training accuracy is the mean over the last epoch's batches as they were trained, as Keras prints it. "
+        f"Tolerance: how far the measured means may be below the published figures ({tolerance}). "
+        "Sources: see `configs/published.yaml`.",
+        "",
+        REMARKS,
+        "",
+        "| id | source | published | measured | n | difference | tolerance | verdict | seconds | device |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        name = row.id if row.precision == "fp32" else f"{row.id} ({row.precision})"
+        known = row.published_test is not None
+        cells = [name, results.get(row.id, {}).get("source", "ours")]
+        cells += [_pair(row.published_train, row.published_test), f"{row.train}, {row.test}", str(row.n)]
+        cells += [
+            _pair(*row.differences, sign="+"),
+            tolerance if known else "",
+            f"**{row.verdict}**" if row.within is False else row.verdict,
+        ]
+        text.append(f"| {' | '.join([*cells, f'{row.seconds:.0f}', row.device])} |")
+    return "\n".join([*text, *_epochs(curves)]) + "\n"
+
+
+def _epochs(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
+    """The curves that the notes print beside the measured ones, a line an epoch."""
+    printed = {name: curve for name, curve in read("curves").items() if name in curves}
+    if not printed:
+        return []
+    heads = [f"{name}, {whose}" for name in printed for whose in ("published", "measured")]
+    lines = [
+        "",
+        "## Epoch by epoch",
+        "",
+        "Training loss and accuracy of each epoch, as printed and as measured with seed 0.",
+        "",
+    ]
+    lines += [f"| epoch | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for epoch in range(max(map(len, printed.values()))):
+        both = [curve[epoch : epoch + 1] for name in printed for curve in (printed[name], curves[name])]
+        lines.append(f"| {epoch + 1} | {' | '.join(_pair(*point) for points in both for point in points or [(None, None)])} |")
+    return lines
+
+
+def with_header(text: str, rows: Sequence[Comparison]) -> str:
+    """An experiment's file with the measured accuracies at the end of its header comment, in the place of earlier ones."""
+    header, blank, rest = text.partition("\n\n")
+    lines = [line for line in header.splitlines() if not line.startswith("# Measured")]
+    for row in rows:
+        scores = f"{row.train} (training, last epoch), {row.test} (test), n = {row.n}"
+        lines.append(f"# Measured accuracy, {row.precision}: {scores}; {row.device}; {row.date}.")
+    return "\n".join(lines) + blank + rest
+
+
+def _pair(train: float | None, test: float | None, sign: str = "") -> str:
+    return ", ".join(f"{value:{sign}.4f}" for value in (train, test) if value is not None)
