@@ -16,9 +16,9 @@ digit from those of the official files.
 
 The notes print one draw of each result. `mlp-cifar-1` spreads widely over seeds: `python -m scripts.dead_units RUN` finds \
 113, 100 and 114 of its 128 hidden units that answer to no training image at the end of the runs of seeds 0, 1 and 2, and the \
-run with most units alive scored highest. Keras itself, with TensorFlow, the same data and recipe, reached 0.4691, 0.4649 and \
-0.4698 on the test images (`python scripts/peer.py keras --net mlp --data cifar10 --epochs 150 --batch-size 1024 --root DATA`), \
-none of them the 0.4748 of the notes either.
+run with most units alive scored highest. Keras itself, with TensorFlow, the same data and recipe, reached 0.4691, 0.4649 \
+and 0.4698 on the test images (`python scripts/peer.py keras --net mlp --data cifar10 --epochs 150 --batch-size 1024 --root \
+DATA`): not the 0.4748 of the notes either.
 
 Seconds are of whole runs on a machine that other work shared, the long ones most of all."""
 
