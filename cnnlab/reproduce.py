@@ -1,7 +1,6 @@
 """`python -m cnnlab.reproduce [ID ...]`: run the experiments of the course notes and keep the table of results true."""
 
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ not run again; a run that was stopped goes on where it was. The runs are one swe
 Options:
   --seeds N           seeds 0 to N - 1 (default 1)
   --precision P       fp32 (default) or bf16
-  --jobs N            runs at a time, each with its share of the cores (default 1 on a GPU, else the number of cores)
+  --jobs N            runs at a time, each with its share of the cores (default one on each GPU, else the number of cores)
 """
 RUNS = Path("outputs/reproduce")
 LEDGER, TABLE = Path("docs/results.json"), Path("docs/RESULTS.md")
@@ -84,16 +83,13 @@ def _sweep(missing: Sequence[tuple[str, int]], precision: str, directory: Path, 
 
     from cnnlab.training.runtime import num_cores
 
-    on_gpu = torch.cuda.is_available()
-    at_a_time = min(jobs or (1 if on_gpu else num_cores()), len(missing))
     names, seeds = zip(*missing, strict=True)
     line = [f"experiment={','.join(names)}", f"seed={','.join(map(str, seeds))}", f"trainer.precision={precision}"]
-    line += [f"hydra.sweep.dir={directory}", f"hydra.launcher.jobs={at_a_time}"]
+    line += [f"hydra.sweep.dir={directory}", f"hydra.launcher.jobs={jobs or 'null'}"]
     if len(missing) > 1:
         line.append("sweep.zip=[experiment,seed]")
-    if not on_gpu:
-        line.append(f"trainer.threads={max(1, num_cores() // at_a_time)}")
-        os.environ["OMP_WAIT_POLICY"] = "passive"  # waiting threads that spin steal the cores from the other runs
+    if not torch.cuda.is_available():
+        line.append(f"trainer.threads={max(1, num_cores() // min(jobs or num_cores(), len(missing)))}")
     return train.main(["-m", *line])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from cnnlab import config
 from cnnlab.errors import CheckpointError, CnnlabError, ConfigError
 from cnnlab.tracking import files
-from cnnlab.tracking.run import RunDirectory
+from cnnlab.tracking.run import RunDirectory, metric_of
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _read(directory: RunDirectory) -> Run | LeftOut:
     if not isinstance(result.get("test"), dict):
         state, cause = str(result.get("status", "failed")), str(result.get("cause", "no cause recorded"))
         return LeftOut(directory.name, state, cause, settings, choices)
-    metric = next((name for name in result["test"] if name != "loss"), "loss")
+    metric = metric_of(result["test"])
     test, validation = (_score(result.get(part), metric) for part in ("test", "validation"))
     if test is None:
         raise CheckpointError(f"{directory.result}: its test {metric} is not a number")

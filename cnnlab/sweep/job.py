@@ -16,7 +16,7 @@ from cnnlab.errors import CnnlabError, InterruptedRunError, PrunedError, RunTake
 from cnnlab.schema import Config
 from cnnlab.sweep.manifest import Manifest
 from cnnlab.sweep.pruning import watch
-from cnnlab.tracking.run import RunDirectory
+from cnnlab.tracking.run import RunDirectory, metric_of
 from cnnlab.training.interrupt import Hopeless
 
 DONE = ("finished", "early_stopped")
@@ -91,6 +91,6 @@ def train_or_continue(
 def score(result: dict[str, Any]) -> tuple[str, float]:
     """What a run is judged by, and its value: on the validation images, where there are none on the test images."""
     part = "validation" if "validation" in result else "test"
-    name = next(name for name in result[part] if name != "loss")
+    name = metric_of(result[part])
     value = result[part][name]
     return f"{part} {name}", float("nan" if value is None else value)

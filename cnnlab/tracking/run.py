@@ -16,8 +16,6 @@ from cnnlab.errors import DISK_FULL, CheckpointError, ConfigError, RunTakenError
 from cnnlab.schema import Config
 from cnnlab.tracking import files
 
-LEFT_BY_A_START = {".hydra", ".lock", "environment.json"}  # what a run leaves that was killed before it began
-
 
 class RunDirectory:
     """One run's directory; opened for writing by one process at a time.
@@ -100,6 +98,10 @@ class RunDirectory:
         if self.metrics.exists():
             files.write_json_lines(self.metrics, kept)
 
+    def is_unused(self) -> bool:
+        """Whether nothing is there but what a run leaves that was killed before it began."""
+        return {path.name for path in self.path.iterdir()} <= {".hydra", ".lock", self.environment.name}
+
     def discard(self) -> None:
         """Remove a run that failed before it began to train; files that are not its own stay."""
         hydra_files = [f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")]
@@ -130,7 +132,7 @@ def claim(path: Path, may_rename: bool) -> Path:
             except FileExistsError:
                 if may_rename:
                     continue
-                if candidate.is_dir() and {path.name for path in candidate.iterdir()} <= LEFT_BY_A_START:
+                if candidate.is_dir() and RunDirectory(candidate).is_unused():
                     return candidate
                 if not candidate.is_dir():
                     raise RunTakenError(f"{candidate}: is not a directory; choose another hydra.run.dir") from None
@@ -161,6 +163,11 @@ def open_run(path: str) -> tuple[RunDirectory, Config]:
         )
         raise CheckpointError(f"{path}: {what}, such as outputs/fashion-lenet/2026-11-20_10-11-12")
     return run, config.read(run.config)
+
+
+def metric_of(scores: Mapping[str, Any]) -> str:
+    """The name of what a part's scores in result.json are judged by: the metric, where there is none the loss."""
+    return next((name for name in scores if name != "loss"), "loss")
 
 
 def epoch_metric(line: Mapping[str, Any], part: str) -> tuple[str, float | None] | None:
