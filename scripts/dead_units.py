@@ -2,19 +2,19 @@
 """Count the hidden ReLU units of dense networks that answer to no training image: python -m scripts.dead_units RUN..."""
 
 import sys
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from cnnlab.errors import CnnlabError
-from cnnlab.tracking.run import RunDirectory
-from scripts.lesson.probes import trained
+from cnnlab.tracking.run import open_run
+from cnnlab.training.checkpoint import load_weights
+from cnnlab.training.session import build_session
 
 
-@torch.no_grad()
-def dead_units(model: nn.Module, images: Tensor) -> list[int]:
-    """The number of units of each ReLU layer whose output is 0 for every image. images: uint8, N x C x H x W."""
+def dead_units(model: nn.Module, answer: Callable[[], object]) -> list[int]:
+    """The number of units of each ReLU layer whose output is 0 for every image that `answer` shows to the model."""
     alive: dict[str, Tensor] = {}
 
     def note(name: str, output: Tensor) -> None:
@@ -24,15 +24,17 @@ def dead_units(model: nn.Module, images: Tensor) -> list[int]:
     for name, module in model.named_modules():
         if isinstance(module, nn.ReLU):
             module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
-    for part in torch.split(images, 1000):
-        model(part.float() / 255)
+    answer()
     return [int((~units).sum()) for units in alive.values()]
 
 
 if __name__ == "__main__":
     for path in sys.argv[1:]:
         try:
-            model, data = trained(RunDirectory(Path(path)))
+            run, cfg = open_run(path)
+            session = build_session(cfg)
+            load_weights(run.last, session.model)
         except CnnlabError as error:
             sys.exit(f"error: {error}")
-        print(f"{path}  dead units, layer by layer: {' '.join(map(str, dead_units(model, data.train.images)))}")
+        counts = dead_units(session.model, partial(session.outputs, "train"))
+        print(f"{path}  dead units, layer by layer: {' '.join(map(str, counts))}")
