@@ -121,7 +121,7 @@ def tell_end(manifest: Manifest, jobs: Sequence[Job]) -> None:
     terminal.print(f"\n{states['done']} of {len(jobs)} jobs done{pruned}, {duration(seconds)} of training")
     place = manifest.directory
     if any(job.state not in ENDED and not job.diverged for job in jobs):
-        where = f"sweep.name={place.name}" if place.parent == SWEEPS else f"hydra.sweep.dir={place}"
-        terminal.print(f"go on         the same command, with {where}")
+        named = f", with sweep.name={place.name}" if place.parent == SWEEPS else ""  # elsewhere: the command itself said where
+        terminal.print(f"go on         the same command{named}")
     if states["done"]:
         terminal.print(f"compare       python -m cnnlab.compare {place}")

@@ -6,7 +6,7 @@ from scripts.lesson import figures
 from scripts.lesson.claims import Claim, Measured, Table, cell, experiment, probed, scores
 from scripts.lesson.measure import typed
 from scripts.lesson.probes import SHIFTS
-from scripts.lesson.rules import Finding, above, at_most, near
+from scripts.lesson.rules import Finding, above, at_most, difference, near, signed
 
 UNHURT, FOUND_AGAIN, CHANCE = 0.01, 0.02, 1 / 9
 FAR = 8  # pixels
@@ -197,6 +197,16 @@ def _with_published(measured: Measured) -> list[Table]:
     return [scores(measured, [arm.name for arm in measured.arms if arm.name not in published]), scores(measured, published)]
 
 
+def _global_max_tables(measured: Measured) -> list[Table]:
+    sizes = [("a quarter of the width", "flatten", "global max pooling")]
+    sizes += [("full size", "flatten, full size", "global max pooling, full size")]
+    costs = []
+    for size, *names in sizes:
+        flat, pooled = (measured.values(name) for name in names)
+        costs.append([size, signed(difference(flat, pooled)) if flat and pooled else "not measured yet"])
+    return [*_with_published(measured), Table(["", "test accuracy with flatten less that with global max pooling"], costs)]
+
+
 CLAIMS = [
     Claim("shuffled-pixels", _shuffled, draw=figures.shuffled),
     Claim("one-place", _one_place, tables=_shift_table, draw=figures.moved),
@@ -214,7 +224,7 @@ CLAIMS = [
         "global-max",
         _global_max,
         [experiment("flatten, full size", "cifar-pooled"), experiment("global max pooling, full size", "cifar-global-max")],
-        _with_published,
+        _global_max_tables,
     ),
     Claim("any-size", _any_size, tables=_mosaic_table, draw=figures.mosaic),
 ]

@@ -48,21 +48,21 @@ def _fewer(measured: Measured) -> list[Finding]:
 
 
 def fewest(measured: Measured, data: str) -> Finding:
-    """The smallest convnet that is clearly above the best dense network, against that network's parameters."""
+    """The smallest convnet that is as good as the best dense network, within POINT, against that network's parameters."""
     names = [arm.name for arm in measured.arms if arm.name.startswith(f"{data},") and measured.values(arm.name)]
     dense, convnets = ([name for name in names if kind in name] for kind in ("dense", "convnet"))
     if len(names) < sum(arm.name.startswith(f"{data},") for arm in measured.arms):
         return Finding(f"{data}: not measured yet", None)
     best = max(dense, key=lambda name: sum(measured.values(name)) / measured.seeds(name))
-    against = {name: above("", measured.values(name), measured.values(best)) for name in convnets}
+    against = {name: above("", measured.values(name), measured.values(best), -POINT) for name in convnets}
     size = {name: int(measured.entries[name][0]["parameters"]) for name in (best, *convnets)}
-    better = [name for name in convnets if against[name].holds]
-    if not better:
-        return Finding(f"{data}: no convnet is shown to be above the best dense network ({size[best]:,} parameters)",
+    as_good = [name for name in convnets if against[name].holds]
+    if not as_good:
+        return Finding(f"{data}: no convnet is shown to be as good as the best dense network ({size[best]:,} parameters)",
                        False if all(found.holds is False for found in against.values()) else None)  # fmt: skip
-    least = min(better, key=lambda name: size[name])
+    least = min(as_good, key=lambda name: size[name])
     times = size[best] / size[least]
-    text = f"{data}: a convnet of {size[least]:,} parameters is above the best dense network, of {size[best]:,}"
+    text = f"{data}: a convnet of {size[least]:,} parameters is as good as the best dense network, of {size[best]:,}"
     return Finding(f"{text}, {times:.1f} times as many: test accuracy{against[least].text}", times >= FAR_FEWER)
 
 

@@ -31,3 +31,11 @@ def test_nothing_to_go_on_with_where_it_would_diverge_again(tmp_path: Path, caps
     assert "compare" in said
     stopped = Job("c", [], "r", 0, "interrupted", "stopped by a signal", exit_code=130)
     assert "go on" in told(tmp_path, capsys, diverged, stopped)
+
+
+@pytest.mark.parametrize(("place", "hint"), [("outputs/sweeps/a", "command, with sweep.name=a"), ("outputs/mine", "command")])
+def test_the_place_is_named_where_the_command_may_not_have(
+    place: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert f"the same {hint}\n" in told(Path(place), capsys, Job("c", [], "r", 0, "interrupted", "a signal", exit_code=130))
