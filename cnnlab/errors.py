@@ -92,6 +92,8 @@ def as_known(error: BaseException) -> CnnlabError | None:
 
 
 def suggest(word: str, candidates: Iterable[str]) -> str:
-    """`" Did you mean a or b?"`, or nothing when no candidate resembles `word`."""
-    near = difflib.get_close_matches(word, list(candidates), n=3, cutoff=0.6)
+    """`" Did you mean a or b?"`, or nothing when no candidate resembles `word` or begins with it."""
+    known = list(candidates)
+    near = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
+    near = near or [candidate for candidate in known if word and candidate.startswith(word)][:3]
     return f" Did you mean {' or '.join(near)}?" if near else ""

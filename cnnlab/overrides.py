@@ -87,7 +87,12 @@ def _parse(changes: Sequence[str]) -> list[Override]:
             parsed.append(parser.parse_override(change))
         except HydraException as error:
             key, equals, value = change.partition("=")
-            expected = f"{value!r} cannot be read as a value; quote it: '{key}=\"...\"'" if equals else "expected key=value"
+            if not equals:
+                expected = "expected key=value"
+            elif value.endswith(","):
+                expected = "ends in a comma; expected a value, or for a sweep two or more with commas between"
+            else:
+                expected = f"{value!r} cannot be read as a value; quote it: '{key}=\"...\"'"
             raise ConfigError(f"{change}: {expected}") from error
     return parsed
 

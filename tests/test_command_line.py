@@ -14,6 +14,7 @@ QUICK = ("data=digits", "data.limit=100", "trainer.steps=2", "console=quiet")
 BEFORE_ANYTHING_IS_LOADED = [
     ("modle=lenet", "Did you mean model?"),
     ("model=lenett", "Did you mean lenet?"),
+    ("experiment=conv7", "Did you mean conv7-fashion?"),
     ("data=mnits", "Did you mean mnist?"),
     ("optimizer=adm", "Did you mean adam"),
     ("schedule=cosin", "Did you mean cosine?"),
@@ -72,6 +73,7 @@ WHILE_BUILDING = [
     ("model._target_=torch.nn.Linaer", "Did you mean Linear"),
     ("model._target_=os.getcwd", "expected torch.nn"),
     ("optimizer.lr=abc", "expected a number"),
+    ("model=lenet,", "ends in a comma"),
     ("optimizer.lr=-1", "Invalid learning rate"),
     ("optimizer.momentum=0.9", "no such key of torch.optim.Adam"),
     ("optimizer=sgd optimizer.nesterov=true", "Nesterov"),

@@ -32,7 +32,8 @@ def load_data(cfg: DataConfig, seed: int) -> DataSet:
     if cfg.classes is not None:
         numbers = tuple(cfg.classes)
         if len(numbers) < 2 or len(set(numbers)) != len(numbers) or not set(numbers) <= set(range(len(classes))):
-            listing = ", ".join(f"{number} {name}" for number, name in enumerate(classes))
+            named = enumerate(classes)
+            listing = ", ".join(name if name == str(number) else f"{number} {name}" for number, name in named)
             raise ConfigError(f"data.classes={cfg.classes}: expected two or more different ones of {listing}")
         train, test = _only(train, numbers), _only(test, numbers)
         classes = tuple(classes[number] for number in numbers)

@@ -79,7 +79,7 @@ class Console:
         score = f"{self.metric} {test[self.metric]:.4f}  loss {test['loss']:.4f}"
         if self.quiet:
             self.terminal.quiet = False
-            self.terminal.print(f"{shown}  test {score}  {result['epochs']} epochs  {result['seconds']:.1f} s")
+            self.terminal.print(f"{shown}  test {score}  {epochs(result['epochs'])}  {result['seconds']:.1f} s")
             return
         self.terminal.print(
             f"\n[bold]test {score}[/]  ({weights}, {result['steps']:,} steps in {duration(result['seconds'])}{how})\n\n"
@@ -133,3 +133,8 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def epochs(count: int) -> str:
+    """ "1 epoch", "2 epochs"."""
+    return f"{count} epoch{'' if count == 1 else 's'}"

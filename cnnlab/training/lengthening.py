@@ -9,6 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnlab import config, overrides
 from cnnlab.errors import ConfigError
 from cnnlab.schema import Config
+from cnnlab.tracking.console import epochs
 from cnnlab.tracking.run import RunDirectory
 from cnnlab.training.schedule import depends_on_end
 
@@ -51,7 +52,7 @@ def nothing_to_do(run: RunDirectory, recorded: Config, cfg: Config) -> str | Non
     """A sentence for a run that has ended and is not made longer by `cfg`; None for one that goes on."""
     result = run.read_result() or {}
     unit, before = _end(recorded)
-    after = f"after {result.get('epochs', '?')} epochs: nothing to do"
+    after = f"after {epochs(result.get('epochs', 0))}: nothing to do"
     if result.get("status") == "early_stopped":
         return f"{run.name} has stopped early, as trainer.patience asked, {after}"
     if result.get("status") == "finished" and _end(cfg)[1] == before:

@@ -102,7 +102,7 @@ def test_classes_are_relabelled_in_the_order_chosen(data_root: Path, classes: li
 
 @pytest.mark.parametrize("classes", [[], [3], [3, 3], [3, 10], [-1, 3]])
 def test_classes_must_be_two_or_more_different_ones(data_root: Path, classes: list[int]) -> None:
-    with pytest.raises(ConfigError, match=r"data\.classes=\[.*two or more different ones of 0 0, 1 1, "):
+    with pytest.raises(ConfigError, match=r"data\.classes=\[.*two or more different ones of 0, 1, "):
         load(data_root, classes=classes)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnlab.tracking.console import duration
+from cnnlab.tracking.console import duration, epochs
 
 Call = Callable[..., tuple[int, str, str]]
 SMALL = ("data=digits", "data.limit=100", "data.validation=50", "model=mlp", "model.hidden=[8]", "trainer.batch_size=32",
@@ -115,3 +115,7 @@ def _worse_each_time(progress: object) -> bool:
 )
 def test_durations(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected
+
+
+def test_one_epoch_is_not_many() -> None:
+    assert [epochs(count) for count in (1, 2)] == ["1 epoch", "2 epochs"]

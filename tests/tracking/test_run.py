@@ -169,6 +169,15 @@ def test_open_run_refuses_what_is_no_run(tmp_path: Path) -> None:
             open_run(str(tmp_path / place))
 
 
+def test_open_run_names_the_newest_run_of_a_folder(tmp_path: Path) -> None:
+    for age, name in enumerate(("b", "a", "c")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+        os.utime(tmp_path / name / "config.yaml", (100 - age, 100 - age))
+    with pytest.raises(CheckpointError, match=f"not a run, but holds 3; the newest is {tmp_path}/b$"):
+        open_run(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("step", "kept"),
     [(0, []), (4, [4]), (7, [4]), (8, [4, 8]), (10, [4, 8]), (12, [4, 8, 12])],
