@@ -20,14 +20,14 @@ HELP = """Run the experiments of the course notes, and write what was measured b
   python -m cnnlab.reproduce chollet-mnist --seeds 3
   python -m cnnlab.reproduce --precision bf16 conv7-fashion
   python -m cnnlab.reproduce --list               the experiments, the published scores, what is measured already
-  python -m cnnlab.reproduce --check              exit code 1 if a measured mean is outside its tolerance
+  python -m cnnlab.reproduce --check              exit code 1 if a published result is not measured, or not within tolerance
 
 The ledger is docs/results.json, the table docs/RESULTS.md. A result that the ledger holds for the same recipe and seed is
 not run again; a run that was stopped goes on where it was. The runs are one sweep, in outputs/reproduce.
 
 Options:
   --seeds N           seeds 0 to N - 1 (default 1)
-  --precision P       fp32 (default) or bf16
+  --precision P       fp32 (default) or bf16; with --list or --check only these results
   --jobs N            runs at a time, each with its share of the cores (default one on each GPU, else the number of cores)
 """
 RUNS = Path("outputs/reproduce")
@@ -50,14 +50,13 @@ def main(arguments: Sequence[str]) -> int:
     for name in names:
         if name not in experiments:
             raise ConfigError(f"{name}: no such experiment.{suggest(name, experiments)} Choices: {', '.join(experiments)}.")
-    if "--list" in line.options or "--check" in line.options:
-        return _report(names, check="--check" in line.options)
-    precision = line.options.get("--precision") or "fp32"
-    if precision not in PRECISIONS:
+    precision = line.options.get("--precision")
+    if precision is not None and precision not in PRECISIONS:
         raise ConfigError(f"--precision {precision}: expected one of {', '.join(PRECISIONS)}")
-    seeds = _count(line.options.get("--seeds"), "--seeds", 1)
-    jobs = None if line.options.get("--jobs") is None else _count(line.options["--jobs"], "--jobs", 1)
-    return _run_missing(names, precision, seeds, jobs)
+    seeds, jobs = (_count(line.options.get(option), option) for option in ("--seeds", "--jobs"))
+    if "--list" in line.options or "--check" in line.options:
+        return _report(names, (precision,) if precision else PRECISIONS, check="--check" in line.options)
+    return _run_missing(names, precision or "fp32", seeds or 1, jobs)
 
 
 def _run_missing(names: Sequence[str], precision: str, seeds: int, jobs: int | None) -> int:
@@ -66,6 +65,7 @@ def _run_missing(names: Sequence[str], precision: str, seeds: int, jobs: int | N
     recipes = {name: _recipe(name, precision) for name in names}
     work = [(name, seed) for name in sorted(names, key=cost) for seed in range(seeds)]
     _collect(directory)  # what an earlier call that was killed has finished
+    write_views()  # where it cannot be written, that is told before hours of training
     held = {(entry["recipe"], entry["seed"]) for entry in ledger.read(LEDGER)}
     missing = [(name, seed) for name, seed in work if (recipes[name], seed) not in held]
     again = "" if missing else f"; to measure one again, remove its entry, and its run in {directory}"
@@ -73,8 +73,8 @@ def _run_missing(names: Sequence[str], precision: str, seeds: int, jobs: int | N
     try:
         return _sweep(missing, precision, directory, jobs) if missing else 0
     finally:
-        _collect(directory)
-        write_views()
+        if _collect(directory):
+            write_views()
 
 
 def _sweep(missing: Sequence[tuple[str, int]], precision: str, directory: Path, jobs: int | None) -> int:
@@ -93,8 +93,9 @@ def _sweep(missing: Sequence[tuple[str, int]], precision: str, directory: Path, 
     return train.main(["-m", *line])
 
 
-def _collect(directory: Path) -> None:
-    """Put the finished runs of a sweep into the ledger, where it lacks them."""
+def _collect(directory: Path) -> int:
+    """Put the finished runs of a sweep into the ledger, where it lacks them; their number."""
+    count = 0
     held = {(entry["recipe"], entry["seed"]) for entry in ledger.read(LEDGER)}
     for job in Manifest(directory).jobs():
         run = RunDirectory(directory / job.directory)
@@ -102,10 +103,12 @@ def _collect(directory: Path) -> None:
         if name is not None and job.state == "done" and job.key not in held and run.result.exists():
             entry = ledger.entry(name, run)
             ledger.add(LEDGER, entry)
+            count += 1
             if entry["id"] in published.read("curves") and (entry["seed"], entry["precision"]) == (0, "fp32"):
                 lines = files.read_json_lines(run.metrics)
                 curve = [[round(line[f"train_{part}"], 4) for part in ("loss", "accuracy")] for line in lines]
                 files.write_atomic(CURVES, (json.dumps(measured_curves() | {entry["id"]: curve}) + "\n").encode())
+    return count
 
 
 def measured_curves() -> dict[str, list[list[float]]]:
@@ -144,33 +147,42 @@ def write_views() -> None:
             files.write_atomic(path, new.encode())
 
 
-def _report(names: Sequence[str], check: bool) -> int:
+def _report(names: Sequence[str], precisions: Sequence[str], check: bool) -> int:
+    """Print what is measured, or only what is amiss; the exit code. What a sweep has finished so far is collected first."""
+    if sum([_collect(RUNS / precision) for precision in PRECISIONS]):
+        write_views()
     if check and not LEDGER.exists():
         raise ConfigError(f"{LEDGER}: no such file; --check reads the repository's ledger, so call it in the repository's root")
-    goals, rows = published.read("results"), {(row.id, row.precision): row for row in comparisons(names)}
+    goals = published.read("results")
+    rows = {(row.id, row.precision): row for row in comparisons(names) if row.precision in precisions}
     bad = sum(row.within is False for row in rows.values())
+    missing = [name for name in names if (name, precisions[0]) not in rows]
     for name in sorted(names, key=cost):
         goal = goals.get(name, {}).get("test")
-        for precision in PRECISIONS:
+        for precision in precisions:
             row = rows.get((name, precision))
-            if (row is None and precision != "fp32") or (check and (row is None or row.within is not False)):
+            if row is None and (precision != precisions[0] or (check and goal is None)):
+                continue
+            if check and row is not None and row.within is not False:
                 continue
             measured = f"measured {row.test}, n {row.n}, {row.seconds:.0f} s" if row else "not measured yet"
             note = f"  {row.verdict}" if row and row.within is False else ""
             print(f"{name:<20} {precision}  published {f'{goal:.4f}' if goal else '-':<7} {measured}{note}")
+    unpublished = sum(goals.get(name, {}).get("test") is None for name in missing)
     if check:
-        unmeasured = sum((name, "fp32") not in rows for name in names)
-        print(f"{len(rows)} results checked, {bad} outside their tolerance; {unmeasured} experiments not measured")
-    return 1 if check and bad else 0
+        print(f"{len(rows)} results checked, {bad} outside their tolerance; {len(missing)} experiments not measured")
+    elif not LEDGER.exists():
+        print(f"{LEDGER} is not here; in the repository's root it holds what was measured")
+    return 1 if check and (bad or len(missing) > unpublished) else 0
 
 
 def _recipe(name: str, precision: str) -> str:
     return config.recipe_hash(config.typed(config.compose([f"experiment={name}", f"trainer.precision={precision}"])))
 
 
-def _count(text: str | None, option: str, default: int) -> int:
+def _count(text: str | None, option: str) -> int | None:
     if text is None:
-        return default
+        return None
     if not re.fullmatch("[0-9]+", text) or int(text) < 1:
         raise ConfigError(f"{option} {text}: expected a number of 1 or more")
     return int(text)

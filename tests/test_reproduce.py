@@ -52,6 +52,12 @@ def test_the_recipe_is_the_printed_one(name: str) -> None:
     assert {"dropout", "hidden_dropout", "batch_norm"}.isdisjoint(cfg.model)
 
 
+def test_the_network_that_the_notes_also_show_with_dropout() -> None:
+    assert "dropout 0.2 after each conv" in RESULTS["functional-cifar"]["note"]
+    wanted = config.compose(["experiment=functional-cifar", "model.dropout=0.2"])
+    assert experiment("functional-cifar-dropout") == config.typed(wanted)
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_header_tells_source_and_published_score(name: str) -> None:
     header = (config.config_dir() / "experiment" / f"{name}.yaml").read_text().partition("\n\n")[0]
@@ -59,6 +65,7 @@ def test_the_header_tells_source_and_published_score(name: str) -> None:
     for part in ("train", "test"):
         goal = RESULTS.get(name, {}).get(part)
         assert goal is None or str(goal) in header
+    assert ("are ours" in header) == ("epochs" not in RESULTS.get(name, {}))
 
 
 def test_what_people_read_is_what_the_ledger_says() -> None:
@@ -116,8 +123,52 @@ def test_it_runs_what_is_missing_once(call) -> None:
     assert f"1 results checked, 1 outside their tolerance; {len(EXPERIMENTS) - 1} experiments not measured" in out
 
 
+def ledger_of(**tests: float) -> None:
+    """A ledger with a run of these experiments ("_" for "-"), as good in training as in the test."""
+    Path("docs").mkdir()
+    entries = []
+    for name, test in tests.items():
+        identifier = name.replace("_", "-")
+        recipe = config.recipe_hash(experiment(identifier))
+        entries.append({"id": identifier, "recipe": recipe, "precision": "fp32", "seed": 0, "train": test, "test": test})
+    more = {"seconds": 10.0, "device": "CPU", "threads": 2, "date": "2026-11-21"}
+    Path("docs/results.json").write_text(json.dumps([entry | more for entry in entries]))
+
+
 @pytest.mark.usefixtures("tiny")
-def test_what_was_finished_before_a_kill_is_kept() -> None:
+@pytest.mark.parametrize(
+    ("names", "code", "says"),
+    [
+        ("mlp-sigmoid-xavier", 0, "1 results checked, 0 outside their tolerance; 0 experiments not measured"),
+        ("mlp-sigmoid-xavier lenet-cifar", 0, "0 outside their tolerance; 1 experiments not measured"),  # none published
+        ("mlp-sigmoid-xavier mlp-relu-1", 1, "mlp-relu-1           fp32  published 0.8873  not measured yet"),
+        ("mlp-sigmoid-2", 1, "training 0.0985 below its tolerance and test 0.0736 below its tolerance"),
+    ],
+)
+def test_check(call, names: str, code: int, says: str) -> None:
+    ledger_of(mlp_sigmoid_xavier=0.7600, mlp_sigmoid_2=0.8000)
+    found, out, _ = call("reproduce", "--check", *names.split())
+    assert (found, says in out) == (code, True)
+
+
+def test_the_cheapest_run_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr(reproduce, "_sweep", lambda missing, *_: asked.extend(missing) or 0)
+    assert reproduce.main(["conv7-fashion", "chollet-mnist", "mlp-sigmoid-xavier", "--seeds", "2"]) == 0
+    assert asked == [(name, seed) for name in ("mlp-sigmoid-xavier", "chollet-mnist", "conv7-fashion") for seed in (0, 1)]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_where_nothing_can_be_written_nothing_is_trained() -> None:
+    Path("docs").touch()
+    code, _, err = run("mlp-sigmoid-xavier")
+    assert (code, err.count("\n"), "docs" in err) == (2, 1, True)
+    assert not Path("outputs").exists()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_was_finished_before_a_kill_is_kept(call) -> None:
     process, manifest = start("mlp-sigmoid-xavier", "--seeds", "2", "--jobs", "1"), Manifest(Path("outputs/reproduce/fp32"))
     while [job.state for job in manifest.jobs()][:1] != ["done"]:
         assert process.poll() is None
@@ -125,6 +176,8 @@ def test_what_was_finished_before_a_kill_is_kept() -> None:
     process.kill()
     process.communicate()
     assert not Path("docs/results.json").exists()
+    assert "measured" in call("reproduce", "--list", "mlp-sigmoid-xavier")[1]
+    assert measured() == [("mlp-sigmoid-xavier", 0)]
     code, out, err = run("mlp-sigmoid-xavier", "--seeds", "2")
     assert (code, err) == (0, "")
     assert "1 of 2 runs are missing" in out
@@ -149,6 +202,8 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(data_root: Path) -> None:
         ("--seeds ²", "--seeds ²: expected a number"),
         ("--check", "docs/results.json: no such file"),
         ("--precision fp16", "expected one of fp32, bf16"),
+        ("--list --precision fp16", "expected one of fp32, bf16"),
+        ("--list --seeds x", "--seeds x: expected a number"),
         ("trainer.epochs=1", "train experiment=ID"),
         ("--lst", "Did you mean --list"),
     ],

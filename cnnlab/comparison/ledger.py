@@ -91,8 +91,11 @@ def _wrong(found: object) -> str:
     if not isinstance(found, dict):
         return "not an object"
     texts = [key for key in TEXTS if not isinstance(found.get(key), str)]
-    numbers = [key for key in NUMBERS if not isinstance(found.get(key), int | float)]
-    return f"{', '.join(texts + numbers)} missing, or of another type" if texts or numbers else ""
+    numbers = [key for key in NUMBERS if not isinstance(found.get(key), int | float) or isinstance(found[key], bool)]
+    if texts or numbers:
+        return f"{', '.join(texts + numbers)} missing, or of another type"
+    outside = [key for key in ("train", "test") if not 0 <= found[key] <= 1]  # nan is outside, too
+    return f"{' and '.join(outside)}: expected an accuracy of 0 to 1" if outside else ""
 
 
 def entry(name: str, run: RunDirectory) -> Entry:
@@ -110,7 +113,7 @@ def entry(name: str, run: RunDirectory) -> Entry:
         "device": made_on["device"],
         "threads": cfg.trainer.threads,
         "torch": made_on["packages"]["torch"],
-        "date": datetime.date.today().isoformat(),
+        "date": datetime.date.fromtimestamp(run.result.stat().st_mtime).isoformat(),
     }
 
 

@@ -1,19 +1,34 @@
 """The ledger of results: found again by recipe and seed, compared with what was published."""
 
+import datetime
 import json
 import multiprocessing
 from pathlib import Path
 from statistics import fmean
 
 import pytest
+from fake_runs import fake_run
 
 from cnnlab.comparison import ledger
 from cnnlab.errors import CheckpointError
+from cnnlab.tracking.run import RunDirectory
 
 
 def entry(seed: int, test: float, **more: object) -> ledger.Entry:
     base = {"id": "x", "recipe": "r", "precision": "fp32", "seed": seed, "train": 0.9, "test": test}
     return base | {"seconds": 10.0, "device": "CPU", "threads": 2, "date": "2026-11-21"} | more
+
+
+WRONG = ("0.5", True, float("nan"), float("inf"), 99.37, -3)
+
+
+def test_the_date_is_that_of_the_run(tmp_path: Path) -> None:
+    run = RunDirectory(fake_run(tmp_path / "run", validation=None, ended=1_000_000_000))
+    environment = json.loads(run.environment.read_text()) | {"device": "CPU", "packages": {"torch": "2"}}
+    run.environment.write_text(json.dumps(environment))
+    found = ledger.entry("x", run)
+    assert found["date"] == datetime.date.fromtimestamp(1_000_000_000).isoformat()
+    assert (found["train"], found["test"], found["parameters"]) == (0.9, 0.9, 61_706)
 
 
 def test_entries_survive_and_replace_their_like(tmp_path: Path) -> None:
@@ -31,7 +46,7 @@ def test_no_entry_of_many_processes_is_lost(tmp_path: Path) -> None:
     assert [one["seed"] for one in ledger.read(path)] == list(range(12))
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"id": "x"}]', json.dumps([entry(0, 0.5) | {"test": "0.5"}])])
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"id": "x"}]', *(json.dumps([entry(0, wrong)]) for wrong in WRONG)])
 def test_a_damaged_ledger_is_told_and_left(tmp_path: Path, text: str) -> None:
     path = tmp_path / "results.json"
     path.write_text(text)
