@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Count the hidden ReLU units of dense networks that answer to no training image: python -m scripts.dead_units RUN..."""
+"""Count the hidden ReLU units of dense networks that answer to no training image, layer by layer."""
 
+import argparse
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -29,7 +30,9 @@ def dead_units(model: nn.Module, answer: Callable[[], object]) -> list[int]:
 
 
 if __name__ == "__main__":
-    for path in sys.argv[1:]:
+    parser = argparse.ArgumentParser(prog="python -m scripts.dead_units", description=__doc__)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="such as outputs/reproduce/fp32/mlp-cifar-1-seed0")
+    for path in parser.parse_args().runs:
         try:
             run, cfg = open_run(path)
             session = build_session(cfg)

@@ -18,7 +18,7 @@ import os
 import sys
 from pathlib import Path
 
-from cnnlab.errors import CnnlabError
+from cnnlab.errors import CnnlabError, suggest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,7 +41,7 @@ def main() -> None:
         parser.error(f"--seeds {arguments.seeds}: expected a number of 1 or more")
     for name in arguments.claims:
         if name not in names:
-            parser.error(f"{name}: no such claim; choose from {', '.join(names)}")
+            parser.error(f"{name}: no such claim.{suggest(name, names)} Claims: {', '.join(names)}.")
     if not arguments.list and importlib.util.find_spec("matplotlib") is None:
         parser.error("the pictures need matplotlib: pip install --editable '.[plots]'")
     chosen = [claim for claim in page.CLAIMS if claim.name in (arguments.claims or names)]
@@ -59,5 +59,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except CnnlabError as error:
+    except (CnnlabError, OSError) as error:
         sys.exit(f"error: {error}")

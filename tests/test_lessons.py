@@ -1,6 +1,7 @@
 """The lessons: statistics against scipy and printed tables, verdicts that can go either way, the page against its ledger."""
 
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ def test_findings(finding: Finding, holds: bool | None) -> None:
     [
         ((True, True), "held"),
         ((True, None, True), "held as far as could be told (2 yes, 1 open)"),
+        ((True, None), "largely open (1 yes, 1 open)"),
         ((True, False), "held in part (1 yes, 1 no)"),
         ((True, False, None), "held in part (1 yes, 1 no, 1 open)"),
         ((False, False), "did not hold"),
@@ -210,6 +212,21 @@ def test_a_run_is_measured_once_and_a_probe_added_later_joins_its_entry(
     assert (entry["id"], entry["seed"]) == ("a claim: an arm", 3)
     assert set(entry["probes"]["mosaic"]) == {"single", "mosaic"}
     assert entry["probes"]["mosaic"]["single"] == pytest.approx(entry["test"], abs=0.005)  # 1998 of 2000 images
+
+
+def test_a_network_that_a_picture_shows_is_trained_where_its_run_is_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(measure, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(measure, "LEDGER", tmp_path / "lessons.json")
+    settings = ("data=digits", "data.limit=100", "model=allconv", "model.width_factor=0.03", "trainer.steps=1")
+    arm = Arm("an arm", settings, pictured=True)
+    measure.measure("a claim", arm, 0)
+    (run,), before = list(measure.RUNS.iterdir()), measure.LEDGER.read_bytes()
+    shutil.rmtree(run)
+    measure.measure("a claim", arm, 0)
+    assert (run / "last.safetensors").exists()
+    assert measure.LEDGER.read_bytes() == before
 
 
 def test_shuffling_moves_every_pixel_of_every_image_alike(mnist: str) -> None:

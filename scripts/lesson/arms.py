@@ -67,7 +67,7 @@ ARMS: dict[str, list[Arm]] = {
         arm("flatten", "model=cifar-flatten model.width_factor=0.25 data=cifar10"),
         arm("global max pooling", "model=cifar-global-max model.width_factor=0.25 data=cifar10"),
     ],
-    "any-size": [arm("allconv", "model=allconv model.width_factor=0.25 data=mnist", 5, probe=probes.mosaic)],
+    "any-size": [arm("allconv", "model=allconv model.width_factor=0.25 data=mnist", 5, probe=probes.mosaic, pictured=True)],
     "fewer-parameters": [*sizes("mnist"), *sizes("fashion")],
     "grow-maps": [
         arm("growing: 8, 16, 32, 32", widths((8, 16, 32, 32), 3)),

@@ -44,6 +44,10 @@ class Measured:
         """One number a seed; none where nothing is measured."""
         return [of(entry) for entry in self.entries[arm]]
 
+    def counts(self) -> list[int]:
+        """The numbers of seeds that the measured arms have."""
+        return sorted({len(entries) for entries in self.entries.values() if entries})
+
     def seeds(self, *arms: str) -> int:
         """The number of seeds that each of these arms has."""
         return min(len(self.entries[arm]) for arm in arms)

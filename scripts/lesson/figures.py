@@ -1,6 +1,6 @@
 """The pictures of the lessons, one function each: 1280 x 720 pixels, large type, colours that the colour-blind can tell apart.
 
-A large dot is a mean, its line the 95 % interval, a small dot a seed. A function gives None where what it needs is not there.
+A large dot is a mean, its line the 95 % interval, a small ring a seed. A function gives None where what it needs is not there.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,18 @@ STYLE: Any = {
     "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4", "axes.axisbelow": True, "figure.titlesize": 22,
 }  # fmt: skip
 
+RING: Any = {"markersize": 7, "markerfacecolor": "white", "markeredgewidth": 1.5, "zorder": 3}
+
 Row = tuple[str, Sequence[float], str]  # label, values, colour
 
 
-def save(figure: "Figure", path: Path) -> None:
-    """Write a picture without a date or a version in it."""
+def save(figure: "Figure", path: Path, seeds: Sequence[int] = ()) -> None:
+    """Write a picture without a date or a version in it. seeds: how many its means are over."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if any(axes.containers for axes in figure.axes):
-        legend = "dot: mean over the seeds   line through it: 95 % interval"
-        figure.supxlabel(legend, x=0.99, ha="right", size=13, color=GREY)
+        many = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))) if seeds else "the"
+        legend = f"dot: mean of {many} seeds, which are the rings   line through it: 95 % interval"
+        figure.supxlabel(legend, x=0.99, ha="right", size=15, color="#333333")
     figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
@@ -46,9 +49,10 @@ def _dots(axes: "Axes", rows: Sequence[Row], title: str) -> None:
     """A line for each row, the first on top, the mean written beside it."""
     for place, (_, values, colour) in enumerate(rows):
         found = estimate(values)
-        axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.35, markersize=7, markeredgewidth=0)
         axes.errorbar(found.mean, place, xerr=found.half or 0, fmt="o", color=colour, markersize=14, capsize=7, linewidth=3)
-        axes.annotate(f"{found.mean:.3f}", (found.mean, place), (0, 15), textcoords="offset points", ha="center", color=colour,
+        axes.plot(values, [place] * len(values), "o", color=colour, **RING)
+        words = f"{found.mean:.3f}{'' if len(values) > 1 else ', one seed'}"
+        axes.annotate(words, (found.mean, place), (0, 15), textcoords="offset points", ha="center", color=colour,
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
     axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.6)
@@ -63,6 +67,8 @@ def _curve(axes: "Axes", xs: Sequence[float], series: Sequence[Sequence[float]],
     found = [estimate(values) for values in series]
     halves = [one.half or 0 for one in found]
     axes.errorbar(xs, [one.mean for one in found], yerr=halves, fmt="o-", color=colour, markersize=10, capsize=6, linewidth=3)
+    for x, values in zip(xs, series, strict=True):
+        axes.plot([x] * len(values), values, "o", color=colour, **RING)
     if label:
         axes.annotate(label, (xs[-1], found[-1].mean), (14, 0), textcoords="offset points", color=colour, va="center")
 
@@ -110,7 +116,9 @@ def moved(measured: Measured) -> "Figure | None":
         _curve(axes, list(SHIFTS), [measured.values(arm.name, probed("shift", n)) for n in SHIFTS], colour)
         at = sum(measured.values(arm.name, probed("shift", place))) / measured.seeds(arm.name)
         axes.annotate(label, (place, at), (14, up), textcoords="offset points", color=colour, va="bottom")
-    axes.set(xlabel="moved to the right by (pixels)", ylabel="test accuracy", ylim=(0, 1.05), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1])
+    axes.set(
+        xlabel="moved to the right by (pixels)", ylabel="test accuracy", ylim=(-0.04, 1.05), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1]
+    )
     axes.set_title("Digits trained in the middle, tested elsewhere", weight="bold")
     return figure
 
@@ -153,7 +161,7 @@ def fields(measured: Measured) -> "Figure | None":
         axes.annotate(text, (corner + side, corner), (30.5, height), color=colour, **place)
     axes.set_axis_off()
     axes.set_xlim(-0.5, 27.5)
-    axes.set_title("What one output sees of a 28 x 28 image", weight="bold")
+    axes.set_title("What one output of the network maxpool sees of 28 x 28 pixels", weight="bold")
     return figure
 
 
@@ -178,8 +186,8 @@ def pool_or_stride(measured: Measured) -> "Figure | None":
     words = {"maxpool": "max pooling", "strided": "strides", "conv7": "large kernels"}
     rows = []
     for name in names:
-        kind, _, published = name.partition(",")
-        size = "as published" if published else "a quarter, 10,000 images"
+        kind, _, full = name.partition(",")
+        size = "full size, 60,000 images" if full else "a quarter, 10,000 images"
         rows.append((f"{words[kind]}\n{size}", measured.values(name), colours[kind]))
     _dots(axes, rows, "")
     axes.set_xlabel("test accuracy, Fashion-MNIST")
@@ -266,9 +274,9 @@ def fewer(measured: Measured) -> "Figure | None":
             chosen = [name for name in names if name.startswith(f"{data}, {kind}")]
             sizes = [float(measured.entries[name][0]["parameters"]) for name in chosen]
             _curve(place, sizes, [measured.values(name) for name in chosen], colour)
-            at = len(sizes) - 1 if kind == "convnet" else 1
+            at = 0 if kind == "convnet" else 1
             height = sum(measured.values(chosen[at])) / measured.seeds(chosen[at])
-            away = (-90, 24) if kind == "convnet" else (14, -30)
+            away = (14, -8) if kind == "convnet" else (16, -34)
             place.annotate(kind, (sizes[at], height), away, textcoords="offset points", color=colour)
         place.set(xscale="log", xlabel="parameters", title=title)
     axes[0].set_ylabel("test accuracy")
@@ -281,7 +289,7 @@ def grow(measured: Measured) -> "Figure | None":
     if rows is None:
         return None
     figure, (axes,) = _figure()
-    _dots(axes, [(name.replace(": ", "\n"), values, colour) for name, values, colour in rows], "")
+    _dots(axes, [(name.replace(": ", ", kernels of 3\n"), values, colour) for name, values, colour in rows], "")
     axes.set_xlabel("test accuracy, Fashion-MNIST")
     axes.set_title("Four convolutions, about 15,000 parameters", weight="bold")
     return figure

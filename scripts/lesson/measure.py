@@ -23,22 +23,26 @@ class Arm:
     """One side of a comparison: a name, and what is added to `python -m cnnlab.train`.
 
     probe: measures the trained network further; its numbers join the entry in the ledger.
+    pictured: the picture shows what the network of seed 0 answers, so that its run is needed, too.
     """
 
     name: str
     settings: tuple[str, ...]
     probe: Probe | None = None
+    pictured: bool = False
 
     def command(self, seed: int) -> str:
         """What a person types to train it."""
         return f"python -m cnnlab.train {shlex.join(self.settings)} seed={seed}"
 
 
-def arm(name: str, settings: str, epochs: int = 10, limit: int | None = 10_000, probe: Probe | None = None) -> Arm:
+def arm(
+    name: str, settings: str, epochs: int = 10, limit: int | None = 10_000, probe: Probe | None = None, pictured: bool = False
+) -> Arm:
     """An arm at the lessons' size: few epochs on `limit` images drawn by the seed, none held out, one thread."""
     few = [] if limit is None else [f"data.limit={limit}"]
     common = ["data.validation=0", *few, f"trainer.epochs={epochs}", "trainer.threads=1"]
-    return Arm(name, (*settings.split(), *common), probe)
+    return Arm(name, (*settings.split(), *common), probe, pictured)
 
 
 @cache
@@ -61,10 +65,13 @@ def measure(claim: str, of: Arm, seed: int) -> None:
     wanted = recipe(of)
     held = next((e for e in ledger.read(LEDGER) if (e["recipe"], e["seed"]) == (wanted, seed)), None)
     name = None if of.probe is None else of.probe.__name__
-    if held is not None and (name is None or name in held["probes"]):
+    complete = held is not None and (name is None or name in held["probes"])
+    if complete and not (of.pictured and seed == 0):
         return
     run = RunDirectory(RUNS / f"{wanted}-{seed}")
     _train(of, seed, run)
+    if complete:
+        return
     probes = {} if held is None else dict(held["probes"])
     if of.probe is not None and name is not None:
         probes[name] = of.probe(run)

@@ -27,9 +27,10 @@ claims about transfer learning wait until cnnlab has it.
 **How to read it.** Accuracies are means over seeds ± the half-width of the 95 % interval (Student's t); differences have
 Welch's interval. A seed draws the initial weights, the order and, where only 10,000 images are used, those images. A part of a
 claim is "yes" when its whole interval lies on the claimed side, "no" when all of it lies on the other, else "open": these seeds
-cannot tell. A claim held if all its parts did, in part if one did not, and as far as could be told if some stay open. The
-networks are small and trained briefly: what holds here, holds at this size. About one interval in twenty misses the truth by
-chance, and this page has dozens of them.
+cannot tell. A claim held if all its parts did, in part if one did not, as far as could be told if some stay open, and is
+largely open if no more are settled than not. The networks are small and trained briefly: what holds here, holds at this size.
+About one interval in twenty misses the truth by chance, and this page has dozens of them. The CIFAR-10 is a copy of which 93
+of 60,000 images were re-encoded ([RESULTS.md](RESULTS.md)).
 
 **How to repeat it.** `python -m scripts.lessons` trains what [`docs/lessons.json`](lessons.json) lacks (all of it: about an
 hour on one core), draws the pictures and writes this page; `python -m scripts.lessons CLAIM --seeds 5` adds seeds to one
@@ -55,9 +56,9 @@ def write(chosen: Sequence[Claim]) -> None:
         with rc_context(figures.STYLE):
             figure = claim.draw(claim.measured(entries))
             if figure is None:
-                print(f"{claim.name}: no new picture, since something it shows is not at hand")
+                print(f"{claim.name}: no new picture; what it shows is made by python -m scripts.lessons {claim.name}")
             else:
-                figures.save(figure, PICTURES / f"{claim.name}.png")
+                figures.save(figure, PICTURES / f"{claim.name}.png", claim.measured(entries).counts())
     PAGE.write_text(text(entries))
     show(chosen)
 

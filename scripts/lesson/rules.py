@@ -81,13 +81,15 @@ def at_most(text: str, values: Sequence[float], limit: float) -> Finding:
 
 
 def verdict(findings: Sequence[Finding]) -> str:
-    """held | held in part | held as far as could be told | did not hold | could not be told; mixed findings are counted."""
+    """held | held in part | held as far as could be told | largely open | did not hold | could not be told; mixed findings are
+    counted."""
     told = Counter(finding.holds for finding in findings)
     counts = ", ".join(f"{told[holds]} {word}" for holds, word in SIGNS.items() if told[holds])
     if told[False]:
         words = "held in part" if told[True] else "did not hold"
     elif told[True]:
-        words = "held as far as could be told" if told[None] else "held"
+        settled = "held" if not told[None] else "held as far as could be told"
+        words = settled if told[True] > told[None] else "largely open"
     else:
         words = "could not be told"
     return f"{words} ({counts})" if len(told) > 1 else words

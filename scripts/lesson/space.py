@@ -125,12 +125,12 @@ def _shrinking(measured: Measured) -> list[Finding]:
     ]
 
 
-FULL = {name: f"{name}, as published" for name in ("maxpool", "strided", "conv7")}
+FULL = {name: f"{name}, full size" for name in ("maxpool", "strided", "conv7")}
 
 
 def _pool_or_stride(measured: Measured) -> list[Finding]:
     full = measured.seeds(*FULL.values()) > 1
-    size = "as published" if full else "at a quarter of the width on 10,000 images"
+    size = "at full size" if full else "at a quarter of the width on 10,000 images"
     pool, stride, large = (measured.values(FULL[name] if full else name) for name in FULL)
     return [
         above(f"max pooling above large kernels, {size}", pool, large),

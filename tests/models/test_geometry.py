@@ -6,16 +6,14 @@ import subprocess
 import sys
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from printed import ARITHMETIC, formula
 
-from cnnlab.config import config_dir
 from cnnlab.models import geometry
 from cnnlab.models.convnet import ConvNet
 from cnnlab.models.geometry import (
@@ -26,8 +24,6 @@ from cnnlab.models.geometry import (
     padding_amounts,
     receptive_field,
 )
-
-PUBLISHED: dict[str, Any] = yaml.safe_load((config_dir() / "published.yaml").read_text())["arithmetic"]
 
 sizes, windows, strides = st.integers(1, 40), st.integers(1, 12), st.integers(1, 6)
 paddings = st.one_of(st.sampled_from(["valid", "same", "full"]), st.integers(0, 5))
@@ -98,15 +94,29 @@ def test_receptive_field_by_walking_back_from_two_neighbouring_outputs(layers: l
     assert jump == seen[1][0] - seen[0][0]
 
 
+@quickly
+@given(sizes, windows, strides, st.integers(0, 5))
+def test_published_formulas(size: int, window: int, stride: int, padding: int) -> None:
+    assume(size >= window)
+    conv = formula("output_size", "N2 = ", " for a convolution", N1=size, F=window, P=padding, S=stride)
+    pool = formula("output_size", "; ", " for pooling", W=size, F=window, S=stride)
+    same = formula("padding_modes", "same (keeps ", "),", n=size, stride=stride)
+    full = formula("padding_modes", "full (P = ", ")", F=window)
+    assert math.floor(conv) == output_size(size, window, stride, padding)
+    assert math.floor(pool) == output_size(size, window, stride)
+    assert same == output_size(size, window, stride, "same")
+    assert (full, full) == padding_amounts(size, window, stride, "full")
+
+
 @pytest.mark.parametrize("name", ["fits", "fits_stride_2"])
 def test_published_fits(name: str) -> None:
-    case = PUBLISHED[name]
+    case = ARITHMETIC[name]
     assert output_size(case["n"], case["f"], case["s"]) == case["out"]
     assert left_over(case["n"], case["f"], case["s"]) == 0
 
 
 def test_published_does_not_fit_leaves_pixels_over() -> None:
-    case = PUBLISHED["does_not_fit"]
+    case = ARITHMETIC["does_not_fit"]
     quotient = (case["n"] - case["f"]) / case["s"] + 1
     assert quotient == pytest.approx(case["quotient"], abs=0.005)
     assert output_size(case["n"], case["f"], case["s"]) == 2  # windows at 0 and 3 of 7
@@ -114,7 +124,7 @@ def test_published_does_not_fit_leaves_pixels_over() -> None:
 
 
 def test_published_padding_that_keeps_the_size() -> None:
-    pairs = [(int(f), int(p)) for f, p in re.findall(r"F (\d) -> P (\d)", PUBLISHED["keeps_size"])]
+    pairs = [(int(f), int(p)) for f, p in re.findall(r"F (\d) -> P (\d)", ARITHMETIC["keeps_size"])]
     assert len(pairs) == 3
     for (window, padding), size in product(pairs, (7, 28, 31)):
         assert output_size(size, window, 1, padding) == size
@@ -136,13 +146,14 @@ def test_published_padding_that_keeps_the_size() -> None:
 def test_published_parameters(channels: int, filters: int, kernel: tuple[int, int], count: int) -> None:
     assert sum(p.numel() for p in torch.nn.Conv2d(channels, filters, kernel).parameters()) == count
     if kernel != (2, 5):
-        assert str(count) in PUBLISHED["parameters"] + PUBLISHED["parameters_more"]
+        assert str(count) in ARITHMETIC["parameters"] + ARITHMETIC["parameters_more"]
 
 
 def test_published_multiplications() -> None:
     assert conv_multiplications(3, 6, (5, 5), (28, 28)) == 352_800
-    assert "352800" in PUBLISHED["multiplications"]
-    # conv_over_dense: F * F * W_out * H_out times as many as a dense layer of D_in x D_out
+    assert "352800" in ARITHMETIC["multiplications"]
+    times = formula("conv_over_dense", "multiplies ", " times", F=5, W_out=13, H_out=17)
+    assert conv_multiplications(7, 11, (5, 5), (13, 17)) == (7 * 11) * times
     assert conv_multiplications(7, 11, (3, 5), (13, 17)) == (7 * 11) * (3 * 5 * 13 * 17)
 
 
@@ -171,7 +182,7 @@ def test_published_sizes(size: int, window: int, stride: int, padding: Padding, 
 
 
 def test_published_max_pooling() -> None:
-    case = PUBLISHED["max_pool_example"]
+    case = ARITHMETIC["max_pool_example"]
     image = torch.tensor([[1.0, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]])
     network = ConvNet([{"pool": case["window"], "pool_stride": case["stride"]}], (1, 4, 4), 1)
     assert network.blocks(image.view(1, 1, 4, 4))[0, 0].tolist() == case["output"]

@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
+from printed import ARITHMETIC, PUBLISHED, formula, has
 
-from cnnlab.config import config_dir
 from cnnlab.models import MLP, ConvNet
 from cnnlab.models.inspection import Layer, inspect_network
 
-PUBLISHED: dict[str, Any] = yaml.safe_load((config_dir() / "published.yaml").read_text())
-ARITHMETIC, EXERCISES = PUBLISHED["arithmetic"], PUBLISHED["exercises"]
+EXERCISES = PUBLISHED["exercises"]
 
 Block = dict[str, Any]
 
@@ -34,14 +32,14 @@ def layers_of(blocks: list[Block], side: int, channels: int = 1) -> list[Layer]:
         ("does_not_fit", [{"conv": 1, "stride": 3}], 7, [2], 1),
         ("keeps_size", [{"conv": 1, "kernel": f, "padding": p} for f, p in ((3, 1), (5, 2), (7, 3))], 32, [32, 32, 32], 0),
         ("output_size", [{"conv": 1, "kernel": 5, "stride": 2, "padding": 1}], 32, [15], 1),  # (32 - 5 + 2) / 2 + 1 = 15.5
-        ("sizes", [{"conv": 1, "kernel": 5}] * 2, 32, [28, 24], 0),
-        ("sizes", [{"pool": 2, "pool_stride": 1}], 4, [3], 0),
-        ("sizes", [{"pool": 2}], 4, [2], 0),
-        ("sizes", [{"conv": 1}], 4, [2], 0),
-        ("sizes", [{"conv": 1, "padding": 1}], 4, [4], 0),
-        ("sizes", [{"conv": 1}], 5, [3], 0),
-        ("sizes", [{"conv": 1, "padding": "same"}], 5, [5], 0),
-        ("sizes", [{"pool": 2}] * 2, 220, [110, 55], 0),
+        ("32 F5 -> 28 -> 24", [{"conv": 1, "kernel": 5}] * 2, 32, [28, 24], 0),
+        ("4 F2 -> 3", [{"pool": 2, "pool_stride": 1}], 4, [3], 0),
+        ("at stride 2 -> 2", [{"pool": 2}], 4, [2], 0),
+        ("4 F3 -> 2", [{"conv": 1}], 4, [2], 0),
+        ("with P1 -> 4", [{"conv": 1, "padding": 1}], 4, [4], 0),
+        ("5 F3 -> 3", [{"conv": 1}], 5, [3], 0),
+        ("padded 5", [{"conv": 1, "padding": "same"}], 5, [5], 0),
+        ("pool 2: 220 -> 110 -> 55", [{"pool": 2}] * 2, 220, [110, 55], 0),
         ("padding_modes", [{"conv": 1, "padding": "valid"}], 32, [30], 0),
         ("padding_modes", [{"conv": 1, "stride": 2, "padding": "same"}] * 3, 28, [14, 7, 4], 0),
         ("padding_modes", [{"conv": 1, "kernel": 5, "padding": "full"}], 32, [36], 0),
@@ -51,11 +49,11 @@ def test_sizes(entry: str, blocks: list[Block], side: int, results: list[int], l
     found = layers_of(blocks, side)
     assert [layer.output for layer in found] == [(1, result, result) for result in results]
     assert found[-1].left_over == (left, left)
-    printed = ARITHMETIC[entry]
-    if entry == "sizes":
-        assert {str(side), *map(str, results)} <= set(re.findall(r"\d+", printed))
-    elif isinstance(printed, dict) and "out" in printed:
-        assert results == [printed["out"]]
+    if entry not in ARITHMETIC:  # a phrase of `sizes`
+        assert has("sizes", entry)
+        assert entry.endswith(" -> ".join(map(str, results)))
+    elif "out" in ARITHMETIC[entry]:
+        assert results == [ARITHMETIC[entry]["out"]]
 
 
 @pytest.mark.parametrize(
@@ -83,6 +81,7 @@ def test_a_dense_layer_of_21_equals_a_1x1_convolution_of_21(inputs: int, outputs
         {"weight": dense.dense.output.weight.view(outputs, inputs, 1, 1), "bias": dense.dense.output.bias}
     )
     assert [inspect_network(net, (inputs, 1, 1)).parameters for net in (dense, conv)] == [21, 21]
+    assert has("parameters_more", "a dense layer of 21 equals a 1x1 convolution of 21")
     torch.testing.assert_close(conv(image), dense(image))
 
 
@@ -91,8 +90,10 @@ def test_multiplications_of_a_convolution_and_of_a_dense_layer() -> None:
     assert conv.multiplications == 352_800
     dense = inspect_network(MLP((3, 1, 1), 6, hidden=()), (3, 1, 1)).layers[-1]
     assert dense.multiplications == 3 * 6
-    assert conv.multiplications == (5 * 5 * 28 * 28) * dense.multiplications  # conv_over_dense
+    times = formula("conv_over_dense", "multiplies ", " times", F=5, W_out=28, H_out=28)
+    assert conv.multiplications == times * dense.multiplications
     assert inspect_network(MLP((3, 32, 32), 6, hidden=()), (3, 32, 32)).layers[-1].multiplications == 18_432
+    assert has("parameters_more", "dense 3072 -> 6 has 18432 weights")
 
 
 @pytest.mark.parametrize(("i", "j"), [(0, 0), (2, 1), (3, 4)])
@@ -103,8 +104,17 @@ def test_a_neuron_sees_the_rows_and_columns_of_the_formula(i: int, j: int) -> No
     network.blocks[0].conv(image)[0, 0, i, j].backward()
     assert image.grad is not None
     rows, columns = (torch.nonzero(image.grad[0, 0].abs().sum(axis)).flatten().tolist() for axis in (1, 0))
-    assert rows == list(range(i * s_h, i * s_h + f_h))
-    assert columns == list(range(j * s_w, j * s_w + f_w))
+    names = {"i": i, "j": j, "f_h": f_h, "f_w": f_w, "s_h": s_h, "s_w": s_w}
+    first_row, last_row = (
+        formula("receptive_fields", "rows ", " ..", **names),
+        formula("receptive_fields", ".. ", " and", **names),
+    )
+    assert rows == list(range(i * s_h, i * s_h + f_h)) == list(range(int(first_row), int(last_row) + 1))
+    first, last = (
+        formula("receptive_fields", "columns ", " ..", **names),
+        formula("receptive_fields", "s_w .. ", " of", **names),
+    )
+    assert columns == list(range(j * s_w, j * s_w + f_w)) == list(range(int(first), int(last) + 1))
 
 
 @pytest.mark.parametrize(("side", "numbers"), [(32, 400), (64, 1600)])
