@@ -157,17 +157,19 @@ def _report(names: Sequence[str], precisions: Sequence[str], check: bool) -> int
     rows = {(row.id, row.precision): row for row in comparisons(names) if row.precision in precisions}
     bad = sum(row.within is False for row in rows.values())
     missing = [name for name in names if (name, precisions[0]) not in rows]
+    width = max(map(len, names))
     for name in sorted(names, key=cost):
         goal = goals.get(name, {}).get("test")
         for precision in precisions:
             row = rows.get((name, precision))
-            if row is None and (precision != precisions[0] or (check and goal is None)):
-                continue
-            if check and row is not None and row.within is not False:
+            if row is None and precision != precisions[0]:
+                continue  # the second precision is shown where it is measured
+            amiss = goal is not None if row is None else row.within is False
+            if check and not amiss:
                 continue
             measured = f"measured {row.test}, n {row.n}, {row.seconds:.0f} s" if row else "not measured yet"
             note = f"  {row.verdict}" if row and row.within is False else ""
-            print(f"{name:<20} {precision}  published {f'{goal:.4f}' if goal else '-':<7} {measured}{note}")
+            print(f"{name:<{width}}  {precision}  published {f'{goal:.4f}' if goal else '-':<7} {measured}{note}")
     unpublished = sum(goals.get(name, {}).get("test") is None for name in missing)
     if check:
         print(f"{len(rows)} results checked, {bad} outside their tolerance; {len(missing)} experiments not measured")

@@ -141,7 +141,7 @@ def ledger_of(**tests: float) -> None:
     [
         ("mlp-sigmoid-xavier", 0, "1 results checked, 0 outside their tolerance; 0 experiments not measured"),
         ("mlp-sigmoid-xavier lenet-cifar", 0, "0 outside their tolerance; 1 experiments not measured"),  # none published
-        ("mlp-sigmoid-xavier mlp-relu-1", 1, "mlp-relu-1           fp32  published 0.8873  not measured yet"),
+        ("mlp-sigmoid-xavier mlp-relu-1", 1, "mlp-relu-1          fp32  published 0.8873  not measured yet"),
         ("mlp-sigmoid-2", 1, "training 0.0985 below its tolerance and test 0.0736 below its tolerance"),
     ],
 )
