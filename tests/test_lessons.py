@@ -176,7 +176,7 @@ def test_every_picture_can_be_drawn_and_is_the_same_twice(mnist: str, monkeypatc
             drawn[claim.name] = figure
     assert set(page.WORDS) - set(drawn) == {"xavier", "global-max", "any-size"}
     for name in ("first.png", "second.png"):
-        figures.save(drawn["harder-data"], tmp_path / name)
+        figures.save(drawn["harder-data"], tmp_path / name, (2, 2))
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
     assert "not measured yet" not in page.text(ledger)
 

@@ -44,9 +44,10 @@ class Measured:
         """One number a seed; none where nothing is measured."""
         return [of(entry) for entry in self.entries[arm]]
 
-    def counts(self) -> list[int]:
-        """The numbers of seeds that the measured arms have."""
-        return sorted({len(entries) for entries in self.entries.values() if entries})
+    def fewest_and_most(self) -> tuple[int, int]:
+        """The least and the most seeds that an arm has."""
+        counts = [len(entries) for entries in self.entries.values()]
+        return min(counts), max(counts)
 
     def seeds(self, *arms: str) -> int:
         """The number of seeds that each of these arms has."""

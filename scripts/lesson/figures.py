@@ -25,11 +25,11 @@ RING: Any = {"markersize": 7, "markerfacecolor": "white", "markeredgewidth": 1.5
 Row = tuple[str, Sequence[float], str]  # label, values, colour
 
 
-def save(figure: "Figure", path: Path, seeds: Sequence[int] = ()) -> None:
-    """Write a picture without a date or a version in it. seeds: how many its means are over."""
+def save(figure: "Figure", path: Path, seeds: Sequence[int]) -> None:
+    """Write a picture without a date or a version in it. seeds: the least and the most that its means are over."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if any(axes.containers for axes in figure.axes):
-        many = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))) if seeds else "the"
+        many = " to ".join(map(str, dict.fromkeys(seeds)))
         legend = f"dot: mean of {many} seeds, which are the rings   line through it: 95 % interval"
         figure.supxlabel(legend, x=0.99, ha="right", size=15, color="#333333")
     figure.savefig(path, dpi=100, metadata={"Software": None})

@@ -58,7 +58,7 @@ def write(chosen: Sequence[Claim]) -> None:
             if figure is None:
                 print(f"{claim.name}: no new picture; what it shows is made by python -m scripts.lessons {claim.name}")
             else:
-                figures.save(figure, PICTURES / f"{claim.name}.png", claim.measured(entries).counts())
+                figures.save(figure, PICTURES / f"{claim.name}.png", claim.measured(entries).fewest_and_most())
     PAGE.write_text(text(entries))
     show(chosen)
 
