@@ -33,7 +33,7 @@ Options:
 RUNS = Path("outputs/reproduce")
 LEDGER, TABLE = Path("docs/results.json"), Path("docs/RESULTS.md")
 CURVES = Path("docs/curves.json")  # id: (training loss, accuracy) of each epoch of seed 0, where the notes print theirs
-EXPERIMENTS = Path("configs/experiment")
+README, EXPERIMENTS = Path("README.md"), Path("configs/experiment")
 PRECISIONS = ("fp32", "bf16")
 
 
@@ -136,15 +136,17 @@ def comparisons(names: Sequence[str]) -> list[Comparison]:
 
 
 def write_views() -> None:
-    """Write what the ledger says into docs/RESULTS.md and, in the repository, the experiments' header comments."""
+    """Write what the ledger says into docs/RESULTS.md and, in the repository, README and the experiments' header comments."""
     rows = comparisons(config.groups()["experiment"])
     TABLE.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomic(TABLE, published.page(rows, measured_curves()).encode())
+    texts = {TABLE: published.page(rows, measured_curves())}
+    if README.exists():
+        texts[README] = published.with_table(README.read_text(), rows)
     for path in sorted(EXPERIMENTS.glob("*.yaml")):
-        old = path.read_text()
-        new = published.with_header(old, [row for row in rows if row.id == path.stem])
-        if new != old:
-            files.write_atomic(path, new.encode())
+        texts[path] = published.with_header(path.read_text(), [row for row in rows if row.id == path.stem])
+    for path, text in texts.items():
+        if not path.exists() or path.read_text() != text:
+            files.write_atomic(path, text.encode())
 
 
 def _report(names: Sequence[str], precisions: Sequence[str], check: bool) -> int:

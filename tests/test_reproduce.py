@@ -72,12 +72,21 @@ def test_what_people_read_is_what_the_ledger_says() -> None:
     rows = reproduce.comparisons(EXPERIMENTS)
     assert Path("docs/RESULTS.md").read_text() == published.page(rows, reproduce.measured_curves())
     readme = Path("README.md").read_text()
+    assert readme == published.with_table(readme, rows)
     for row in rows:
         path = Path(f"configs/experiment/{row.id}.yaml")
         assert path.read_text() == published.with_header(path.read_text(), [one for one in rows if one.id == row.id])
         if row.precision == "fp32" and row.published_test is not None:
             verdict = row.verdict if row.within else f"**{row.verdict}**"
-            assert f"| `{row.id}` | {row.published_test:.4f} | {row.test} | {row.n} | {verdict} |" in readme
+            assert f"| `{row.id}` | {row.published_test:.4f} | {row.test} | {row.n} | {verdict} |\n" in readme
+
+
+def test_the_readme_s_table_is_renewed_and_nothing_else() -> None:
+    readme, rows = Path("README.md").read_text(), reproduce.comparisons(["mlp-relu-1", "lenet-cifar"])
+    before, table, after = readme.partition("| experiment | published | measured | n | verdict |\n|---|---|---|---|---|\n")
+    renewed = published.with_table(readme, rows)
+    line = next(line for line in after.splitlines() if line.startswith("| `mlp-relu-1` | 0.8873 | "))
+    assert renewed == before + table + line + after[after.index("\n\n") :]
 
 
 @pytest.fixture

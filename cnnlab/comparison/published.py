@@ -1,5 +1,6 @@
-"""What the notes publish beside what was measured: the page docs/RESULTS.md and the header comments of the experiments."""
+"""What the notes publish beside what was measured: docs/RESULTS.md, README's table, the header comments of the experiments."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,7 +56,7 @@ def page(rows: Sequence[Comparison], curves: Mapping[str, Sequence[Sequence[floa
         cells += [
             _pair(*row.differences, sign="+"),
             tolerance if known else "",
-            f"**{row.verdict}**" if row.within is False else row.verdict,
+            _verdict(row),
         ]
         text.append(f"| {' | '.join([*cells, f'{row.seconds:.0f}', row.device])} |")
     return "\n".join([*text, *_epochs(curves)]) + "\n"
@@ -81,6 +82,17 @@ def _epochs(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
     return lines
 
 
+def with_table(text: str, rows: Sequence[Comparison]) -> str:
+    """README's text with its table of results renewed: the published ones, in float32."""
+    head = "| experiment | published | measured | n | verdict |\n|---|---|---|---|---|\n"
+    lines = [
+        f"| `{row.id}` | {row.published_test:.4f} | {row.test} | {row.n} | {_verdict(row)} |\n"
+        for row in rows
+        if row.precision == "fp32" and row.published_test is not None
+    ]
+    return re.sub(rf"{re.escape(head)}(\|.*\n)*", lambda _: head + "".join(lines), text)
+
+
 def with_header(text: str, rows: Sequence[Comparison]) -> str:
     """An experiment's file with the measured accuracies at the end of its header comment, in the place of earlier ones."""
     header, blank, rest = text.partition("\n\n")
@@ -89,6 +101,10 @@ def with_header(text: str, rows: Sequence[Comparison]) -> str:
         scores = f"{row.train} (training, last epoch), {row.test} (test), n = {row.n}"
         lines.append(f"# Measured accuracy, {row.precision}: {scores}; {row.device}; {row.date}.")
     return "\n".join(lines) + blank + rest
+
+
+def _verdict(row: Comparison) -> str:
+    return f"**{row.verdict}**" if row.within is False else row.verdict
 
 
 def _pair(train: float | None, test: float | None, sign: str = "") -> str:
