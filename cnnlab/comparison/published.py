@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from cnnlab import config
 from cnnlab.comparison import ledger
 from cnnlab.comparison.ledger import Comparison
+from cnnlab.comparison.statistics import summarize
 
 REMARKS = """\
 MNIST and Fashion-MNIST are the official files, bit for bit. The CIFAR-10 that was measured on is a copy of which 93 of \
@@ -59,7 +60,28 @@ def page(rows: Sequence[Comparison], curves: Mapping[str, Sequence[Sequence[floa
             _verdict(row),
         ]
         text.append(f"| {' | '.join([*cells, f'{row.seconds:.0f}', row.device])} |")
-    return "\n".join([*text, *_epochs(curves)]) + "\n"
+    return "\n".join([*text, *_bfloat16(rows), *_epochs(curves)]) + "\n"
+
+
+def _bfloat16(rows: Sequence[Comparison]) -> list[str]:
+    """The experiments that were measured in both precisions, side by side."""
+    fp32, bf16 = ({row.id: row.test for row in rows if row.precision == precision} for precision in ("fp32", "bf16"))
+    both = [name for name in bf16 if name in fp32]
+    if not both:
+        return []
+    differences = summarize([bf16[name].mean - fp32[name].mean for name in both])
+    interval = differences.interval and f", 95 % interval {differences.interval[0]:+.4f} to {differences.interval[1]:+.4f}"
+    lines = [
+        "",
+        "## In bfloat16",
+        "",
+        f"Test accuracy with `trainer.precision=bf16` (the weights stay float32) less that in float32: {differences.mean:+.4f} "
+        f"on average over these {len(both)} experiments{interval or ''}.",
+        "",
+        "| id | fp32 | bf16 | difference |",
+        "|---|---|---|---|",
+    ]
+    return lines + [f"| {name} | {fp32[name]} | {bf16[name]} | {bf16[name].mean - fp32[name].mean:+.4f} |" for name in both]
 
 
 def _epochs(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:

@@ -9,7 +9,7 @@ from statistics import fmean
 import pytest
 from fake_runs import fake_run
 
-from cnnlab.comparison import ledger
+from cnnlab.comparison import ledger, published
 from cnnlab.errors import CheckpointError
 from cnnlab.tracking.run import RunDirectory
 
@@ -74,6 +74,24 @@ def test_means_against_the_tolerance(tests: tuple[float, float], train: float, v
     assert (row.n, row.test.mean) == (2, pytest.approx(fmean(tests)))
     # The sample standard deviation of two numbers is their distance over the root of two.
     assert row.test.std == pytest.approx(abs(tests[0] - tests[1]) / 2**0.5)
+
+
+def test_both_precisions_side_by_side() -> None:
+    recipes = {(name, precision): name + precision for name in ("x", "y", "z") for precision in ("fp32", "bf16")}
+    scores = {"xfp32": (0.50, 0.70), "xbf16": (0.62,), "yfp32": (0.80,), "ybf16": (0.78,), "zfp32": (0.9,)}
+    entries = [
+        entry(seed, test, id=recipe[0], recipe=recipe, precision=recipe[1:])
+        for recipe, tests in scores.items()
+        for seed, test in enumerate(tests)
+    ]
+    page = published.page(ledger.compare({}, recipes, entries), {})
+    # +0.02 and -0.02: mean 0, standard deviation 0.02 * sqrt(2), so that the half-width is t(0.975, 1) * 0.02 = 12.7062 * 0.02
+    assert "0.0000 on average over these 2 experiments, 95 % interval -0.2541 to +0.2541." in page
+    assert "| x | 0.6000 ± 0.1414 | 0.6200 | +0.0200 |" in page
+    assert "| y | 0.8000 | 0.7800 | -0.0200 |" in page
+    assert "| z | 0.9" not in page
+    alone = published.page(ledger.compare({}, recipes, entries[-1:]), {})
+    assert "bfloat16" not in alone
 
 
 def test_entries_of_an_older_recipe_do_not_count() -> None:
