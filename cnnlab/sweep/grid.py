@@ -63,11 +63,13 @@ def _check_zipped(zipped: Sequence[str], values: dict[str, list[str]]) -> None:
 def job_names(jobs: Sequence[Sequence[str]]) -> list[str]:
     """A short name for each job, of the values that differ among the jobs, as in "lenet-lr0.01-seed2"; of all for a lone one.
 
-    Only letters, digits and "._+-"; two jobs may get the same.
+    An experiment is always named, since another may come to the same sweep later. Only letters, digits and "._+-"; two
+    jobs may get the same.
     """
     settings = [dict(change.lstrip("+").partition("=")[::2] for change in job) for job in jobs]
     keys = list(dict.fromkeys(key for job in settings for key in job))
-    varying = [key for key in keys if len(jobs) == 1 or len({job.get(key) for job in settings}) > 1]
+    lone = len(jobs) == 1
+    varying = [key for key in keys if lone or key == "experiment" or len({job.get(key) for job in settings}) > 1]
     names = []
     for job in settings:
         parts = [_part(key, job[key]) for key in varying if key in job]

@@ -67,6 +67,7 @@ def test_names_tell_what_differs() -> None:
     assert job_names(jobs("model.hidden=[10],[20,30]")) == ["hidden10", "hidden20-30"]
     assert job_names(jobs("augment=none,[flip,crop]")) == ["none", "flip-crop"]
     assert job_names(jobs("model=mlp", "seed=1")) == ["mlp-seed1"]
+    assert job_names(jobs("experiment=mlp-relu-1", "seed=0,1")) == ["mlp-relu-1-seed0", "mlp-relu-1-seed1"]
     assert job_names([[]]) == ["job"]
 
 
