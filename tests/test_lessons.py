@@ -76,7 +76,8 @@ def test_findings(finding: Finding, holds: bool | None) -> None:
     [
         ((True, True), "held"),
         ((True, None, True), "held as far as could be told (2 yes, 1 open)"),
-        ((True, None), "largely open (1 yes, 1 open)"),
+        ((True, None), "held as far as could be told (1 yes, 1 open)"),
+        ((True, None, None), "largely open (1 yes, 2 open)"),
         ((True, False), "held in part (1 yes, 1 no)"),
         ((True, False, None), "held in part (1 yes, 1 no, 1 open)"),
         ((False, False), "did not hold"),

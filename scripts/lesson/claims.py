@@ -105,3 +105,9 @@ def scores(measured: Measured, arms: Sequence[str] | None = None) -> Table:
     if not any(row[1] for row in rows):
         header, rows = header[:1] + header[2:], [row[:1] + row[2:] for row in rows]
     return Table(header, rows)
+
+
+def with_published(measured: Measured) -> list[Table]:
+    """The scores of the lessons' own runs, then of those at the published size."""
+    published = [arm.name for arm in measured.arms if arm.settings[0].startswith("experiment=")]
+    return [scores(measured, [arm.name for arm in measured.arms if arm.name not in published]), scores(measured, published)]

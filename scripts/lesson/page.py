@@ -28,7 +28,7 @@ claims about transfer learning wait until cnnlab has it.
 Welch's interval. A seed draws the initial weights, the order and, where only 10,000 images are used, those images. A part of a
 claim is "yes" when its whole interval lies on the claimed side, "no" when all of it lies on the other, else "open": these seeds
 cannot tell. A claim held if all its parts did, in part if one did not, as far as could be told if some stay open, and is
-largely open if no more are settled than not. The networks are small and trained briefly: what holds here, holds at this size.
+largely open if most do. The networks are small and trained briefly: what holds here, holds at this size.
 About one interval in twenty misses the truth by chance, and this page has dozens of them. The CIFAR-10 is a copy of which 93
 of 60,000 images were re-encoded ([RESULTS.md](RESULTS.md)).
 

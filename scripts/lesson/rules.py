@@ -89,7 +89,7 @@ def verdict(findings: Sequence[Finding]) -> str:
         words = "held in part" if told[True] else "did not hold"
     elif told[True]:
         settled = "held" if not told[None] else "held as far as could be told"
-        words = settled if told[True] > told[None] else "largely open"
+        words = settled if told[True] >= told[None] else "largely open"
     else:
         words = "could not be told"
     return f"{words} ({counts})" if len(told) > 1 else words

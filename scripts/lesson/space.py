@@ -3,7 +3,7 @@
 from functools import cache
 
 from scripts.lesson import figures
-from scripts.lesson.claims import Claim, Measured, Table, cell, experiment, probed, scores
+from scripts.lesson.claims import Claim, Measured, Table, cell, experiment, probed, scores, with_published
 from scripts.lesson.measure import typed
 from scripts.lesson.probes import SHIFTS
 from scripts.lesson.rules import Finding, above, at_most, difference, near, signed
@@ -191,12 +191,6 @@ def _mosaic_table(measured: Measured) -> list[Table]:
                                                        ["at its place among nine, 84 x 84", cell(mosaic)]])]  # fmt: skip
 
 
-def _with_published(measured: Measured) -> list[Table]:
-    """The lessons' own runs, then those at the published size."""
-    published = [arm.name for arm in measured.arms if arm.settings[0].startswith("experiment=")]
-    return [scores(measured, [arm.name for arm in measured.arms if arm.name not in published]), scores(measured, published)]
-
-
 def _global_max_tables(measured: Measured) -> list[Table]:
     sizes = [("a quarter of the width", "flatten", "global max pooling")]
     sizes += [("full size", "flatten, full size", "global max pooling, full size")]
@@ -204,7 +198,7 @@ def _global_max_tables(measured: Measured) -> list[Table]:
     for size, *names in sizes:
         flat, pooled = (measured.values(name) for name in names)
         costs.append([size, signed(difference(flat, pooled)) if flat and pooled else "not measured yet"])
-    return [*_with_published(measured), Table(["", "test accuracy with flatten less that with global max pooling"], costs)]
+    return [*with_published(measured), Table(["", "test accuracy with flatten less that with global max pooling"], costs)]
 
 
 CLAIMS = [
@@ -217,7 +211,7 @@ CLAIMS = [
         "pool-or-stride",
         _pool_or_stride,
         [experiment(text, f"{name}-fashion") for name, text in FULL.items()],
-        _with_published,
+        with_published,
         figures.pool_or_stride,
     ),
     Claim(

@@ -1,7 +1,7 @@
 """The claims about training: initialisation, depth, data, sizes, dropout."""
 
 from scripts.lesson import figures
-from scripts.lesson.claims import Claim, Measured, experiment, gap, train
+from scripts.lesson.claims import Claim, Measured, experiment, gap, train, with_published
 from scripts.lesson.rules import Finding, above
 
 FAR_FEWER, POINT = 5, 0.01  # times the parameters; of accuracy
@@ -78,7 +78,7 @@ def _grow(measured: Measured) -> list[Finding]:
 
 def _dropout(measured: Measured) -> list[Finding]:
     findings = []
-    for data in ("fashion", "cifar10"):
+    for data in ("fashion", "cifar10", "cifar10 at full size"):
         with_it, without = f"{data}, 0.2", f"{data}, without"
         findings += [
             above(f"{data}: test accuracy with dropout less without", measured.values(with_it), measured.values(without)),
@@ -105,5 +105,14 @@ CLAIMS = [
     ),
     Claim("fewer-parameters", _fewer, draw=figures.fewer),
     Claim("grow-maps", _grow, draw=figures.grow),
-    Claim("dropout", _dropout, draw=figures.dropout),
+    Claim(
+        "dropout",
+        _dropout,
+        [
+            experiment("cifar10 at full size, without", "functional-cifar"),
+            experiment("cifar10 at full size, 0.2", "functional-cifar-dropout"),
+        ],
+        with_published,
+        figures.dropout,
+    ),
 ]
