@@ -299,12 +299,15 @@ def dropout(measured: Measured) -> "Figure | None":
     names = [arm.name for arm in measured.arms]
     if not measured.seeds(*names):
         return None
-    figure, axes = _figure(2)
-    for place, data, title in zip(axes, ("fashion", "cifar10"), ("Fashion-MNIST", "CIFAR-10"), strict=True):
+    figure, axes = _figure(3)
+    titles = {"fashion": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar10 at full size": "CIFAR-10, full size"}
+    for place, (data, title) in zip(axes, titles.items(), strict=True):
         rows = [(f"{what},\n{word}", measured.values(f"{data}, {name}", of), colour)
                 for what, of, colour in (("training", train, ORANGE), ("test", test, BLUE))
                 for name, word in (("without", "no dropout"), ("0.2", "dropout"))]  # fmt: skip
         _dots(place, rows, title)
         place.set_xlabel("accuracy")
+        if place is not axes[0]:
+            place.set_yticklabels([])
     figure.suptitle("Dropout of 0.2 between convolutions", x=0.02, ha="left", weight="bold")
     return figure
