@@ -21,8 +21,8 @@ The notes print one draw of each result, and `mlp-cifar-1` spreads widely: over 
 published figures and the mean below. What decides is how many hidden units die: `python -m scripts.dead_units RUN` finds 113, \
 100, 114, 105 and 111 of 128 that answer to no training image at the end, and the fewer they are, the higher is the training \
 accuracy. Keras itself, with TensorFlow, the same data and recipe, spreads as widely: five runs of `python scripts/peer.py \
-keras --net mlp --data cifar10 --epochs 150 --batch-size 1024 --root DATA` reached 0.4691, 0.4649, 0.4698, 0.4795 and 0.4468 on \
-the test images, the last two 0.5524 and 0.4976 in training. The notes print one of the better draws.
+keras --net mlp --data cifar10 --epochs 150 --batch-size 1024 --root DATA` reached 0.4691, 0.4649, 0.4698, 0.4795 and 0.4468 \
+on the test images, the last two 0.5524 and 0.4976 in training. The notes print one of the better draws.
 
 Where no score is published, epochs and batch are ours, as many as two cores could give: `padded-fashion` has 5 epochs where \
 `strided-fashion` has 10.
