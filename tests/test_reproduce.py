@@ -140,7 +140,7 @@ def ledger_of(**tests: float) -> None:
         identifier = name.replace("_", "-")
         recipe = config.recipe_hash(experiment(identifier))
         entries.append({"id": identifier, "recipe": recipe, "precision": "fp32", "seed": 0, "train": test, "test": test})
-    more = {"seconds": 10.0, "device": "CPU", "threads": 2, "date": "2026-11-21"}
+    more = {"parameters": 100, "seconds": 10.0, "device": "CPU", "threads": 2, "date": "2026-11-21"}
     Path("docs/results.json").write_text(json.dumps([entry | more for entry in entries]))
 
 

@@ -18,7 +18,7 @@ from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
 
 Entry = dict[str, Any]
-TEXTS, NUMBERS = ("id", "recipe", "precision", "device", "date"), ("seed", "train", "test", "seconds", "threads")
+TEXTS, NUMBERS = ("id", "recipe", "precision", "device", "date"), ("seed", "train", "test", "parameters", "seconds", "threads")
 
 TEST_TOLERANCE, TRAIN_TOLERANCE = 0.010, 0.02  # below the published accuracy; above it is no failure
 REPRODUCED = "reproduced"

@@ -99,12 +99,9 @@ def scores(measured: Measured, arms: Sequence[str] | None = None) -> Table:
     rows = []
     for name in arms or [arm.name for arm in measured.arms]:
         entries = measured.entries[name]
-        parameters = f"{entries[0]['parameters']:,}" if entries and "parameters" in entries[0] else ""
+        parameters = f"{entries[0]['parameters']:,}" if entries else ""
         rows.append([name, parameters, str(len(entries)), cell(measured.values(name, train)), cell(measured.values(name))])
-    header = ["", "parameters", "seeds", "training accuracy", "test accuracy"]
-    if not any(row[1] for row in rows):
-        header, rows = header[:1] + header[2:], [row[:1] + row[2:] for row in rows]
-    return Table(header, rows)
+    return Table(["", "parameters", "seeds", "training accuracy", "test accuracy"], rows)
 
 
 def with_published(measured: Measured) -> list[Table]:

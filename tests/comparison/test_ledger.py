@@ -16,7 +16,7 @@ from cnnlab.tracking.run import RunDirectory
 
 def entry(seed: int, test: float, **more: object) -> ledger.Entry:
     base = {"id": "x", "recipe": "r", "precision": "fp32", "seed": seed, "train": 0.9, "test": test}
-    return base | {"seconds": 10.0, "device": "CPU", "threads": 2, "date": "2026-11-21"} | more
+    return base | {"parameters": 100, "seconds": 10.0, "device": "CPU", "threads": 2, "date": "2026-11-21"} | more
 
 
 WRONG = ("0.5", True, float("nan"), float("inf"), 99.37, -3)
