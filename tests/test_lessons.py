@@ -199,12 +199,17 @@ def test_receptive_fields_of_two_ways_by_hand() -> None:
     assert [row[1:] for row in space.receptive_fields()] == [(n, n) for n in (3, 5, 6, 10, 14, 16, 24)]
 
 
-def test_a_run_is_measured_once_and_a_probe_added_later_joins_its_entry(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[str, ...]:
+    """Those of an arm that trains in a second, with a ledger and runs of its own."""
     monkeypatch.setattr(measure, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(measure, "LEDGER", tmp_path / "lessons.json")
-    settings = ("data=digits", "data.limit=100", "model=allconv", "model.width_factor=0.03", "trainer.steps=1")
+    return ("data=digits", "data.limit=100", "model=allconv", "model.width_factor=0.03", "trainer.steps=1")
+
+
+def test_a_run_is_measured_once_and_a_probe_added_later_joins_its_entry(
+    settings: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     measure.measure("a claim", Arm("an arm", settings), 3)
     monkeypatch.setattr("cnnlab.train.main", lambda _: pytest.fail("trained again"))
     measure.measure("another claim", Arm("the same", (*settings, "trainer.device=cpu")), 3)
@@ -215,12 +220,7 @@ def test_a_run_is_measured_once_and_a_probe_added_later_joins_its_entry(
     assert entry["probes"]["mosaic"]["single"] == pytest.approx(entry["test"], abs=0.005)  # 1998 of 2000 images
 
 
-def test_a_network_that_a_picture_shows_is_trained_where_its_run_is_gone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(measure, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(measure, "LEDGER", tmp_path / "lessons.json")
-    settings = ("data=digits", "data.limit=100", "model=allconv", "model.width_factor=0.03", "trainer.steps=1")
+def test_a_network_that_a_picture_shows_is_trained_where_its_run_is_gone(settings: tuple[str, ...]) -> None:
     arm = Arm("an arm", settings, pictured=True)
     measure.measure("a claim", arm, 0)
     (run,), before = list(measure.RUNS.iterdir()), measure.LEDGER.read_bytes()

@@ -162,9 +162,9 @@ def open_run(path: str) -> tuple[RunDirectory, Config]:
             else "no such directory"
         )
         raise CheckpointError(f"{path}: {what}, such as outputs/fashion-lenet/2026-11-20_10-11-12")
-    inside = sorted((path.stat().st_mtime, path.parent) for path in run.path.glob("*/config.yaml"))
-    if inside and not run.config.exists():
-        raise CheckpointError(f"{path}: not a run, but holds {len(inside)}; the newest is {inside[-1][1]}")
+    inside = [] if run.config.exists() else sorted(run.path.glob("*/config.yaml"), key=lambda found: found.stat().st_mtime)
+    if inside:
+        raise CheckpointError(f"{path}: not a run, but holds {len(inside)}; the newest is {inside[-1].parent}")
     return run, config.read(run.config)
 
 

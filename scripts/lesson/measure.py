@@ -66,10 +66,9 @@ def measure(claim: str, of: Arm, seed: int) -> None:
     held = next((e for e in ledger.read(LEDGER) if (e["recipe"], e["seed"]) == (wanted, seed)), None)
     name = None if of.probe is None else of.probe.__name__
     complete = held is not None and (name is None or name in held["probes"])
-    if complete and not (of.pictured and seed == 0):
-        return
     run = RunDirectory(RUNS / f"{wanted}-{seed}")
-    _train(of, seed, run)
+    if not complete or (of.pictured and seed == 0):
+        _train(of, seed, run)
     if complete:
         return
     probes = {} if held is None else dict(held["probes"])
