@@ -19,6 +19,7 @@ from cnnlab.models.layers import (
     GlobalMaxPool2d,
     SameConv2d,
     dense_stack,
+    takes_onednn,
 )
 
 Head = Literal["flatten", "global_max", "global_average", "conv"]
@@ -104,14 +105,21 @@ class ConvNet(nn.Module):
         if self.head_kind == "flatten" and tuple(images.shape[1:]) != self.input_shape:
             expected, got = (" x ".join(map(str, shape)) for shape in (self.input_shape, images.shape[1:]))
             raise GeometryError(f"images of {got} (C x H x W): flatten and dense layers were built for {expected}")
-        logits: Tensor = self.head(self.blocks(images))
-        return logits
+        return self._logits(images)
+
+    @property
+    def takes_onednn(self) -> bool:
+        """Whether it also trains on images in oneDNN's own memory layout (`Tensor.to_mkldnn`)."""
+        return all(takes_onednn(layer) for block in self.blocks.children() for layer in block.children())
 
     def logit_map(self, images: Tensor) -> Tensor:
         """Class scores at each place, N x num_outputs x H' x W', for images of any size; with head conv only."""
         if self.head_kind != "conv":
             raise ConfigError(f"model.head={self.head_kind}: only head conv gives a map of logits")
-        logits: Tensor = self.head(self.blocks(images))
+        return self._logits(images)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.blocks(images).to_dense())
         return logits
 
 

@@ -4,6 +4,7 @@ It asks the device nothing: sums, the finite check and the points of the loss cu
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -94,8 +95,8 @@ class Step:
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             self._update(loss.detach(), step, lr_factor)
-            score = self.task.score(outputs.detach(), wanted)
-            self.sums += torch.stack((loss.detach().double() * len(indices), score.double()))
+            self.sums[0].add_(loss, alpha=len(indices))
+            self.sums[1].add_(self.task.score(outputs, wanted))
 
     def snapshot(self, step: int) -> None:
         """Keep the sums and gradient norms after `step` updates, for the loss curve."""
@@ -115,16 +116,18 @@ class Step:
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         self.gradient_norms = torch.stack(torch._foreach_norm(gradients))
         norm = torch.linalg.vector_norm(self.gradient_norms)
-        bad = ~torch.isfinite(loss + norm)
-        self.first_bad = torch.where(bad & (self.first_bad < 0), step, self.first_bad)
         if self.clip_norm is not None:
             torch._foreach_mul_(gradients, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
-        healthy = self.first_bad < 0
         if self.runtime.device.type == "cpu":  # reading a CPU tensor waits for nothing
-            if healthy:
+            if not math.isfinite(loss + norm) and self.first_bad < 0:
+                self.first_bad.fill_(step)
+            if self.first_bad < 0:
                 set_lr(self.optimizer, lr_factor)
-                self.optimizer.step()
+                update(self.optimizer)
         else:
+            bad = ~torch.isfinite(loss + norm)
+            self.first_bad = torch.where(bad & (self.first_bad < 0), step, self.first_bad)
+            healthy = self.first_bad < 0
             mask_gradients(gradients, healthy)
             set_lr(self.optimizer, lr_factor, healthy)
             self.optimizer.step()
@@ -139,6 +142,41 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float, healthy: Tensor | No
                 group["lr"].mul_(healthy)
         else:
             group["lr"] = group["initial_lr"] * factor
+
+
+def update(optimizer: torch.optim.Optimizer) -> None:
+    """`optimizer.step()` on a CPU; of Adam, the same bits by its fused kernel alone.
+
+    Around that kernel torch spends 0.15 ms an update, 4 % of a LeNet step.
+    """
+    group, *others = optimizer.param_groups
+    parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+    states = [optimizer.state[parameter] for parameter in parameters]
+    is_plain = (
+        type(optimizer) is torch.optim.Adam
+        and group["fused"]
+        and not (others or group["amsgrad"] or group["decoupled_weight_decay"])
+    )
+    if not is_plain or not all(states):  # torch makes the state at the first update
+        optimizer.step()
+        return
+    steps = [state["step"] for state in states]
+    torch._foreach_add_(steps, 1)
+    torch._fused_adam_(
+        parameters,
+        [parameter.grad for parameter in parameters],
+        [state["exp_avg"] for state in states],
+        [state["exp_avg_sq"] for state in states],
+        [],
+        steps,
+        lr=group["lr"],
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        amsgrad=False,
+        maximize=group["maximize"],
+    )
 
 
 def mask_gradients(gradients: list[Tensor], healthy: Tensor) -> None:

@@ -15,7 +15,7 @@ from cnnlab import config
 from cnnlab.data.augment import Augmentation
 from cnnlab.data.images import Images
 from cnnlab.training.runtime import Runtime
-from cnnlab.training.step import Step, build_optimizer, mask_gradients, set_lr
+from cnnlab.training.step import Step, build_optimizer, mask_gradients, set_lr, update
 from cnnlab.training.task import Multiclass
 
 CPU, LR = torch.device("cpu"), 0.5
@@ -179,6 +179,35 @@ def test_a_gradient_that_is_not_finite_is_noticed_behind_a_finite_loss() -> None
     assert torch.equal(weights(model), before)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("Adam", {}),
+        ("Adam", {"weight_decay": 0.1, "eps": 1e-3, "betas": (0.5, 0.9), "maximize": True}),
+        ("Adam", {"amsgrad": True}),
+        ("Adam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+        ("Adam", {"fused": False}),
+        ("AdamW", {"weight_decay": 0.1}),
+        ("SGD", {"momentum": 0.9}),
+    ],
+)
+def test_an_update_is_a_step_of_the_optimizer_bit_for_bit(name: str, settings: dict[str, Any]) -> None:
+    models = network(), network()
+    optimizers = [getattr(torch.optim, name)(model.parameters(), lr=0.1, **{"fused": True} | settings) for model in models]
+    generator = torch.Generator().manual_seed(7)
+    for number in range(4):
+        for parameter, other in zip(*(model.parameters() for model in models), strict=True):
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+            other.grad = parameter.grad.clone()
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = 0.1 / (number + 1)
+        update(optimizers[0])
+        optimizers[1].step()
+        assert torch.equal(weights(models[0]), weights(models[1])), number
+    states = [optimizer.state_dict()["state"] for optimizer in optimizers]
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("choice", ["sgd optimizer.momentum=0.9 optimizer.weight_decay=0.1", "adam", "adamw"])
 @pytest.mark.parametrize("healthy", [True, False])
 def test_masking_on_the_device_is_exact_when_healthy_and_leaves_the_weights_when_not(choice: str, healthy: bool) -> None:
@@ -189,7 +218,7 @@ def test_masking_on_the_device_is_exact_when_healthy_and_leaves_the_weights_when
     optimizers[0].param_groups[0]["lr"] = torch.tensor(2.0**-9)
     generator = torch.Generator().manual_seed(7)
 
-    def update(model: nn.Module, optimizer: torch.optim.Optimizer, gradients: list[Tensor], well: Tensor | None) -> None:
+    def masked_step(model: nn.Module, optimizer: torch.optim.Optimizer, gradients: list[Tensor], well: Tensor | None) -> None:
         for parameter, gradient in zip(model.parameters(), gradients, strict=True):
             parameter.grad = gradient.clone()
         if well is not None:
@@ -199,14 +228,14 @@ def test_masking_on_the_device_is_exact_when_healthy_and_leaves_the_weights_when
 
     for number in range(3):
         gradients = [torch.randn(parameter.shape, generator=generator) for parameter in masked.parameters()]
-        update(plain, optimizers[1], gradients, None)
-        update(masked, optimizers[0], gradients, torch.tensor(True))
+        masked_step(plain, optimizers[1], gradients, None)
+        masked_step(masked, optimizers[0], gradients, torch.tensor(True))
         assert torch.equal(weights(masked), weights(plain)), number
     before = weights(masked)
     gradients = [torch.randn(parameter.shape, generator=generator) for parameter in masked.parameters()]
     if not healthy:
         gradients[0][0], gradients[1][0] = torch.nan, -torch.inf
-    update(masked, optimizers[0], gradients, torch.tensor(healthy))
+    masked_step(masked, optimizers[0], gradients, torch.tensor(healthy))
     assert torch.equal(weights(masked), before) is not healthy
     assert torch.isfinite(weights(masked)).all()
 
