@@ -41,7 +41,8 @@ class ConvNet(nn.Module):
         width_factor: scales the number of filters and the hidden widths, rounded, at least 1.
         initializer: see `cnnlab.models.initializers`; initializer_std belongs to `normal`.
 
-    Input shape: N x C x H x W, float. Output shape: N x num_outputs.
+    Input shape: N x C x H x W, float; in training also in oneDNN's memory layout, where `takes_onednn` says so; its blocks
+    then pass on such tensors too, which `Tensor.to_dense` turns into common ones. Output shape: N x num_outputs.
 
     Raises:
         ConfigError: a block or a value that cannot be used. GeometryError: the image is too small for a layer.
