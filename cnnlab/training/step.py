@@ -150,16 +150,16 @@ def update(optimizer: torch.optim.Optimizer) -> None:
     Around that kernel torch spends 0.15 ms an update, 4 % of a LeNet step.
     """
     group, *others = optimizer.param_groups
-    parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-    states = [optimizer.state[parameter] for parameter in parameters]
     is_plain = (
         type(optimizer) is torch.optim.Adam
         and group["fused"]
         and not (others or group["amsgrad"] or group["decoupled_weight_decay"])
     )
-    if not is_plain or not all(states):  # torch makes the state at the first update
+    parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+    if not is_plain or any(parameter not in optimizer.state for parameter in parameters):  # torch makes the first state
         optimizer.step()
         return
+    states = [optimizer.state[parameter] for parameter in parameters]
     steps = [state["step"] for state in states]
     torch._foreach_add_(steps, 1)
     torch._fused_adam_(

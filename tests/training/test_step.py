@@ -189,6 +189,7 @@ def test_a_gradient_that_is_not_finite_is_noticed_behind_a_finite_loss() -> None
         ("Adam", {"fused": False}),
         ("AdamW", {"weight_decay": 0.1}),
         ("SGD", {"momentum": 0.9}),
+        ("SGD", {}),  # leaves no state behind
     ],
 )
 def test_an_update_is_a_step_of_the_optimizer_bit_for_bit(name: str, settings: dict[str, Any]) -> None:
