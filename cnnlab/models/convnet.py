@@ -19,7 +19,7 @@ from cnnlab.models.layers import (
     GlobalMaxPool2d,
     SameConv2d,
     dense_stack,
-    takes_onednn,
+    gains_by_onednn,
 )
 
 Head = Literal["flatten", "global_max", "global_average", "conv"]
@@ -110,8 +110,9 @@ class ConvNet(nn.Module):
 
     @property
     def takes_onednn(self) -> bool:
-        """Whether it also trains on images in oneDNN's own memory layout (`Tensor.to_mkldnn`)."""
-        return all(takes_onednn(layer) for block in self.blocks.children() for layer in block.children())
+        """Whether it has blocks and all of them are better off in oneDNN's own memory layout (`Tensor.to_mkldnn`)."""
+        layers = [module for module in self.blocks.modules() if not isinstance(module, nn.Sequential)]
+        return bool(layers) and all(gains_by_onednn(layer) for layer in layers)
 
     def logit_map(self, images: Tensor) -> Tensor:
         """Class scores at each place, N x num_outputs x H' x W', for images of any size; with head conv only."""
@@ -120,7 +121,8 @@ class ConvNet(nn.Module):
         return self._logits(images)
 
     def _logits(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.blocks(images).to_dense())
+        maps = self.blocks(images)
+        logits: Tensor = self.head(maps.to_dense() if maps.is_mkldnn else maps)
         return logits
 
 

@@ -59,11 +59,11 @@ class GlobalAveragePool2d(nn.Module):
         return maps.mean((2, 3))
 
 
-def takes_onednn(layer: nn.Module) -> bool:
-    """Whether a layer trains as well on maps in oneDNN's own memory layout (`Tensor.to_mkldnn`)."""
+def gains_by_onednn(layer: nn.Module) -> bool:
+    """Whether a layer can train on maps in oneDNN's own memory layout, and need not leave it to add zeros on one side."""
     if isinstance(layer, SameConv2d):
         return layer.is_symmetric
-    return isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d | nn.BatchNorm2d | nn.ReLU)
+    return type(layer) in (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.BatchNorm2d, nn.ReLU)
 
 
 def dense_stack(inputs: int, hidden: Sequence[int], outputs: int, activation: Activation, dropout: float) -> nn.Sequential:

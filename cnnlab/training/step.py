@@ -1,6 +1,6 @@
 """What one update is: gather, augment, scale, forward, loss, backward, clip, check, update.
 
-It asks the device nothing: sums, the finite check and the points of the loss curve stay on the device until read.
+It makes nobody wait for a GPU: sums, the finite check and the points of the loss curve stay there until read.
 """
 
 import inspect
@@ -96,16 +96,24 @@ class Step:
         with torch.no_grad():
             self._update(loss.detach(), step, lr_factor)
             self.sums[0].add_(loss, alpha=len(indices))
-            self.sums[1].add_(self.task.score(outputs, wanted))
+            self.sums[1].add_(self.task.score(outputs.detach(), wanted))
 
     def snapshot(self, step: int) -> None:
         """Keep the sums and gradient norms after `step` updates, for the loss curve."""
         self.snapshots.append((step, self.sums.clone(), self.gradient_norms))
 
-    def weights_are_finite(self) -> bool:
-        """Whether every weight is a finite number; waits for the device."""
+    def network_is_finite(self) -> bool:
+        """Whether every weight is a finite number and, in oneDNN's layout, every output for some images; waits for the device.
+
+        oneDNN's relu and max pooling turn nan into numbers, so that a network may overflow there behind a finite loss.
+        """
         with torch.no_grad():
-            largest = torch._foreach_norm(self.parameters, torch.inf)
+            largest = [*torch._foreach_norm(self.parameters, torch.inf)]
+            images = self.scale(self.train.images[:64])
+            if images.is_mkldnn:
+                self.model.eval()
+                largest.append(self.model(images.to_dense()).abs().max())
+                self.model.train()
         return bool(torch.isfinite(torch.stack(largest)).all())
 
     def gradient_names(self) -> list[str]:
@@ -152,6 +160,7 @@ def update(optimizer: torch.optim.Optimizer) -> None:
     group, *others = optimizer.param_groups
     is_plain = (
         type(optimizer) is torch.optim.Adam
+        and not (optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
         and group["fused"]
         and not (others or group["amsgrad"] or group["decoupled_weight_decay"])
     )

@@ -202,11 +202,31 @@ def test_an_update_is_a_step_of_the_optimizer_bit_for_bit(name: str, settings: d
             other.grad = parameter.grad.clone()
         for optimizer in optimizers:
             optimizer.param_groups[0]["lr"] = 0.1 / (number + 1)
+        if number < 2 and name == "Adam":  # a parameter that is used later than others
+            models[0][1].bias.grad = models[1][1].bias.grad = None
         update(optimizers[0])
         optimizers[1].step()
         assert torch.equal(weights(models[0]), weights(models[1])), number
     states = [optimizer.state_dict()["state"] for optimizer in optimizers]
     torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("hooked", "groups", "steps"), [(False, 1, 1), (True, 1, 4), (False, 2, 4)])
+def test_only_a_plain_adam_is_updated_past_its_step(
+    hooked: bool, groups: int, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, step = [], torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: calls.append(step(self)))
+    parameters = list(network().parameters())
+    optimizer = torch.optim.Adam([{"params": parameters[number::groups]} for number in range(groups)], fused=True)
+    if hooked:
+        optimizer.register_step_post_hook(lambda *call: None)
+    for _ in range(4):
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        update(optimizer)
+    assert len(calls) == steps
+    assert all(optimizer.state[parameter]["step"] == 4 for parameter in parameters)
 
 
 @pytest.mark.parametrize("choice", ["sgd optimizer.momentum=0.9 optimizer.weight_decay=0.1", "adam", "adamw"])
