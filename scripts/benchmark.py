@@ -58,7 +58,7 @@ def main() -> None:
 
     print("# Seconds an epoch\n")
     print(
-        f"`python scripts/benchmark.py` on {describe(torch.device('cpu'))}, {torch.get_num_threads()} cores, "
+        f"`python scripts/benchmark.py` on {describe(torch.device('cpu'))['device']}, {torch.get_num_threads()} cores, "
         f"torch {torch.__version__}, Python {platform.python_version()}: {arguments.rounds} rounds of {arguments.epochs} "
         "epochs, float32, Adam. In brackets: cnnlab's time over the peer's, the median over rounds.\n"
     )

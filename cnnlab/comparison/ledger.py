@@ -111,6 +111,7 @@ def entry(name: str, run: RunDirectory) -> Entry:
         "parameters": result["parameters"],
         "seconds": result["seconds"],
         "device": made_on["device"],
+        "instructions": made_on["instructions"],
         "threads": cfg.trainer.threads,
         "torch": made_on["packages"]["torch"],
         "date": datetime.date.fromtimestamp(run.result.stat().st_mtime).isoformat(),

@@ -19,7 +19,6 @@ from cnnlab.models.layers import (
     GlobalMaxPool2d,
     SameConv2d,
     dense_stack,
-    gains_by_onednn,
 )
 
 Head = Literal["flatten", "global_max", "global_average", "conv"]
@@ -41,8 +40,7 @@ class ConvNet(nn.Module):
         width_factor: scales the number of filters and the hidden widths, rounded, at least 1.
         initializer: see `cnnlab.models.initializers`; initializer_std belongs to `normal`.
 
-    Input shape: N x C x H x W, float; in training also in oneDNN's memory layout, where `takes_onednn` says so; its blocks
-    then pass on such tensors too, which `Tensor.to_dense` turns into common ones. Output shape: N x num_outputs.
+    Input shape: N x C x H x W, float. Output shape: N x num_outputs.
 
     Raises:
         ConfigError: a block or a value that cannot be used. GeometryError: the image is too small for a layer.
@@ -106,23 +104,14 @@ class ConvNet(nn.Module):
         if self.head_kind == "flatten" and tuple(images.shape[1:]) != self.input_shape:
             expected, got = (" x ".join(map(str, shape)) for shape in (self.input_shape, images.shape[1:]))
             raise GeometryError(f"images of {got} (C x H x W): flatten and dense layers were built for {expected}")
-        return self._logits(images)
-
-    @property
-    def takes_onednn(self) -> bool:
-        """Whether it has blocks and all of them are better off in oneDNN's own memory layout (`Tensor.to_mkldnn`)."""
-        layers = [module for module in self.blocks.modules() if not isinstance(module, nn.Sequential)]
-        return bool(layers) and all(gains_by_onednn(layer) for layer in layers)
+        logits: Tensor = self.head(self.blocks(images))
+        return logits
 
     def logit_map(self, images: Tensor) -> Tensor:
         """Class scores at each place, N x num_outputs x H' x W', for images of any size; with head conv only."""
         if self.head_kind != "conv":
             raise ConfigError(f"model.head={self.head_kind}: only head conv gives a map of logits")
-        return self._logits(images)
-
-    def _logits(self, images: Tensor) -> Tensor:
-        maps = self.blocks(images)
-        logits: Tensor = self.head(maps.to_dense() if maps.is_mkldnn else maps)
+        logits: Tensor = self.head(self.blocks(images))
         return logits
 
 

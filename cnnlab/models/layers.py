@@ -30,11 +30,6 @@ class SameConv2d(nn.Conv2d):
     Input shape: N x C x H x W. Output shape: N x filters x ceil(H / stride) x ceil(W / stride).
     """
 
-    @property
-    def is_symmetric(self) -> bool:
-        """Whether images of every size get as many zeros at the top and left as at the bottom and right."""
-        return self.stride == (1, 1) and all(window % 2 for window in self.kernel_size)
-
     def forward(self, images: Tensor) -> Tensor:
         (top, bottom), (left, right) = (
             padding_amounts(size, window, stride, "same")
@@ -57,13 +52,6 @@ class GlobalAveragePool2d(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         return maps.mean((2, 3))
-
-
-def gains_by_onednn(layer: nn.Module) -> bool:
-    """Whether a layer can train on maps in oneDNN's own memory layout, and need not leave it to add zeros on one side."""
-    if isinstance(layer, SameConv2d):
-        return layer.is_symmetric
-    return type(layer) in (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.BatchNorm2d, nn.ReLU)
 
 
 def dense_stack(inputs: int, hidden: Sequence[int], outputs: int, activation: Activation, dropout: float) -> nn.Sequential:

@@ -38,8 +38,7 @@ def run_new(cfg: Config, directory: Path, choices: dict[str, str], hopeless: Hop
         session = build_session(cfg)
         cfg.trainer.device, cfg.trainer.threads = str(session.runtime.device), session.runtime.threads
         cfg.data.root = str(Path(cfg.data.root).resolve())
-        record = {"choices": choices, "device": describe(session.runtime.device), "data": _data_record(session)}
-        run.begin(cfg, record)
+        run.begin(cfg, {"choices": choices, **describe(session.runtime.device), "data": _data_record(session)})
     except BaseException:
         run.discard()
         raise

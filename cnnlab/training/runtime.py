@@ -28,18 +28,6 @@ class Runtime:
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
-    @property
-    def has_fast_onednn_layout(self) -> bool:
-        """Whether convolution blocks train faster in oneDNN's own memory layout than channels-last.
-
-        In float32 on a CPU with AVX-512, at batches of 64, they do: Chollet in 0.90 of the time, LeNet in 0.94; with AVX2
-        alone in 1.08. Batches of less than 8 images take longer.
-        """
-        if self.device.type != "cpu" or self.precision != "fp32":
-            return False
-        has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        return has_onednn and torch.backends.cpu.get_cpu_capability() == "AVX512"
-
     def synchronize(self) -> None:
         """Wait for the device, so that a clock read next tells the truth."""
         if self.device.type == "cuda":
@@ -85,10 +73,16 @@ def keep_freed_memory() -> None:
     mallopt(top_pad, 1 << 26)
 
 
-def describe(device: torch.device) -> str:
-    """The name of the GPU or CPU."""
+def describe(device: torch.device) -> dict[str, str]:
+    """What the bits of a run depend on: "device", the name of the GPU or CPU, and "instructions", the CPU instruction set
+    that torch's kernels use ("AVX512") or the GPU's compute capability ("9.0")."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
+        return {"device": torch.cuda.get_device_name(device), "instructions": capability}
+    return {"device": _cpu_name(), "instructions": torch.backends.cpu.get_cpu_capability()}
+
+
+def _cpu_name() -> str:
     try:
         with open("/proc/cpuinfo") as info:
             return next(line.partition(":")[2].strip() for line in info if line.startswith("model name"))

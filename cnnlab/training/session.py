@@ -90,9 +90,6 @@ def build_session(cfg: Config) -> Session:
     optimizer = build_optimizer(cfg.optimizer, model, runtime.device)
     parts = {name: Images(part.images, task.targets(part.labels)).to(runtime.device) for name, part in data.parts().items()}
     scale = scaler(data, memory_format, runtime.device)
-    is_own = targets.locate(cfg.model, "model") is ConvNet  # and not what somebody's function made of one
-    blocked = is_own and model.takes_onednn and runtime.has_fast_onednn_layout
-    train_scale = (lambda images: scale(images).to_mkldnn()) if blocked else scale
-    step = Step(model, optimizer, task, parts["train"], train_scale, chosen, runtime, cfg.seed, cfg.trainer.clip_norm)
+    step = Step(model, optimizer, task, parts["train"], scale, chosen, runtime, cfg.seed, cfg.trainer.clip_norm)
     step.batch(torch.arange(1, device=runtime.device), 0)  # augmentations that refuse their arguments do so here
     return Session(cfg, runtime, data, parts, task, model, scale, optimizer, lr_factor, step, steps_per_epoch, total_steps)

@@ -114,7 +114,7 @@ def require_finite(session: Session, progress: Progress) -> None:
     An update can also overflow a weight itself, which the next step's loss would tell too late for a checkpoint.
     """
     bad = int(session.step.first_bad)
-    if bad < 0 and not session.step.network_is_finite():
+    if bad < 0 and not session.step.weights_are_finite():
         bad = progress.step - 1
     if bad >= 0:
         raise DivergedError(
