@@ -30,9 +30,10 @@ HELP = """Show runs side by side. A row is a configuration: its seeds are groupe
 
 A row tells n (the number of seeds), the mean of the test score, its standard deviation and 95 % interval, the means of
 the validation score and of the seconds, and the parameters. Rows are ranked by validation score, since the test images
-choose nothing; rows without one come last, by test score. The best row is tested against each other row on the test
-score: by McNemar's exact test on the predictions with one seed each, else by a paired t-test over the common seeds, with
-Holm's correction. Runs on different test images stand in different tables. Runs without a score are listed below.
+choose nothing; rows without one come last, by test score. The first row is tested against each other row on the test
+score: by a paired t-test over the common seeds, or with one seed each by McNemar's exact test on the predictions, which is
+about these networks alone. Holm's correction is for all pairs of the table, so that it holds whichever row is first. Runs
+on different test images stand in different tables. Runs without a score are listed below.
 
 Options:
   --where KEY=VALUE   only runs with this choice (model=lenet) or setting (optimizer.lr=0.01); A,B means either; several
@@ -153,7 +154,7 @@ def _print_left_out(left_out: Sequence[LeftOut], to_stderr: bool) -> None:
 
 
 def _print_csv(rows: Sequence[Configuration], legal: Sequence[str], made: Sequence[Table]) -> None:
-    said = {id(row): verdict for table in made for row, verdict in zip(table.rows[1:], table.verdicts, strict=True)}
+    said = {id(row): verdict for table in made for row, verdict in zip(table.rows[1:], table.verdicts.rows, strict=True)}
     heads = "metric seeds n test_mean test_std test_low test_high validation_mean seconds parameters difference p verdict"
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow([*legal, *heads.split()])
@@ -167,7 +168,7 @@ def _print_csv(rows: Sequence[Configuration], legal: Sequence[str], made: Sequen
 
 def _print_markdown(made: Sequence[Table], sort: str | None) -> None:
     for number, table in enumerate(made):
-        found = table.verdicts
+        found = table.verdicts.rows
         heads = [*presentation.headings(table), *(presentation.VERDICT_HEADINGS if found else ())]
         rules = ["---" if name in (*table.columns, presentation.VERDICT_HEADINGS[-1]) else "--:" for name in heads]
         lines = [f"{chr(10) if number else ''}**{_escaped(presentation.title(table))}**", "", _row(heads), _row(rules)]

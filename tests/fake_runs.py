@@ -36,17 +36,20 @@ def fake_run(
     metric: str = "accuracy",
     curve: Sequence[float] = (0.5, 0.8, 0.9),
     ended: float = 1_000_000,
+    images: str | None = "b",
     **result: Any,
 ) -> Path:
     """A finished run in `path`.
 
     wrong: the test images, of 100, that it gets wrong; without it there are no predictions. curve: validation scores, or
-    training scores without validation. ended: when, in seconds of the clock. result: further entries of result.json.
+    training scores without validation. ended: when, in seconds of the clock. images: the digest of the test images.
+    result: further entries of result.json.
     """
     text, choices = composed(("data=digits", *changes))
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(text.replace("seed: 0\n", f"seed: {seed}\n", 1))
-    data = {"name": "digits", "classes": list("0123456789"), "test": 100, "digest": "d"}
+    data = {"name": "digits", "classes": list("0123456789"), "test": 100}
+    data |= {} if images is None else {"train_digest": "a", "test_digest": images}
     (path / "environment.json").write_text(json.dumps({"choices": choices, "data": data}))
     part = "train" if validation is None else "validation"
     lines = [{"epoch": epoch, "step": 10 * epoch, f"{part}_{metric}": score} for epoch, score in enumerate(curve, 1)]

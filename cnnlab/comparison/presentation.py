@@ -7,6 +7,7 @@ from rich.cells import cell_len
 
 from cnnlab.comparison import columns
 from cnnlab.comparison.configuration import Configuration
+from cnnlab.comparison.statistics import smallest_difference
 from cnnlab.comparison.tables import Table
 from cnnlab.comparison.verdicts import MCNEMAR, PAIRED_T, Verdict
 
@@ -15,10 +16,12 @@ VERDICT_HEADINGS = ("difference", "p", "against row 1")
 
 
 def title(table: Table) -> str:
-    """ "digits: test accuracy on 2,000 images", and which classes they are of if they are few."""
-    classes = table.measured_on.classes
-    which = f" ({', '.join(classes)})" if 0 < len(classes) < 5 else ""
-    return f"{table.measured_on.data}{which}: test {table.metric} on {table.measured_on.images:,} images"
+    """ "digits: test accuracy on 2,000 images", which classes they are of if they are few, and which images where another
+    table's are not the same."""
+    on = table.measured_on
+    classes = f" ({', '.join(on.classes)})" if 0 < len(on.classes) < 5 else ""
+    images = f" (digest {on.digest or 'not recorded'})" if table.is_ambiguous else ""
+    return f"{on.data}{classes}: test {table.metric} on {on.images:,} images{images}"
 
 
 def alike(table: Table) -> str:
@@ -56,10 +59,10 @@ def verdict_rows(table: Table, order: Sequence[tuple[int, Configuration]]) -> li
     Args:
         order: ranks and configurations, as they are to follow each other.
     """
-    if not table.verdicts:
+    if not table.verdicts.rows:
         return []
     kept = 1 + len(table.columns)
-    rows = [[*cells(table, row, rank)[:kept], *verdict_cells(table.verdicts[rank - 2])] for rank, row in order if rank > 1]
+    rows = [[*cells(table, row, rank)[:kept], *verdict_cells(table.verdicts.rows[rank - 2])] for rank, row in order if rank > 1]
     return [[*headings(table)[:kept], *VERDICT_HEADINGS], *rows]
 
 
@@ -95,20 +98,36 @@ def notes(table: Table) -> list[str]:
     direction = "" if table.higher_is_better else " (lower is better)"
     by = "test" if first_without_validation(table) == 0 else "validation"
     lines = [f"Ranked by {by} {table.metric}{direction}."] if len(table.rows) > 1 else []
+    if not table.measured_on.digest:
+        lines.append(
+            "These runs are of a version that did not record a digest of the test images; they stand apart, since whether they "
+            "were scored on the same images as others cannot be known."
+        )
     if any(row.n > 1 for row in table.rows):
         lines.append("std and interval are over the seeds; the interval is Student's t for the mean.")
-    used = [test for test in (MCNEMAR, PAIRED_T) if any(verdict.test == test for verdict in table.verdicts)]
+    used = [test for test in (MCNEMAR, PAIRED_T) if any(verdict.test == test for verdict in table.verdicts.rows)]
     if not used:
         return lines
-    tested = sum(verdict.p is not None for verdict in table.verdicts)
-    corrected = f", corrected for {tested} tests (Holm)" if tested > 1 else ""
-    lines.append(f"Tested on the test {table.metric} against row 1: {' and '.join(used)}, two-sided{corrected}.")
+    lines.append(f"Tested on the test {table.metric} against row 1: {' and '.join(used)}, two-sided.")
+    tests = table.verdicts.num_tests
+    if tests > 1:
+        lines.append(
+            f"p is corrected for all {tests:,} pairs of this table (Holm), so that it holds however row 1 was chosen; "
+            "it does not hold for rows that --where chose after a look at their scores."
+        )
     if MCNEMAR in used:
         lines.append(
-            "With one seed, McNemar's test is of these trained networks; their settings may do otherwise with other seeds."
+            "McNemar's test is about these trained networks, not about their settings: equal settings with other seeds "
+            "give networks that differ, too."
         )
-    if PAIRED_T in used and min(row.n for row in table.rows if row.n > 1) <= 3:
-        lines.append("With two or three seeds only large differences can be told from chance.")
+    if PAIRED_T in used:
+        n = min(row.n for row in table.rows if row.n > 1)
+        least, with_ten = (f"{smallest_difference(seeds, tests):,.1f}" for seeds in (n, 10))
+        more = f" ({with_ten} with 10 seeds)" if n < 10 else ""
+        lines.append(
+            f"With {n} seeds a difference is told from chance if it is at least {least} times its standard deviation "
+            f"over the seeds{more}."
+        )
     return lines
 
 

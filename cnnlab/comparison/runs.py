@@ -15,19 +15,23 @@ from cnnlab.tracking.run import RunDirectory, metric_of
 
 @dataclass(frozen=True)
 class MeasuredOn:
-    """The test images of a score. Scores on different ones are not compared."""
+    """The test images of a score. Scores on different ones are not compared.
+
+    digest: of the images and labels; empty for a run that did not record it.
+    """
 
     data: str
     images: int
     classes: tuple[str, ...]
+    digest: str
 
 
 @dataclass(frozen=True)
 class Run:
     """A run that ended with a score.
 
-    settings: flat, as in config.yaml. choices: the names that config groups were chosen by. validation: the mean score, or
-    None without a validation split. ended: when result.json was written.
+    settings: flat, as in config.yaml, with the recorded digest of the training images. choices: the names that config groups
+    were chosen by. validation: the mean score, or None without a validation split. ended: when result.json was written.
     """
 
     directory: RunDirectory
@@ -111,6 +115,8 @@ def _read(directory: RunDirectory) -> Run | LeftOut:
         raise CheckpointError(f"{directory.config}: seed: {settings['seed']!r}, expected an integer")
     result, environment = directory.read_result(), directory.read_environment()
     choices = _choices(environment, settings)
+    if "train_digest" in (data := _recorded_data(environment)):  # of two data roots with other images, neither is the recipe
+        settings["data.train_digest"] = data["train_digest"]
     if result is None:
         return LeftOut(directory.name, "running or killed", _how_far(directory), settings, choices)
     if not isinstance(result.get("test"), dict):
@@ -156,14 +162,19 @@ def _choices(environment: dict[str, Any], settings: dict[str, Any]) -> dict[str,
     return named
 
 
-def _measured_on(environment: dict[str, Any], settings: dict[str, Any]) -> MeasuredOn:
+def _recorded_data(environment: dict[str, Any]) -> dict[str, Any]:
     data = environment.get("data")
-    data = data if isinstance(data, dict) else {}
+    return data if isinstance(data, dict) else {}
+
+
+def _measured_on(environment: dict[str, Any], settings: dict[str, Any]) -> MeasuredOn:
+    data = _recorded_data(environment)
     count, classes = data.get("test"), data.get("classes")
     return MeasuredOn(
         str(data.get("name", settings.get("data.name"))),
         count if isinstance(count, int) else 0,
         tuple(str(name) for name in classes) if isinstance(classes, list) else (),
+        str(data.get("test_digest", "")),
     )
 
 

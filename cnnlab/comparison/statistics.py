@@ -1,4 +1,4 @@
-"""What can be said of scores over seeds: their spread, paired tests, Holm's correction. Pure functions."""
+"""What can be said of scores over seeds: their spread, where a further one falls, paired tests, Holm's correction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,54 +35,89 @@ def summarize(values: Sequence[float]) -> Summary:
     return Summary(mean, std, (mean - half, mean + half))
 
 
-def half_width(standard_error: float, freedom: float) -> float:
-    """Of the interval of a mean or of a difference of means, by Student's t with `freedom` degrees of freedom."""
+def half_width(standard_error: float, freedom: float, level: float = LEVEL) -> float:
+    """Of the 1 - `level` interval of a mean or a difference of means, by Student's t with `freedom` degrees of freedom."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(freedom, 1 - LEVEL / 2)) * standard_error
+    return float(stdtrit(freedom, 1 - level / 2)) * standard_error
 
 
-def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """The exact, two-sided p-value that two networks are right equally often.
+def prediction_interval(found: Summary, n: int, level: float = LEVEL) -> tuple[float, float] | None:
+    """Where one more value falls with the chance 1 - `level`, after `n` normally distributed ones; None for a single value.
+
+    mean ± t(1 - level / 2, n - 1) std sqrt(1 + 1 / n). Source: Hahn 1969, "Factors for calculating two-sided prediction
+    intervals for samples from a normal distribution", Journal of the American Statistical Association 64.
+    """
+    if found.std is None:
+        return None
+    half = half_width(found.std * (1 + 1 / n) ** 0.5, n - 1, level)
+    return found.mean - half, found.mean + half
+
+
+def mcnemar(right: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The exact, two-sided p-value that two networks are right equally often, of each pair of K networks.
 
     Of the images that only one of the two has right, each has the same chance to be right: a binomial test with 1/2.
 
     Args:
-        first, second: whether each image is right, N, in the same order.
+        right: whether each network has each image right, K x N.
+
+    Returns:
+        K x K, symmetric.
 
     Source: McNemar 1947; the exact form in Dietterich 1998, doi:10.1162/089976698300017197, section 3.1.
     """
     from scipy.special import bdtr
 
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    if only_first == only_second:
-        return 1.0
-    return min(1.0, 2 * float(bdtr(min(only_first, only_second), only_first + only_second, 0.5)))
+    numbers = right.astype(np.float32)  # counts below 2^24 are exact
+    only = (numbers @ (1 - numbers).T).astype(np.float64)  # only[i, j]: i is right and j is not
+    few, total = np.minimum(only, only.T), only + only.T
+    with np.errstate(invalid="ignore"):  # none of 0 images
+        p = np.where(only == only.T, 1.0, 2 * bdtr(few, total.astype(np.int64), 0.5))
+    return np.minimum(p, 1.0)
 
 
-def paired_t(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """The two-sided p-value of Student's paired t-test, of two or more pairs.
+def paired_t(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The two-sided p-value of Student's paired t-test, of each pair of K configurations.
 
-    None where every pair has the same difference but 0: the test has no spread to go by, and would say p = 0. Where all
-    differences are 0, p is 1.
+    Args:
+        scores: of each configuration with each seed, K x S; nan where a seed was not run.
+
+    Returns:
+        K x K, symmetric; nan for a pair with less than two seeds in common, and where every pair of scores has the same
+        difference but 0: the test has no spread to go by, and would say p = 0. Where all differences are 0, p is 1.
     """
     from scipy.special import stdtr
 
-    differences = [a - b for a, b in zip(first, second, strict=True)]
-    mean, std = fmean(differences), stdev(differences)
-    if std < 1e-12 * max(1.0, *map(abs, first), *map(abs, second)):  # the rounding of scores is no spread
-        return 1.0 if abs(mean) < 1e-12 else None
-    t = mean / (std / len(differences) ** 0.5)
-    return min(1.0, 2 * float(stdtr(len(differences) - 1, -abs(t))))
+    p = np.full((len(scores), len(scores)), np.nan)
+    size = np.maximum(1.0, np.nan_to_num(np.abs(scores)).max(initial=0.0))
+    for row, own in enumerate(scores):
+        differences = scores[row:] - own
+        held = ~np.isnan(differences)
+        n = held.sum(1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = np.where(held, differences, 0.0).sum(1) / n
+            std = np.sqrt((np.where(held, differences - mean[:, None], 0.0) ** 2).sum(1) / (n - 1))
+            found = 2 * stdtr(n - 1.0, -np.abs(mean) / (std / np.sqrt(n)))
+        flat = std < 1e-12 * size  # the rounding of scores is no spread
+        found = np.where(flat, np.where(np.abs(mean) < 1e-12 * size, 1.0, np.nan), found)
+        p[row, row:] = p[row:, row] = np.where(n > 1, found, np.nan)
+    return p
 
 
-def holm(values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number, in the given order: the chance of even one false alarm stays below LEVEL.
+def smallest_difference(n: int, num_tests: int) -> float:
+    """The least mean difference of `n` pairs, in standard deviations of the differences, that `paired_t` calls one when it is
+    the largest of `num_tests` and Holm's correction is for all of them: t(1 - LEVEL / (2 num_tests), n - 1) / sqrt(n)."""
+    return half_width(n**-0.5, n - 1, LEVEL / num_tests)
+
+
+def holm(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """p-values (M) adjusted for their number, in the given order: the chance of even one false alarm stays below LEVEL.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6.
     """
-    adjusted, highest = [0.0] * len(values), 0.0
-    for rank, index in enumerate(sorted(range(len(values)), key=values.__getitem__)):
-        highest = max(highest, min(1.0, (len(values) - rank) * values[index]))
-        adjusted[index] = highest
+    order = np.argsort(values)
+    factors = np.arange(len(values), 0, -1)
+    adjusted = np.empty(len(values))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * values[order]))
     return adjusted

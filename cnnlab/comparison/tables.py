@@ -1,8 +1,9 @@
-"""Runs side by side: seeds grouped into configurations, configurations ranked, the best tested against the others."""
+"""Runs side by side: seeds grouped into configurations, configurations ranked, the first tested against the others."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +11,7 @@ from cnnlab import config
 from cnnlab.comparison import columns
 from cnnlab.comparison.configuration import Configuration
 from cnnlab.comparison.runs import LeftOut, MeasuredOn, Run
-from cnnlab.comparison.verdicts import Verdict, against_best
+from cnnlab.comparison.verdicts import Verdicts, judge
 from cnnlab.errors import ConfigError, suggest
 
 
@@ -19,7 +20,7 @@ class Table:
     """Configurations that were measured on the same test images in the same way.
 
     rows: ranked, those without a validation score last. columns: the settings that differ. common: the groups that all
-    chose alike.
+    chose alike. is_ambiguous: whether another table shown beside it is told apart by the digest of the test images alone.
     """
 
     measured_on: MeasuredOn
@@ -28,11 +29,12 @@ class Table:
     rows: list[Configuration]
     columns: list[str]
     common: dict[str, str]
+    is_ambiguous: bool
 
     @cached_property
-    def verdicts(self) -> list[Verdict]:
-        """The first row against each of the others; reads their predictions where these are needed."""
-        return against_best(self.rows[0], self.rows[1:])
+    def verdicts(self) -> Verdicts:
+        """The first row against each of the others; reads predictions where these are needed."""
+        return judge(self.rows)
 
 
 def configurations(runs: Sequence[Run | LeftOut]) -> tuple[list[Configuration], list[LeftOut]]:
@@ -56,16 +58,17 @@ def tables(rows: Sequence[Configuration]) -> list[Table]:
     for row in rows:
         first = row.runs[0]
         groups.setdefault((first.measured_on, first.metric, first.higher_is_better), []).append(row)
+    names = Counter((replace(measured_on, digest=""), metric) for measured_on, metric, _ in groups)
     made = []
     for (measured_on, metric, higher), group in groups.items():
         firsts = [row.runs[0] for row in group]
-        made.append(
-            Table(measured_on, metric, higher, ranked(group, higher), columns.differing(firsts), columns.common(firsts))
-        )
+        ambiguous = names[replace(measured_on, digest=""), metric] > 1
+        differing, common = columns.differing(firsts), columns.common(firsts)
+        made.append(Table(measured_on, metric, higher, ranked(group, higher), differing, common, ambiguous))
 
     def order(table: Table) -> tuple[Any, ...]:
         on = table.measured_on
-        return on.data, table.metric, -on.images, on.classes
+        return on.data, table.metric, -on.images, on.classes, not on.digest, on.digest
 
     return sorted(made, key=order)
 

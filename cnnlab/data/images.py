@@ -41,8 +41,9 @@ class DataSet:
     """A data set ready for training.
 
     classes: the names. numbers: the label of each class as the source numbers it, which regression predicts. mean, std:
-    what is subtracted from pixels / 255 and what divides it, float32, C; 0 and 1 without normalisation. digest: of all
-    images and labels in their order, so that a resumed run can tell that its data changed.
+    what is subtracted from pixels / 255 and what divides it, float32, C; 0 and 1 without normalisation. train_digest,
+    test_digest: of the source's images and labels of the chosen classes in their order, whatever the seed, the validation
+    split and the limit; a resumed run tells by them that its data changed, a comparison that scores are of other images.
     """
 
     name: str
@@ -53,7 +54,8 @@ class DataSet:
     numbers: tuple[int, ...]
     mean: Tensor
     std: Tensor
-    digest: str
+    train_digest: str
+    test_digest: str
 
     @property
     def shape(self) -> tuple[int, int, int]:

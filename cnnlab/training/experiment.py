@@ -52,8 +52,8 @@ def run_resumed(cfg: Config, run: RunDirectory, hopeless: Hopeless | None = None
         CheckpointError: the data is not what the run began with, or the checkpoint cannot be read.
     """
     session = build_session(cfg)
-    began_with = run.recorded("data").get("digest")
-    if began_with not in (None, session.data.digest):
+    recorded, now = run.recorded("data"), _data_record(session)
+    if any(recorded.get(name, now[name]) != now[name] for name in ("train_digest", "test_digest")):
         raise CheckpointError(
             f"{run.name}: the images under {cfg.data.root} are not those that the run began with; "
             "restore them, or start a new run"
@@ -121,4 +121,5 @@ def _data_record(session: Session) -> dict[str, Any]:
     data = session.data
     counts = {name: len(part) for name, part in data.parts().items()}
     scale = {"mean": data.mean.tolist(), "std": data.std.tolist()}
-    return {"name": data.name, "classes": list(data.classes), **counts, **scale, "digest": data.digest}
+    digests = {"train_digest": data.train_digest, "test_digest": data.test_digest}
+    return {"name": data.name, "classes": list(data.classes), **counts, **scale, **digests}

@@ -24,7 +24,11 @@ WRONG = ("0.5", True, float("nan"), float("inf"), 99.37, -3)
 
 def test_the_date_is_that_of_the_run(tmp_path: Path) -> None:
     run = RunDirectory(fake_run(tmp_path / "run", validation=None, ended=1_000_000_000))
-    environment = json.loads(run.environment.read_text()) | {"device": "CPU", "packages": {"torch": "2"}}
+    environment = json.loads(run.environment.read_text()) | {
+        "device": "CPU",
+        "instructions": "AVX2",
+        "packages": {"torch": "2"},
+    }
     run.environment.write_text(json.dumps(environment))
     found = ledger.entry("x", run)
     assert found["date"] == datetime.date.fromtimestamp(1_000_000_000).isoformat()

@@ -8,6 +8,7 @@ from conftest import choices
 from fake_runs import composed, fake_run
 
 from cnnlab import config
+from cnnlab.comparison import presentation
 from cnnlab.comparison.filters import matching
 from cnnlab.comparison.runs import LeftOut, Run, find_runs, read_runs
 from cnnlab.comparison.tables import Table, configurations, sort_rows, tables
@@ -169,6 +170,30 @@ def test_other_images_and_other_metrics_stand_apart(tmp_path: Path) -> None:
     (tmp_path / "c" / "environment.json").write_text(json.dumps(changed))
     made = tables(configurations(read(tmp_path))[0])
     assert [(table.metric, table.measured_on.images) for table in made] == [("accuracy", 100), ("accuracy", 50), ("mae", 100)]
+
+
+def test_other_test_images_of_the_same_number_stand_apart(tmp_path: Path) -> None:
+    """Two data roots, one with inverted images; and runs of before the digest was recorded."""
+    for seed in range(2):
+        fake_run(tmp_path / f"a{seed}", seed=seed, test=0.94)
+        fake_run(tmp_path / f"b{seed}", seed=seed + 2, test=0.06, images="inverted")
+        fake_run(tmp_path / f"c{seed}", seed=seed + 4, images=None)
+    made = tables(configurations(read(tmp_path))[0])
+    assert [(table.measured_on.digest, table.rows[0].n) for table in made] == [("b", 2), ("inverted", 2), ("", 2)]
+    titles = [presentation.title(table) for table in made]
+    assert ["digest b" in titles[0], "digest inverted" in titles[1], "digest not recorded" in titles[2]] == [True] * 3
+    assert ["did not record" in " ".join(presentation.notes(table)) for table in made] == [False, False, True]
+    (alone,) = tables(configurations(read(tmp_path / "a0", tmp_path / "a1"))[0])
+    assert "digest" not in presentation.title(alone)
+
+
+def test_other_training_images_are_another_configuration(tmp_path: Path) -> None:
+    fake_run(tmp_path / "a", test=0.94)
+    path = fake_run(tmp_path / "b", seed=1, test=0.06) / "environment.json"
+    path.write_text(path.read_text().replace('"train_digest": "a"', '"train_digest": "noisy"'))
+    table = only_table(tmp_path)
+    assert table.columns == ["data.train_digest"]
+    assert [row.n for row in table.rows] == [1, 1]
 
 
 def test_sorting(tmp_path: Path) -> None:

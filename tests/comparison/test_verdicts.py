@@ -1,4 +1,4 @@
-"""The best configuration against the others: which test is used, and what is said of it."""
+"""The first configuration against the others: which test is used, for what it is corrected, and what is said of it."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from cnnlab.comparison.verdicts import MCNEMAR, PAIRED_T, Verdict
 
 def judged(path: Path) -> tuple[Table, list[Verdict]]:
     (table,) = tables(configurations(read_runs([str(path)]))[0])
-    return table, table.verdicts
+    return table, table.verdicts.rows
 
 
 def seeds(path: Path, optimizer: str, tests: Sequence[float], validation: float, first: int = 0) -> None:
@@ -31,10 +31,10 @@ def test_one_seed_each_is_mcnemar(tmp_path: Path) -> None:
     fake_run(tmp_path / "b", "optimizer=sgd", validation=0.95, test=0.9, wrong=range(1, 11))
     table, (verdict,) = judged(tmp_path)
     # Only adam is right on 9 images, only sgd on 1: 2 (C(10,0) + C(10,1)) / 2^10.
-    assert (verdict.test, verdict.text) == (MCNEMAR, "worse")
+    assert (verdict.test, verdict.text) == (MCNEMAR, "this network is worse")
     assert verdict.p == pytest.approx(22 / 1024)
     assert verdict.difference == pytest.approx(-0.08)
-    assert any("with one seed, mcnemar" in note.lower() for note in presentation.notes(table))
+    assert any("about these trained networks" in note for note in presentation.notes(table))
 
 
 def test_several_seeds_are_a_paired_t_test_over_the_common_ones(tmp_path: Path) -> None:
@@ -88,17 +88,53 @@ def test_holm_counts_only_what_was_tested(tmp_path: Path) -> None:
         "not distinguishable with 3 seeds",
         "not tested: no common seeds",
     ]
-    assert verdicts[0].p == pytest.approx(2 * 0.0351, abs=1e-4)
-    assert any("corrected for 2 tests" in note for note in presentation.notes(table))
+    # Three of the six pairs have seeds in common: adam and sgd, adam and adamw, sgd and adamw.
+    assert table.verdicts.num_tests == 3
+    assert verdicts[0].p == pytest.approx(3 * 0.0351, abs=2e-4)
+    assert any("all 3 pairs" in note for note in presentation.notes(table))
 
 
 def test_one_seed_in_common_is_mcnemar_of_that_seed(tmp_path: Path) -> None:
     seeds(tmp_path, "adam", [0.95, 0.97], 0.99)  # seed 1 is wrong on image 1
     fake_run(tmp_path / "b", "optimizer=sgd", seed=1, validation=0.95, test=0.9, wrong=range(10, 20))
     _, (verdict,) = judged(tmp_path)
-    assert (verdict.test, verdict.text) == (MCNEMAR, "worse")
+    assert (verdict.test, verdict.text) == (MCNEMAR, "the network of seed 1 is worse")
     assert verdict.p == pytest.approx(2 * 12 / 2**11)  # only sgd is right on 1 image, only adam on 10
     assert verdict.difference == pytest.approx(0.9 - 0.97)
+
+
+def test_pairs_without_row_1_count_too(tmp_path: Path) -> None:
+    """Row 1 was chosen by its scores, so that any pair could have been shown."""
+    fake_run(tmp_path / "a", "optimizer=adam", validation=0.99, test=0.98, wrong=[0, 1])
+    fake_run(tmp_path / "b", "optimizer=sgd", validation=0.95, test=0.9, wrong=range(1, 11))  # 22 / 1024 against adam
+    fake_run(tmp_path / "c", "optimizer=adamw", validation=0.94, test=0.97, wrong=[0, 1, 2])  # 1 against adam
+    table, (sgd, adamw) = judged(tmp_path)
+    # sgd and adamw: only adamw is right on 8 images, only sgd on 1: 2 (1 + 9) / 2^9 = 0.0391. Holm: 22 / 1024 x 3.
+    assert table.verdicts.num_tests == 3
+    assert (sgd.p, adamw.p) == (pytest.approx(66 / 1024), 1)
+    assert sgd.text == "not distinguishable with one seed each"
+
+
+def test_single_seeds_beside_several(tmp_path: Path) -> None:
+    seeds(tmp_path, "adam", [0.95, 0.97, 0.96], 0.99)  # seed s is wrong on image s
+    fake_run(tmp_path / "b", "optimizer=sgd", seed=1, validation=0.95, test=0.9, wrong=range(10, 20))
+    fake_run(tmp_path / "c", "optimizer=adamw", seed=7, validation=0.94, test=0.8, wrong=range(10, 30))
+    table, (sgd, adamw) = judged(tmp_path)
+    # adam and sgd: seed 1, 1 image against 10: 24 / 2^11. sgd and adamw, alone both: 0 against 10: 2 / 2^10.
+    assert table.verdicts.num_tests == 2
+    assert (sgd.test, sgd.p) == (MCNEMAR, pytest.approx(24 / 2**11))
+    assert adamw.text == "not tested: no common seeds"
+
+
+def test_a_pair_without_spread_still_counts(tmp_path: Path) -> None:
+    """It was tested, with no answer: that must not make the correction of the others smaller."""
+    seeds(tmp_path, "adam", [0.95, 0.96, 0.97], 0.99)
+    seeds(tmp_path, "sgd", [0.92, 0.94, 0.93], 0.90)
+    seeds(tmp_path, "rmsprop", [0.94, 0.95, 0.96], 0.89)  # 0.01 below adam with every seed
+    table, (sgd, rmsprop) = judged(tmp_path)
+    assert rmsprop.p is None
+    assert table.verdicts.num_tests == 3
+    assert sgd.p == pytest.approx(3 * 0.0351, abs=2e-4)
 
 
 def test_one_seed_in_common_not_distinguishable(tmp_path: Path) -> None:

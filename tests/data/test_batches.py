@@ -17,7 +17,7 @@ def random_images(count: int = 8, channels: int = 3) -> Tensor:
 
 def data_set(mean: list[float], std: list[float]) -> DataSet:
     part = Images(random_images(4), torch.arange(4))
-    return DataSet("x", part, None, part, tuple("abcd"), (0, 1, 2, 3), torch.tensor(mean), torch.tensor(std), "digest")
+    return DataSet("x", part, None, part, tuple("abcd"), (0, 1, 2, 3), torch.tensor(mean), torch.tensor(std), "train", "test")
 
 
 def test_epoch_order_takes_every_image_once_in_another_order_each_time() -> None:
