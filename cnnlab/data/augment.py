@@ -67,7 +67,8 @@ def random_zoom(images: Tensor, generator: Generator, amount: float = 0.2) -> Te
 
 
 def random_cutout(images: Tensor, generator: Generator, size: int = 8) -> Tensor:
-    """Blank a square of `size` pixels around a random pixel of each image; parts of it may fall outside.
+    """Blank a square of `size` pixels of each image, around a random pixel, or a random corner of pixels where `size` is even;
+    parts of it may fall outside.
 
     Raises:
         ValueError: `size` below 1.
@@ -77,8 +78,9 @@ def random_cutout(images: Tensor, generator: Generator, size: int = 8) -> Tensor
     count, _, height, width = images.shape
     if size < 1:
         raise ValueError(f"size={size}, expected 1 or more")
-    top = torch.randint(height, (count, 1), generator=generator, device=images.device) - size // 2
-    left = torch.randint(width, (count, 1), generator=generator, device=images.device) - size // 2
+    extra = 1 - size % 2  # a side has one corner more than pixels
+    top = torch.randint(height + extra, (count, 1), generator=generator, device=images.device) - size // 2
+    left = torch.randint(width + extra, (count, 1), generator=generator, device=images.device) - size // 2
     row, column = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
     inside = ((row >= top) & (row < top + size))[:, :, None] & ((column >= left) & (column < left + size))[:, None, :]
     return images.masked_fill(inside[:, None], 0)

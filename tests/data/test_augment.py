@@ -229,3 +229,10 @@ def test_cutout_is_centred_on_a_pixel_of_the_image() -> None:
     images = torch.ones(2000, 1, 8, 8)
     blank = 1 - augment.random_cutout(images, generator(), 3)
     assert torch.allclose(blank.sum() / 2000, torch.tensor((22 / 8) ** 2), rtol=0.05)  # 3 of 8 rows, but 2 at either end
+
+
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_cutout_prefers_no_side(size: int) -> None:
+    blank = (augment.random_cutout(torch.ones(20_000, 1, 8, 6), generator(), size) == 0)[:, 0].double()
+    for side in (blank.amax(2).mean(0), blank.amax(1).mean(0)):  # how often each row, each column is hit
+        torch.testing.assert_close(side, side.flip(0), rtol=0, atol=5 * (2 * 0.25 / 20_000) ** 0.5)
