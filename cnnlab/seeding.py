@@ -11,7 +11,12 @@ from torch import Generator
 
 
 def derive(seed: int, stream: str, index: int = 0) -> int:
-    """A 63-bit seed that differs for every (seed, stream, index)."""
+    """A 63-bit seed, in practice another for every (seed, stream, index).
+
+    torch's generator for the CPU keeps 32 bits of it: of two given places, one in 2^32 pairs draws alike (seeds 10763 and 39074
+    the same weights), and among 77,000 places even odds are that some two do. Runs of different seeds differ in all other
+    streams then. CUDA's generator keeps all bits.
+    """
     digest = hashlib.blake2b(f"{seed}/{stream}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 

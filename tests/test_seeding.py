@@ -22,6 +22,16 @@ def test_the_formula_stays_what_runs_were_recorded_with() -> None:
     assert seeding.derive(7, "order", 3) == sum(byte << 8 * place for place, byte in enumerate(digest)) // 2
 
 
+def test_the_generator_of_the_cpu_keeps_32_bits() -> None:
+    """The known pair of seeds with the same weights; their other streams differ."""
+    one, other = (seeding.derive(seed, "weights") for seed in (10763, 39074))
+    assert one != other
+    assert (one - other) % 2**32 == 0
+    for stream, alike in (("weights", True), ("order", False), ("augment.flip", False)):
+        draws = [torch.rand(8, generator=seeding.fold(seed, stream)) for seed in (10763, 39074)]
+        assert torch.equal(*draws) is alike
+
+
 @pytest.mark.parametrize("other", [(2, "order", 3), (1, "weights", 3), (1, "order", 4)])
 def test_fold_depends_on_all_its_arguments_alone(other: tuple[int, str, int]) -> None:
     first = torch.rand(8, generator=seeding.fold(1, "order", 3))
