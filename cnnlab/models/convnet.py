@@ -36,7 +36,8 @@ class ConvNet(nn.Module):
         hidden: widths of the hidden dense layers; none with head conv.
         activation: after every convolution and every hidden dense layer.
         dropout: after every block; hidden_dropout: after every hidden dense layer.
-        batch_norm: after every convolution, before its activation.
+        batch_norm: after every convolution, before its activation, with torch's momentum 0.1 and eps 1e-5 (Keras: 0.01 in
+            these terms, 0.99 in its own, and 1e-3).
         width_factor: scales the number of filters and the hidden widths, rounded, at least 1.
         initializer: see `cnnlab.models.initializers`; initializer_std belongs to `normal`.
 
