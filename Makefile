@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint wheel check-wheel clean
+.PHONY: demo test lint rerun wheel check-wheel clean
 
 demo: .venv/installed
 	$(BIN)/python -m cnnlab.train model=lenet data=digits
@@ -14,6 +14,10 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Trains a seed of the five cheapest published experiments again (or of IDS="lenet-fashion ...") and expects the ledger's digits.
+rerun: .venv/installed
+	$(BIN)/python -m cnnlab.reproduce --rerun $(IDS)
 
 wheel: .venv/installed
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

@@ -1,6 +1,7 @@
 """The ledger of measured results, docs/results.json: one entry a finished run, found again by recipe and seed.
 
-An entry: id, recipe, precision, seed, train, test (accuracies), parameters, seconds, device, threads, torch, date.
+An entry: id, recipe, precision, seed, train, test (accuracies), parameters, seconds, device, threads, torch, date, and in later
+ones the instruction set.
 """
 
 import datetime
@@ -12,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from cnnlab import config
-from cnnlab.comparison.statistics import Summary, summarize
+from cnnlab.comparison.statistics import LEVEL, Summary, prediction_interval, summarize
 from cnnlab.errors import CheckpointError
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
@@ -20,8 +21,43 @@ from cnnlab.tracking.run import RunDirectory
 Entry = dict[str, Any]
 TEXTS, NUMBERS = ("id", "recipe", "precision", "device", "date"), ("seed", "train", "test", "parameters", "seconds", "threads")
 
-TEST_TOLERANCE, TRAIN_TOLERANCE = 0.010, 0.02  # below the published accuracy; above it is no failure
-REPRODUCED = "reproduced"
+TOLERANCE = {"train": 0.02, "test": 0.010}  # how far a measured mean may be from the published accuracy
+ENOUGH = 3  # seeds, from which on their prediction interval is the verdict
+MADE_ON = ("device", "instructions", "torch", "threads")  # what the bits of a result depend on
+REPRODUCED, WITHIN_TOLERANCE, NONE_PUBLISHED = "reproduced", "within tolerance", "none published"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A published accuracy beside the measured ones, of n seeds. part: "train" or "test"."""
+
+    part: str
+    published: float
+    measured: Summary
+    n: int
+
+    @property
+    def difference(self) -> float:
+        """The measured mean less the published accuracy."""
+        return self.measured.mean - self.published
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
+        """Where one more seed falls with the chance 1 - `level`; None with fewer seeds than ENOUGH."""
+        return prediction_interval(self.measured, self.n, level) if self.n >= ENOUGH else None
+
+    def outside(self, level: float = LEVEL) -> str:
+        """What is amiss, empty where nothing is: a published figure is one draw, so it should fall where one of ours would.
+
+        With fewer seeds than ENOUGH nothing is known of the spread, and the tolerance decides.
+        """
+        name = {"train": "training", "test": "test"}[self.part]
+        if (interval := self.interval(level)) is not None:
+            beyond = max(interval[0] - self.published, self.published - interval[1])
+            side = "below" if self.published < interval[0] else "above"
+            return f"{name} published {beyond:.4f} {side} our seeds' interval" if beyond > 0 else ""
+        beyond = abs(self.difference) - TOLERANCE[self.part]
+        side = "below" if self.difference < 0 else "above"
+        return f"{name} measured {beyond:.4f} {side} the tolerance" if beyond > 1e-12 else ""
 
 
 @dataclass(frozen=True)
@@ -40,29 +76,25 @@ class Comparison:
     date: str
 
     @property
-    def differences(self) -> tuple[float | None, float | None]:
-        """Measured less published accuracy, of training and test; None where nothing is published."""
-        goals = ((self.train, self.published_train), (self.test, self.published_test))
-        train, test = (None if goal is None else measured.mean - goal for measured, goal in goals)
-        return train, test
-
-    @property
-    def within(self) -> bool | None:
-        """Whether both means reach the published figures less the tolerance; None where nothing is published."""
-        return None if self.published_test is None else self.verdict == REPRODUCED
+    def figures(self) -> list[Figure]:
+        """Those of training and test that are published."""
+        both = (("train", self.published_train, self.train), ("test", self.published_test, self.test))
+        return [Figure(part, goal, measured, self.n) for part, goal, measured in both if goal is not None]
 
     @property
     def verdict(self) -> str:
-        if self.published_test is None:
-            return "none published"
-        below = [
-            f"{part} {-difference - tolerance:.4f} below its tolerance"
-            for part, difference, tolerance in zip(
-                ("training", "test"), self.differences, (TRAIN_TOLERANCE, TEST_TOLERANCE), strict=True
-            )
-            if difference is not None and difference < -tolerance
-        ]
-        return " and ".join(below) or REPRODUCED
+        if not self.figures:
+            return NONE_PUBLISHED
+        amiss = [figure.outside() for figure in self.figures]
+        return " and ".join(filter(None, amiss)) or (REPRODUCED if self.n >= ENOUGH else WITHIN_TOLERANCE)
+
+    def fails(self, num_figures: int) -> bool:
+        """Whether a figure is outside its tolerance and outside our seeds' interval, corrected for the `num_figures` that are
+        looked at together: of twenty true ones, one is expected outside its own 95 % interval."""
+        return any(
+            abs(figure.difference) > TOLERANCE[figure.part] + 1e-12 and figure.outside(LEVEL / num_figures)
+            for figure in self.figures
+        )
 
 
 def read(path: Path) -> list[Entry]:
@@ -125,6 +157,21 @@ def add(path: Path, new: Entry) -> None:
         others = [old for old in read(path) if (old["recipe"], old["seed"]) != (new["recipe"], new["seed"])]
         entries = sorted([*others, new], key=lambda one: (one["id"], one["precision"], one["seed"]))
         files.write_atomic(path, ("[\n" + ",\n".join(json.dumps(one) for one in entries) + "\n]\n").encode())
+
+
+def agreement(old: Entry, new: Entry) -> tuple[bool, str]:
+    """Whether a result that was measured again is the same, and in words: to every digit where it was MADE_ON the same, else
+    within TOLERANCE, since sums in another order make another draw."""
+    elsewhere = [key for key in MADE_ON if old.get(key) != new.get(key)]
+    gap = {part: new[part] - old[part] for part in TOLERANCE}
+    if not any(gap.values()):
+        return True, "the same to every digit"
+    far = ", ".join(f"{part} {gap[part]:+.4f}" for part in gap)
+    if not elsewhere:
+        return False, f"not the same: {far}, on the same {', '.join(MADE_ON)}"
+    where = ", ".join(f"{key} {new.get(key)} here, {old.get(key, 'not recorded')} then" for key in elsewhere)
+    same = all(abs(gap[part]) <= TOLERANCE[part] for part in gap)
+    return same, f"{'within' if same else 'outside'} the tolerance: {far} ({where})"
 
 
 def compare(

@@ -3,8 +3,10 @@
 import datetime
 import json
 import multiprocessing
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 from fake_runs import fake_run
@@ -59,25 +61,85 @@ def test_a_damaged_ledger_is_told_and_left(tmp_path: Path, text: str) -> None:
     assert path.read_text() == text
 
 
+def compared(tests: Sequence[float], train: float, goals: dict[str, float | None]) -> ledger.Comparison:
+    entries = [entry(seed, test, train=train) for seed, test in enumerate(tests)]
+    (row,) = ledger.compare({"x": goals}, {("x", "fp32"): "r"}, entries)
+    return row
+
+
 @pytest.mark.parametrize(
     ("tests", "train", "verdict"),
     [
-        ((0.890, 0.892), 0.90, "reproduced"),
-        ((0.8801, 0.8801), 0.90, "reproduced"),  # 0.010 below
-        ((0.8790, 0.8790), 0.90, "test 0.0010 below its tolerance"),
-        ((0.95, 0.95), 0.90, "reproduced"),  # better is no failure
-        ((0.89, 0.89), 0.8790, "training 0.0010 below its tolerance"),
-        ((0.87, 0.87), 0.87, "training 0.0100 below its tolerance and test 0.0100 below its tolerance"),
+        ((0.890, 0.892), 0.90, "within tolerance"),
+        ((0.8801, 0.8801), 0.90, "within tolerance"),  # 0.0099 below
+        ((0.8790,), 0.90, "test measured 0.0010 below the tolerance"),
+        ((0.9010,), 0.90, "test measured 0.0010 above the tolerance"),
+        ((0.89, 0.89), 0.8790, "training measured 0.0010 below the tolerance"),
+        ((0.87,), 0.87, "training measured 0.0100 below the tolerance and test measured 0.0100 below the tolerance"),
     ],
 )
-def test_means_against_the_tolerance(tests: tuple[float, float], train: float, verdict: str) -> None:
-    entries = [entry(seed, test, train=train) for seed, test in enumerate(tests)]
-    (row,) = ledger.compare({"x": {"train": 0.90, "test": 0.89}}, {("x", "fp32"): "r"}, entries)
-    assert (row.verdict, row.within) == (verdict, verdict == "reproduced")
-    assert row.differences == pytest.approx((train - 0.90, fmean(tests) - 0.89))
-    assert (row.n, row.test.mean) == (2, pytest.approx(fmean(tests)))
-    # The sample standard deviation of two numbers is their distance over the root of two.
-    assert row.test.std == pytest.approx(abs(tests[0] - tests[1]) / 2**0.5)
+def test_one_or_two_seeds_against_the_tolerance(tests: tuple[float, ...], train: float, verdict: str) -> None:
+    row = compared(tests, train, {"train": 0.90, "test": 0.89})
+    assert (row.verdict, row.fails(1), row.fails(20)) == (verdict, "measured" in verdict, "measured" in verdict)
+    assert [figure.difference for figure in row.figures] == pytest.approx([train - 0.90, fmean(tests) - 0.89])
+    assert [figure.interval() for figure in row.figures] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("goal", "verdict", "fails", "fails_of_28"),
+    [
+        # 0.88, 0.89, 0.90: 0.89 ± 4.30265 x 0.01 x sqrt(4 / 3) = 0.89 ± 0.049683; of 28 figures t(1 - 0.025 / 28, 2) = 23.6326
+        (0.9396, "reproduced", False, False),
+        (0.8404, "reproduced", False, False),
+        (0.9407, "test published 0.0010 above our seeds' interval", True, False),
+        (0.8393, "test published 0.0010 below our seeds' interval", True, False),
+        (0.6000, "test published 0.2403 below our seeds' interval", True, True),  # 0.89 - 23.6326 x 0.011547 = 0.6171
+    ],
+)
+def test_three_seeds_against_their_prediction_interval(goal: float, verdict: str, fails: bool, fails_of_28: bool) -> None:
+    row = compared((0.88, 0.89, 0.90), 0.9, {"train": None, "test": goal})
+    assert (row.verdict, row.fails(1), row.fails(28)) == (verdict, fails, fails_of_28)
+    assert row.figures[0].interval() == pytest.approx((0.89 - 0.049683, 0.89 + 0.049683), abs=1e-6)
+
+
+def test_a_narrow_interval_alone_is_no_failure() -> None:
+    """Three seeds may agree by chance; a figure that is within its tolerance is not contradicted by that."""
+    row = compared((0.8900, 0.8901, 0.8902), 0.9, {"train": None, "test": 0.8950})
+    assert "above our seeds' interval" in row.verdict
+    assert not row.fails(1)
+
+
+def test_pooled_seeds_of_mlp_cifar_1_by_hand() -> None:
+    # An audit's figures for seeds 0 to 9: 0.4653 ± 0.0121, interval 0.437 to 0.494.
+    tests = (0.4581, 0.4825, 0.4549, 0.4667, 0.4517, 0.4648, 0.4814, 0.4746, 0.4481, 0.4703)
+    row = compared(tests, 0.5, {"train": None, "test": 0.4748})
+    assert str(row.test) == "0.4653 ± 0.0121"
+    assert row.figures[0].interval() == pytest.approx((0.437, 0.494), abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "same", "says"),
+    [
+        ({}, True, "every digit"),
+        ({"seconds": 99.0, "date": "2027-01-01", "torch": "3"}, True, "every digit"),
+        ({"test": 0.5001}, False, "not the same: train +0.0000, test +0.0001"),
+        ({"test": 0.5001, "torch": "3"}, True, "within the tolerance: train +0.0000, test +0.0001 (torch 3 here, 2 then)"),
+        ({"test": 0.4899, "threads": 1}, False, "outside the tolerance"),
+        ({"train": 0.93, "device": "other"}, False, "outside the tolerance"),
+    ],
+)
+def test_a_result_measured_again(change: dict[str, Any], same: bool, says: str) -> None:
+    old = entry(0, 0.5, torch="2", instructions="AVX2")
+    found = ledger.agreement(old, old | change)
+    assert found[0] is same
+    assert says in found[1]
+
+
+def test_an_entry_without_an_instruction_set_is_of_another_machine() -> None:
+    old = entry(0, 0.5, torch="2")
+    same, words = ledger.agreement(old, old | {"instructions": "AVX2", "test": 0.501})
+    assert same
+    assert "instructions AVX2 here, not recorded then" in words
 
 
 def test_both_precisions_side_by_side() -> None:
@@ -104,5 +166,5 @@ def test_entries_of_an_older_recipe_do_not_count() -> None:
 
 def test_nothing_published_is_no_verdict() -> None:
     (row,) = ledger.compare({}, {("x", "fp32"): "r"}, [entry(0, 0.9)])
-    assert (row.within, row.verdict, row.differences) == (None, "none published", (None, None))
+    assert (row.fails(1), row.verdict, row.figures) == (False, "none published", [])
     assert (row.test.std, str(row.test)) == (None, "0.9000")
