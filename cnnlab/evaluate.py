@@ -53,8 +53,8 @@ def report(run: RunDirectory, cfg: Config) -> None:
     import torch
 
     from cnnlab.data import load_data
-    from cnnlab.data.batches import scaler
     from cnnlab.models import build_model
+    from cnnlab.models.preprocess import Preprocess
     from cnnlab.training.checkpoint import load_weights
     from cnnlab.training.runtime import configure
     from cnnlab.training.scoring import calibration_error, outputs_of, score
@@ -75,9 +75,9 @@ def report(run: RunDirectory, cfg: Config) -> None:
     task = build_task(cfg, data.numbers)
     model, memory_format = build_model(cfg.model, data.shape, task.num_outputs, cfg.seed)
     load_weights(weights, model)
-    scale = scaler(data, memory_format, runtime.device)
+    whole = torch.nn.Sequential(Preprocess(data.mean, data.std, memory_format), model).to(runtime.device)
     test = data.test.to(runtime.device)
-    outputs = outputs_of(model.to(runtime.device), test, scale, runtime, cfg.evaluation.batch_size, cfg.seed).cpu()
+    outputs = outputs_of(whole, test.images, runtime, cfg.evaluation.batch_size, cfg.seed).cpu()
     scored = score(task, outputs, task.targets(data.test.labels))
     predicted, probability = task.predict(outputs)
 

@@ -1,6 +1,6 @@
-"""From a data set on the device to the tensors of a step: order, gather, augment, scale."""
+"""From a data set on the device to the tensors of a step: order, gather, augment."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cnnlab import seeding, targets
 from cnnlab.data.augment import Augmentation
-from cnnlab.data.images import DataSet, Images
+from cnnlab.data.images import Images
 from cnnlab.errors import ConfigError
 
 
@@ -21,18 +21,6 @@ def epoch_order(seed: int, epoch: int, count: int, device: torch.device) -> Tens
 def gather(part: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
     """uint8 images N x C x H x W and labels N at `indices` (int64, N)."""
     return part.images.index_select(0, indices), part.labels.index_select(0, indices)
-
-
-def scaler(data: DataSet, memory_format: torch.memory_format, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """The function from uint8 images N x C x H x W to the network's float32 input: (pixels / 255 - mean) / std."""
-    mean, std = (tensor.to(device).view(1, -1, 1, 1) for tensor in (data.mean, data.std))
-    normalized = bool((mean != 0).any() or (std != 1).any())
-
-    def scale(images: Tensor) -> Tensor:
-        pixels = images.to(torch.float32, memory_format=memory_format).div_(255)
-        return pixels.sub_(mean).div_(std) if normalized else pixels
-
-    return scale
 
 
 def augmentations(section: Mapping[str, Any]) -> dict[str, Augmentation]:

@@ -1,12 +1,10 @@
 """Scoring a network on a part of a data set."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from cnnlab.data.images import Images
 from cnnlab.seeding import reseed_default
 from cnnlab.training.runtime import Runtime
 from cnnlab.training.task import Task
@@ -20,14 +18,15 @@ class Score:
     metric: float
 
 
-def outputs_of(
-    model: nn.Module, part: Images, scale: Callable[[Tensor], Tensor], runtime: Runtime, batch_size: int, seed: int
-) -> Tensor:
-    """The network's outputs for a whole part, in evaluation mode: float32, N x num_outputs, on the device."""
+def outputs_of(model: nn.Module, images: Tensor, runtime: Runtime, batch_size: int, seed: int) -> Tensor:
+    """The outputs of a network with its preprocessing, in evaluation mode: float32, N x num_outputs, on the device.
+
+    images: uint8, N x C x H x W, on the device.
+    """
     model.eval()
     reseed_default(seed, "score", 0, runtime.device)  # for modules that draw even then
     with torch.inference_mode(), runtime.autocast():
-        outputs = torch.cat([model(scale(images)).float() for images in torch.split(part.images, batch_size)])
+        outputs = torch.cat([model(batch).float() for batch in torch.split(images, batch_size)])
     return outputs
 
 

@@ -9,8 +9,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnnlab import targets
 from cnnlab.data import DataSet, Images, load_data
-from cnnlab.data.batches import augmentations, scaler
+from cnnlab.data.batches import augmentations
 from cnnlab.models import MLP, ConvNet, build_model, rehearse
+from cnnlab.models.preprocess import Preprocess
 from cnnlab.schema import Config
 from cnnlab.training.runtime import Runtime, configure
 from cnnlab.training.schedule import build_schedule, depends_on_end
@@ -30,7 +31,7 @@ class Session:
     parts: dict[str, Images]
     task: Task
     model: nn.Module
-    scale: Callable[[Tensor], Tensor]
+    preprocess: Preprocess
     optimizer: torch.optim.Optimizer
     lr_factor: Callable[[int], float]
     step: Step
@@ -39,7 +40,8 @@ class Session:
 
     def outputs(self, part: str) -> Tensor:
         """The network's outputs for a part: float32, N x num_outputs."""
-        return outputs_of(self.model, self.parts[part], self.scale, self.runtime, self.cfg.evaluation.batch_size, self.cfg.seed)
+        model, cfg = nn.Sequential(self.preprocess, self.model), self.cfg
+        return outputs_of(model, self.parts[part].images, self.runtime, cfg.evaluation.batch_size, cfg.seed)
 
     def score(self, part: str) -> Score:
         return score(self.task, self.outputs(part), self.parts[part].labels)
@@ -89,7 +91,7 @@ def build_session(cfg: Config) -> Session:
     lr_factor = build_schedule(cfg.schedule, total_steps, steps_per_epoch)
     optimizer = build_optimizer(cfg.optimizer, model, runtime.device)
     parts = {name: Images(part.images, task.targets(part.labels)).to(runtime.device) for name, part in data.parts().items()}
-    scale = scaler(data, memory_format, runtime.device)
-    step = Step(model, optimizer, task, parts["train"], scale, chosen, runtime, cfg.seed, cfg.trainer.clip_norm)
+    preprocess = Preprocess(data.mean, data.std, memory_format).to(runtime.device)
+    step = Step(model, optimizer, task, parts["train"], preprocess, chosen, runtime, cfg.seed, cfg.trainer.clip_norm)
     step.batch(torch.arange(1, device=runtime.device), 0)  # augmentations that refuse their arguments do so here
-    return Session(cfg, runtime, data, parts, task, model, scale, optimizer, lr_factor, step, steps_per_epoch, total_steps)
+    return Session(cfg, runtime, data, parts, task, model, preprocess, optimizer, lr_factor, step, steps_per_epoch, total_steps)

@@ -1,11 +1,11 @@
-"""What one update is: gather, augment, scale, forward, loss, backward, clip, check, update.
+"""What one update is: gather, augment, preprocess, forward, loss, backward, clip, check, update.
 
 It makes nobody wait for a GPU: sums, the finite check and the points of the loss curve stay there until read.
 """
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -63,13 +63,13 @@ class Step:
         optimizer: torch.optim.Optimizer,
         task: Task,
         train: Images,
-        scale: Callable[[Tensor], Tensor],
+        preprocess: nn.Module,
         augmentations: Mapping[str, Augmentation],
         runtime: Runtime,
         seed: int,
         clip_norm: float | None,
     ) -> None:
-        self.model, self.optimizer, self.task, self.train, self.scale = model, optimizer, task, train, scale
+        self.model, self.optimizer, self.task, self.train, self.preprocess = model, optimizer, task, train, preprocess
         self.augmentations, self.runtime, self.seed, self.clip_norm = augmentations, runtime, seed, clip_norm
         self.parameters: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.sums = torch.zeros(2, dtype=torch.float64, device=runtime.device)
@@ -87,7 +87,7 @@ class Step:
         images, wanted = self.batch(indices, step)
         seeding.reseed_default(self.seed, "step", step, self.runtime.device)
         with self.runtime.autocast():
-            outputs = self.model(self.scale(images))
+            outputs = self.model(self.preprocess(images))
         outputs = outputs.float()
         loss = self.task.training_loss(outputs, wanted)
         for parameter in self.parameters:

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from cnnlab.data import batches
-from cnnlab.data.images import DataSet, Images
+from cnnlab.data.images import Images
 from cnnlab.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -13,11 +13,6 @@ CROP = {"_target_": "cnnlab.data.augment.random_crop", "padding": 2}
 
 def random_images(count: int = 8, channels: int = 3) -> Tensor:
     return torch.randint(0, 256, (count, channels, 6, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
-
-
-def data_set(mean: list[float], std: list[float]) -> DataSet:
-    part = Images(random_images(4), torch.arange(4))
-    return DataSet("x", part, None, part, tuple("abcd"), (0, 1, 2, 3), torch.tensor(mean), torch.tensor(std), "train", "test")
 
 
 def test_epoch_order_takes_every_image_once_in_another_order_each_time() -> None:
@@ -35,27 +30,6 @@ def test_gather_takes_images_and_labels_in_the_order_of_the_indices() -> None:
     assert labels.tolist() == [50, 0, 50]
     assert torch.equal(images, torch.stack([part.images[5], part.images[0], part.images[5]]))
     assert images.dtype == torch.uint8
-
-
-@pytest.mark.parametrize(
-    ("mean", "std"),
-    [([0.0, 0.0, 0.0], [1.0, 1.0, 1.0]), ([0.5, 0.25, 0.1], [0.2, 0.3, 1.0]), ([0.0, 0.0, 0.0], [2.0, 2.0, 2.0])],
-)
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_scaler_gives_normalised_floats(mean: list[float], std: list[float], memory_format: torch.memory_format) -> None:
-    images = random_images()
-    before = images.clone()
-    scaled = batches.scaler(data_set(mean, std), memory_format, CPU)(images)
-    expected = (images.double() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    assert scaled.dtype == torch.float32
-    assert scaled.is_contiguous(memory_format=memory_format)
-    torch.testing.assert_close(scaled, expected.float(), rtol=0, atol=3e-7 / min(std))
-    assert torch.equal(images, before)
-
-
-def test_scaler_maps_0_to_0_and_255_to_1_exactly() -> None:
-    scale = batches.scaler(data_set([0.0] * 3, [1.0] * 3), torch.contiguous_format, CPU)
-    assert scale(torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 1, 2)).tolist() == [[[[0.0, 1.0]]]]
 
 
 def add_one(images: Tensor, generator: torch.Generator) -> Tensor:

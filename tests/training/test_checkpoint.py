@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cnnlab import config
 from cnnlab.data.images import Images
 from cnnlab.errors import CheckpointError
+from cnnlab.models.preprocess import Preprocess
 from cnnlab.training.checkpoint import Progress, State, load_checkpoint, load_weights, save_checkpoint
 from cnnlab.training.runtime import Runtime
 from cnnlab.training.step import Step, build_optimizer
@@ -37,10 +38,6 @@ def network(channels: int = 6) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(channels), nn.ReLU(), nn.Flatten(), nn.Linear(channels * 16, 3))
 
 
-def scale(images: Tensor) -> Tensor:
-    return images.to(torch.float32, memory_format=torch.channels_last) / 255
-
-
 class Run:
     """A tiny network in training; `seed` draws its initial weights."""
 
@@ -55,8 +52,9 @@ class Run:
         generator = torch.Generator().manual_seed(11)
         images = torch.randint(256, (8, 2, 6, 6), generator=generator, dtype=torch.uint8)
         part = Images(images, torch.arange(8) % 3)
+        preprocess = Preprocess(torch.zeros(2), torch.ones(2), torch.channels_last)
         runtime = Runtime(CPU, torch.get_num_threads(), "fp32")
-        self.step = Step(self.model, self.optimizer, Multiclass(3), part, scale, {}, runtime, 0, None)
+        self.step = Step(self.model, self.optimizer, Multiclass(3), part, preprocess, {}, runtime, 0, None)
         self.state = State(self.model, self.optimizer, self.step.sums)
 
     def train(self, steps: int) -> None:

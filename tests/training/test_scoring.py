@@ -3,9 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from cnnlab.data.images import Images
+from cnnlab.models.preprocess import Preprocess
 from cnnlab.training.runtime import Runtime
 from cnnlab.training.scoring import calibration_error, outputs_of, score
 from cnnlab.training.task import Binary, Multiclass, Regression
@@ -22,18 +23,18 @@ def part(count: int = 7) -> Images:
 def network() -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(9)
-        return nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.5), nn.Flatten(), nn.Linear(9, 3))
+        return nn.Sequential(pixels(), nn.BatchNorm2d(1), nn.Dropout(0.5), nn.Flatten(), nn.Linear(9, 3))
 
 
-def scale(images: Tensor) -> Tensor:
-    return images.float() / 255
+def pixels() -> Preprocess:
+    return Preprocess(torch.zeros(1), torch.ones(1), torch.contiguous_format)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 1000])
 def test_uneven_batches_give_the_mean_over_images(batch_size: int) -> None:
     model, images = network(), part()
-    outputs = outputs_of(model, images, scale, Runtime(CPU, 1, "fp32"), batch_size, 0)
-    exact = network().double().eval()(images.images.double() / 255)
+    outputs = outputs_of(model, images.images, Runtime(CPU, 1, "fp32"), batch_size, 0)
+    exact = network()[1:].double().eval()(images.images.double() / 255)
     torch.testing.assert_close(outputs.double(), exact.detach(), rtol=0, atol=1e-6)  # float32, outputs below 2
     scored = score(Multiclass(3), outputs, images.labels)
     assert scored.loss == pytest.approx(F.cross_entropy(exact, images.labels).item(), rel=1e-6)
@@ -43,13 +44,13 @@ def test_uneven_batches_give_the_mean_over_images(batch_size: int) -> None:
 def test_scoring_trains_nothing() -> None:
     model = network().train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    outputs = outputs_of(model, part(), scale, Runtime(CPU, 1, "fp32"), 3, 0)
+    outputs = outputs_of(model, part().images, Runtime(CPU, 1, "fp32"), 3, 0)
     assert not outputs.requires_grad
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_outputs_in_bf16_are_float32_and_rounded() -> None:
-    exact, rounded = (outputs_of(network(), part(), scale, Runtime(CPU, 1, kind), 4, 0) for kind in ("fp32", "bf16"))
+    exact, rounded = (outputs_of(network(), part().images, Runtime(CPU, 1, kind), 4, 0) for kind in ("fp32", "bf16"))
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
     torch.testing.assert_close(rounded, exact, rtol=0, atol=0.02)  # 2^-8 of values of up to 2

@@ -24,13 +24,14 @@ BATCHES = [torch.tensor([3, 1, 4]), torch.tensor([0, 5, 2]), torch.tensor([6])] 
 OPTIMIZERS = [*choices("optimizer"), "sgd optimizer.momentum=0.9 optimizer.weight_decay=0.1"]
 
 
-class Scale:
+class Spoiled(nn.Module):
     """uint8 to 0..1, times `factor`, by which a test spoils a batch; keeps what the network was shown."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.factor, self.shown = 1.0, torch.empty(0)
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         self.shown = images.float() / 255 * self.factor
         return self.shown
 
@@ -58,7 +59,7 @@ def make_step(
 ) -> Step:
     optimizer, task = build_optimizer(section, model, CPU), Multiclass(3, label_smoothing)
     runtime = Runtime(CPU, torch.get_num_threads(), precision)
-    return Step(model, optimizer, task, train_part(), Scale(), augmentations or {}, runtime, seed, clip_norm)
+    return Step(model, optimizer, task, train_part(), Spoiled(), augmentations or {}, runtime, seed, clip_norm)
 
 
 def section(choice: str) -> dict[str, Any]:
@@ -71,8 +72,8 @@ def weights(model: nn.Module) -> Tensor:
 
 
 def spoil(step: Step, factor: float) -> None:
-    assert isinstance(step.scale, Scale)
-    step.scale.factor = factor
+    assert isinstance(step.preprocess, Spoiled)
+    step.preprocess.factor = factor
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.1, 100.0])
@@ -238,7 +239,7 @@ def test_dropout_depends_on_the_seed_and_the_step_alone(seed: int, step_number: 
     assert torch.equal(weights(first), weights(second)) is same
 
 
-def test_augmentation_shifts_no_dropout_and_sees_each_image_before_scaling() -> None:
+def test_augmentation_shifts_no_dropout_and_sees_each_image_before_preprocessing() -> None:
     def invert(images: Tensor, generator: torch.Generator) -> Tensor:
         torch.rand(3, generator=generator)
         return 255 - images
@@ -252,8 +253,8 @@ def test_augmentation_shifts_no_dropout_and_sees_each_image_before_scaling() -> 
     assert torch.equal(weights(first), weights(second))
     step = make_step(network(), augmentations={"invert": invert})
     step(BATCHES[0], 0, 1.0)
-    assert isinstance(step.scale, Scale)
-    assert torch.equal(step.scale.shown, (255 - train_part().images[BATCHES[0]]).float() / 255)
+    assert isinstance(step.preprocess, Spoiled)
+    assert torch.equal(step.preprocess.shown, (255 - train_part().images[BATCHES[0]]).float() / 255)
 
 
 def test_bf16_keeps_weights_and_sums_in_full_precision() -> None:

@@ -1,0 +1,45 @@
+"""From an image's pixels to a network's input, as a module that stands in front of the network."""
+
+import torch
+from torch import Tensor, nn
+
+from cnnlab.errors import DataError
+
+
+class Preprocess(nn.Module):
+    """Pixels as floats from 0 to 1, less the channels' means, divided by their standard deviations.
+
+    Args:
+        mean, std: float32, C; zeros and ones leave the pixels as they are.
+        memory_format: of the output, the network's own.
+
+    Input shape: N x C x H x W, uint8, or floats that are pixels from 0 to 1. Output shape: the same, float32.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor, memory_format: torch.memory_format) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.memory_format = memory_format
+        self.normalizes = bool((mean != 0).any() or (std != 1).any())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """
+        Raises:
+            DataError: another number of dimensions or channels, or whole numbers that are not uint8.
+        """
+        if images.ndim != 4 or images.shape[1] != len(self.mean):
+            got = " x ".join(map(str, images.shape))
+            raise DataError(f"images of {got}: expected N x {len(self.mean)} x H x W (images, channels, height, width)")
+        if images.dtype == torch.uint8:
+            pixels = images.to(torch.float32, memory_format=self.memory_format).div_(255)
+        elif images.is_floating_point():
+            pixels = images.to(torch.float32, memory_format=self.memory_format, copy=self.normalizes)
+        else:
+            raise DataError(f"images of {images.dtype}: expected torch.uint8, or floats from 0 to 1")
+        if self.normalizes:
+            pixels.sub_(self.mean.view(-1, 1, 1)).div_(self.std.view(-1, 1, 1))
+        return pixels
