@@ -26,10 +26,10 @@ TensorFlow, the same data and recipe, spreads as widely: five runs of `python sc
 0.5524 and 0.4976 in training.
 
 The optimizers are torch's with Keras's constants, and their updates are not Keras 3's to the last digit: RMSprop divides by \
-sqrt(v) + eps here and by sqrt(v + eps) there, Adam adds eps after the bias correction here and before it there. Batch norm has \
-torch's momentum 0.1 and eps 1e-5 here, 0.01 (Keras's 0.99) and 1e-3 there. What that does to `chollet-mnist` is less than what \
-the seed does: its training accuracy after 5 epochs is 0.9940 ± 0.0003 here, 0.9943 published, and 0.9940 and 0.9951 in two runs \
-of Keras 3 (`python scripts/peer.py keras --net chollet --data mnist --epochs 5 --optimizer rmsprop --root DATA`).
+sqrt(v) + eps here and by sqrt(v + eps) there, Adam adds eps after the bias correction here and before it there. Batch norm \
+has torch's momentum 0.1 and eps 1e-5 here, 0.01 (Keras's 0.99) and 1e-3 there. What that does to the training accuracy of \
+`chollet-mnist` after 5 epochs: 0.9940 ± 0.0003 here, 0.9943 published, and 0.9940, 0.9943 and 0.9951 in three runs of Keras 3 \
+(`python scripts/peer.py keras --net chollet --data mnist --epochs 5 --optimizer rmsprop --root DATA`).
 
 Where no score is published, epochs and batch are ours, as many as two cores could give: `padded-fashion` has 5 epochs where \
 `strided-fashion` has 10.
