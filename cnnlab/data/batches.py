@@ -1,11 +1,12 @@
 """From a data set on the device to the tensors of a step: order, gather, augment."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from cnnlab import seeding, targets
 from cnnlab.data.augment import Augmentation
@@ -23,29 +24,37 @@ def gather(part: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
     return part.images.index_select(0, indices), part.labels.index_select(0, indices)
 
 
-def augmentations(section: Mapping[str, Any]) -> dict[str, Augmentation]:
-    """The configured augmentations by name, in the order in which they were chosen and are applied.
+@dataclass(frozen=True)
+class Chosen:
+    """An augmentation and the generator that it draws from, which is reseeded before every step."""
+
+    function: Augmentation
+    generator: Generator
+
+
+def augmentations(section: Mapping[str, Any], device: torch.device | str = "cpu") -> dict[str, Chosen]:
+    """The configured augmentations by name, in the order in which they were chosen and are applied, for images on `device`.
 
     Raises:
         ConfigError: an unknown key, or a value of the wrong type.
     """
-    chosen: dict[str, Augmentation] = {}
+    chosen: dict[str, Chosen] = {}
     for name, call in section.items():
         where = f"augment.{name}"
         targets.check(call, where, ("images", "generator"))
-        chosen[name] = partial(targets.locate(call, where), **targets.keys_of(call))
+        chosen[name] = Chosen(partial(targets.locate(call, where), **targets.keys_of(call)), Generator(device))
     return chosen
 
 
-def augment(images: Tensor, chosen: Mapping[str, Augmentation], seed: int, step: int) -> Tensor:
+def augment(images: Tensor, chosen: Mapping[str, Chosen], seed: int, step: int) -> Tensor:
     """Apply the augmentations to the batch of a step, each drawing from its own stream.
 
     Raises:
         ConfigError: an augmentation refuses its arguments.
     """
-    for name, augmentation in chosen.items():
+    for name, one in chosen.items():
         try:
-            images = augmentation(images, seeding.fold(seed, f"augment.{name}", step, images.device))
+            images = one.function(images, one.generator.manual_seed(seeding.derive(seed, f"augment.{name}", step)))
         except ValueError as error:
             raise ConfigError(f"augment.{name}: {error}") from error
     return images

@@ -46,7 +46,7 @@ class Recorder:
             self.events.scalar("train/loss", (total - earlier) / images, at)
             if self.session.cfg.trainer.log_gradients:
                 squares: dict[str, float] = {}
-                for name, norm in zip(self.session.step.gradient_names(), norms.tolist(), strict=True):
+                for name, norm in zip(self.session.step.gradient_names(), norms.tolist(), strict=False):
                     layer = name.rpartition(".")[0] or name
                     squares[layer] = squares.get(layer, 0.0) + norm**2
                 self.events.scalars({f"gradient_norm/{layer}": square**0.5 for layer, square in squares.items()}, at)

@@ -75,8 +75,8 @@ def build_session(cfg: Config) -> Session:
     """
     for section in ("model", "task", "optimizer"):
         targets.locate(getattr(cfg, section), section)
-    chosen = augmentations(cfg.augment)
     runtime = configure(cfg.trainer)
+    chosen = augmentations(cfg.augment, runtime.device)
     data = load_data(cfg.data, cfg.seed)
     task = build_task(cfg, data.numbers)
     model, memory_format = build_model(cfg.model, data.shape, task.num_outputs, cfg.seed)

@@ -1,10 +1,10 @@
 """What one update is: gather, augment, preprocess, forward, loss, backward, clip, check, update.
 
-It makes nobody wait for a GPU: sums, the finite check and the points of the loss curve stay there until read.
+One path for every device, up to the optimizer's call: nothing in it reads a number of the device, makes a generator, or rebinds
+a tensor that a captured graph would hold. Sums, the finite check and the points of the loss curve stay there until read.
 """
 
 import inspect
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlab import seeding, targets
-from cnnlab.data.augment import Augmentation
-from cnnlab.data.batches import augment, gather
+from cnnlab.data.batches import Chosen, augment, gather
 from cnnlab.data.images import Images
 from cnnlab.errors import ConfigError
 from cnnlab.training.runtime import Runtime
@@ -52,6 +51,7 @@ class Step:
     """One update of one network, callable once a step.
 
     sums: float64, 2: the loss times the images and the metric, summed over the epoch so far.
+    gradient_norms: of the last step, before clipping; float32, one for each parameter that has a gradient, then zeros.
     first_bad: int64 scalar, the first step whose loss or gradient norm was not finite, -1 while there is none. That step
     and all later ones leave the weights as they are.
     snapshots: (step, sums, gradient norms) at the points of the loss curve, on the device.
@@ -64,7 +64,7 @@ class Step:
         task: Task,
         train: Images,
         preprocess: nn.Module,
-        augmentations: Mapping[str, Augmentation],
+        augmentations: Mapping[str, Chosen],
         runtime: Runtime,
         seed: int,
         clip_norm: float | None,
@@ -84,6 +84,11 @@ class Step:
 
     def __call__(self, indices: Tensor, step: int, lr_factor: float) -> None:
         """Train on the images at `indices` (int64, N); `step` counts updates from 0."""
+        self.differentiate(indices, step)
+        self.update(lr_factor)
+
+    def differentiate(self, indices: Tensor, step: int) -> None:
+        """Forward and backward pass of a step, up to the update: leaves gradients, clipped, and 0 if the step is bad."""
         images, wanted = self.batch(indices, step)
         seeding.reseed_default(self.seed, "step", step, self.runtime.device)
         with self.runtime.autocast():
@@ -91,16 +96,35 @@ class Step:
         outputs = outputs.float()
         loss = self.task.training_loss(outputs, wanted)
         for parameter in self.parameters:
-            parameter.grad = None
+            parameter.grad = None  # backward then writes instead of adding; in a captured graph the memory is the graph's own
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            self._update(loss.detach(), step, lr_factor)
+            gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+            norms = torch.stack(torch._foreach_norm(gradients))
+            norm = torch.linalg.vector_norm(norms)
+            if self.clip_norm is not None:
+                torch._foreach_mul_(gradients, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+            is_first = ~torch.isfinite(loss + norm) & (self.first_bad < 0)
+            self.first_bad.copy_(torch.where(is_first, step, self.first_bad))
+            mask_gradients(gradients, self.first_bad < 0)
+            self.gradient_norms[: len(norms)].copy_(norms)
             self.sums[0].add_(loss, alpha=len(indices))
             self.sums[1].add_(self.task.score(outputs.detach(), wanted))
 
+    def update(self, lr_factor: float) -> None:
+        """Let the optimizer move the weights; after a bad step they stay as they are.
+
+        On a CPU, where reading a number waits for nothing, the call is left out then; elsewhere it is made with gradients and a
+        learning rate of 0.
+        """
+        healthy = self.first_bad < 0
+        set_lr(self.optimizer, lr_factor, healthy)
+        if self.runtime.device.type != "cpu" or healthy:
+            self.optimizer.step()
+
     def snapshot(self, step: int) -> None:
         """Keep the sums and gradient norms after `step` updates, for the loss curve."""
-        self.snapshots.append((step, self.sums.clone(), self.gradient_norms))
+        self.snapshots.append((step, self.sums.clone(), self.gradient_norms.clone()))
 
     def weights_are_finite(self) -> bool:
         """Whether every weight is a finite number; waits for the device."""
@@ -109,37 +133,15 @@ class Step:
         return bool(torch.isfinite(torch.stack(largest)).all())
 
     def gradient_names(self) -> list[str]:
-        """The names of the parameters that `snapshots` hold gradient norms of, in the same order."""
+        """The names of the parameters that `gradient_norms` begins with, in the same order."""
         return [name for name, parameter in self.model.named_parameters() if parameter.grad is not None]
 
-    def _update(self, loss: Tensor, step: int, lr_factor: float) -> None:
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        self.gradient_norms = torch.stack(torch._foreach_norm(gradients))
-        norm = torch.linalg.vector_norm(self.gradient_norms)
-        if self.clip_norm is not None:
-            torch._foreach_mul_(gradients, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
-        if self.runtime.device.type == "cpu":  # reading a CPU tensor waits for nothing
-            if not math.isfinite(loss + norm) and self.first_bad < 0:
-                self.first_bad.fill_(step)
-            if self.first_bad < 0:
-                set_lr(self.optimizer, lr_factor)
-                self.optimizer.step()
-        else:
-            bad = ~torch.isfinite(loss + norm)
-            self.first_bad = torch.where(bad & (self.first_bad < 0), step, self.first_bad)
-            healthy = self.first_bad < 0
-            mask_gradients(gradients, healthy)
-            set_lr(self.optimizer, lr_factor, healthy)
-            self.optimizer.step()
 
-
-def set_lr(optimizer: torch.optim.Optimizer, factor: float, healthy: Tensor | None = None) -> None:
-    """Set each group's lr to its initial lr times `factor`; 0 on the device where `healthy` (bool scalar) is false."""
+def set_lr(optimizer: torch.optim.Optimizer, factor: float, healthy: Tensor) -> None:
+    """Set each group's lr to its initial lr times `factor`; a tensor to 0 where `healthy` (bool scalar) is false."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(group["initial_lr"] * factor)
-            if healthy is not None:
-                group["lr"].mul_(healthy)
+            group["lr"].fill_(group["initial_lr"] * factor).mul_(healthy)
         else:
             group["lr"] = group["initial_lr"] * factor
 

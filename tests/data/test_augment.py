@@ -24,7 +24,7 @@ def generator(seed: int = 0) -> Generator:
 def configured(name: str) -> Callable[[Tensor, Generator], Tensor]:
     """The augmentation that configs/augment/NAME.yaml describes."""
     (chosen,) = augmentations(compose([f"augment={name}"]).augment).values()
-    return chosen
+    return chosen.function
 
 
 def random_images(*shape: int) -> Tensor:

@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from cnnlab import config
-from cnnlab.data.augment import Augmentation
+from cnnlab.data.batches import Chosen
 from cnnlab.data.images import Images
+from cnnlab.models.preprocess import Preprocess
 from cnnlab.training.runtime import Runtime
 from cnnlab.training.step import Step, build_optimizer, mask_gradients, set_lr
 from cnnlab.training.task import Multiclass
@@ -53,7 +54,7 @@ def make_step(
     section: Mapping[str, Any] = SGD,
     clip_norm: float | None = None,
     seed: int = 0,
-    augmentations: Mapping[str, Augmentation] | None = None,
+    augmentations: Mapping[str, Chosen] | None = None,
     precision: str = "fp32",
     label_smoothing: float = 0.0,
 ) -> Step:
@@ -201,17 +202,16 @@ def test_masking_on_the_device_is_exact_when_healthy_and_leaves_the_weights_when
     optimizers[0].param_groups[0]["lr"] = torch.tensor(2.0**-9)
     generator = torch.Generator().manual_seed(7)
 
-    def update(model: nn.Module, optimizer: torch.optim.Optimizer, gradients: list[Tensor], well: Tensor | None) -> None:
+    def update(model: nn.Module, optimizer: torch.optim.Optimizer, gradients: list[Tensor], well: Tensor) -> None:
         for parameter, gradient in zip(model.parameters(), gradients, strict=True):
             parameter.grad = gradient.clone()
-        if well is not None:
-            mask_gradients([parameter.grad for parameter in model.parameters() if parameter.grad is not None], well)
+        mask_gradients([parameter.grad for parameter in model.parameters() if parameter.grad is not None], well)
         set_lr(optimizer, 0.5, well)
         optimizer.step()
 
     for number in range(3):
         gradients = [torch.randn(parameter.shape, generator=generator) for parameter in masked.parameters()]
-        update(plain, optimizers[1], gradients, None)
+        update(plain, optimizers[1], gradients, torch.tensor(True))
         update(masked, optimizers[0], gradients, torch.tensor(True))
         assert torch.equal(weights(masked), weights(plain)), number
     before = weights(masked)
@@ -221,6 +221,29 @@ def test_masking_on_the_device_is_exact_when_healthy_and_leaves_the_weights_when
     update(masked, optimizers[0], gradients, torch.tensor(healthy))
     assert torch.equal(weights(masked), before) is not healthy
     assert torch.isfinite(weights(masked)).all()
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_nothing_is_asked_of_the_device(clip_norm: float | None) -> None:
+    """torch's `meta` device stands for an accelerator: reading a number from it raises, and so does mixing it with the CPU."""
+    meta = torch.device("meta")
+    layers = (nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.5), nn.Linear(8, 3))
+    model = nn.Sequential(*layers).to(meta)
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, foreach=True)
+    optimizer.param_groups[0]["initial_lr"] = LR
+    preprocess = Preprocess(torch.full((1,), 0.5), torch.ones(1), torch.channels_last).to(meta)
+    step = Step(
+        model, optimizer, Multiclass(3, 0.1), train_part().to(meta), preprocess, {}, Runtime(meta, 1, "fp32"), 0, clip_norm
+    )
+    held = [step.sums, step.first_bad, step.gradient_norms]
+    for number, batch in enumerate(BATCHES):
+        step(batch.to(meta), number, 0.5)
+    step.snapshot(len(BATCHES))
+    optimizer.param_groups[0]["lr"] = torch.tensor(LR, device=meta)
+    set_lr(optimizer, 0.5, step.first_bad < 0)  # as on CUDA; with it, torch's SGD is the one that asks, if it is not fused
+    assert all(now is before for now, before in zip((step.sums, step.first_bad, step.gradient_norms), held, strict=True))
+    with pytest.raises(RuntimeError, match="meta"):  # what would have been raised above
+        bool(step.first_bad < 0)
 
 
 class ForeignDropout(nn.Module):
@@ -249,9 +272,9 @@ def test_augmentation_shifts_no_dropout_and_sees_each_image_before_preprocessing
 
     first, second = network(nn.Dropout(0.5)), network(nn.Dropout(0.5))
     make_step(first)(BATCHES[0], 0, 1.0)
-    make_step(second, augmentations={"unchanged": unchanged})(BATCHES[0], 0, 1.0)
+    make_step(second, augmentations={"unchanged": Chosen(unchanged, torch.Generator())})(BATCHES[0], 0, 1.0)
     assert torch.equal(weights(first), weights(second))
-    step = make_step(network(), augmentations={"invert": invert})
+    step = make_step(network(), augmentations={"invert": Chosen(invert, torch.Generator())})
     step(BATCHES[0], 0, 1.0)
     assert isinstance(step.preprocess, Spoiled)
     assert torch.equal(step.preprocess.shown, (255 - train_part().images[BATCHES[0]]).float() / 255)
