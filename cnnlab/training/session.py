@@ -46,6 +46,11 @@ class Session:
     def score(self, part: str) -> Score:
         return score(self.task, self.outputs(part), self.parts[part].labels)
 
+    def epoch_of(self, step: int) -> tuple[int, int, int]:
+        """The epoch of a step, counted from 0, its first step and the one after its last, which the run's end may cut short."""
+        epoch = step // self.steps_per_epoch
+        return epoch, epoch * self.steps_per_epoch, min((epoch + 1) * self.steps_per_epoch, self.total_steps)
+
     @property
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())

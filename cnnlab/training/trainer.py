@@ -15,6 +15,20 @@ from cnnlab.training.session import Session
 LOOK_EVERY_S = 0.5  # how often, at most, the loop waits for the device within an epoch
 
 
+class Stopwatch:
+    """seconds: since it was last started."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self.began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began
+
+
 def fit(
     session: Session, state: State, run: RunDirectory, recorder: Recorder, stop: StopRequest, hopeless: Hopeless | None = None
 ) -> None:
@@ -28,53 +42,62 @@ def fit(
         PrunedError: `hopeless` gave a reason; the run can be resumed.
     """
     cfg, step, progress = session.cfg, session.step, state.progress
-    batch_size, per_epoch = cfg.trainer.batch_size, session.steps_per_epoch
-    saved_at = time.monotonic()
-    while progress.step < session.total_steps and not out_of_patience(session, progress):
-        epoch = progress.step // per_epoch
-        first, end = epoch * per_epoch, min((epoch + 1) * per_epoch, session.total_steps)
-        order = epoch_order(cfg.seed, epoch, len(session.parts["train"]), session.runtime.device)
-        session.model.train()
-        recorder.begin_epoch(epoch, progress.step - first, end - first)
-        earlier_s, started, looked = progress.train_s, time.perf_counter(), time.perf_counter()
-        while progress.step < end:
-            start = (progress.step - first) * batch_size
-            step(order[start : start + batch_size], progress.step, session.lr_factor(progress.step))
-            progress.step += 1
-            if progress.step % cfg.trainer.log_every == 0 or progress.step == end:
-                step.snapshot(progress.step)
-            now = time.perf_counter()
-            if progress.step < end and (stop.signal_number is not None or now - looked >= LOOK_EVERY_S):
-                require_finite(session, progress)  # waits for the device
-                progress.train_s = earlier_s + time.perf_counter() - started
-                recorder.progress(progress.step - first, progress.train_s)
-                if stop.signal_number is not None or time.monotonic() - saved_at >= cfg.checkpoint.every_s:
-                    save_last(run, state, recorder)
-                    saved_at = time.monotonic()
-                    leave_if_asked(stop, run)
-                earlier_s, started, looked = progress.train_s, time.perf_counter(), time.perf_counter()
-        require_finite(session, progress)
-        session.runtime.synchronize()
-        progress.train_s = earlier_s + time.perf_counter() - started
+    if out_of_patience(session, progress):
+        return
+    order, saved, trained = None, Stopwatch(), Stopwatch()
+    for number in range(progress.step, session.total_steps):
+        epoch, first, end = session.epoch_of(number)
+        if order is None or number == first:
+            order = epoch_order(cfg.seed, epoch, len(session.parts["train"]), session.runtime.device)
+            session.model.train()
+            recorder.begin_epoch(epoch, number - first, end - first)
+            trained.restart()
+        start = (number - first) * cfg.trainer.batch_size
+        step(order[start : start + cfg.trainer.batch_size], number, session.lr_factor(number))
+        progress.step, ends = number + 1, number + 1 == end
+        if ends or progress.step % cfg.trainer.log_every == 0:
+            step.snapshot(progress.step)
+        if not ends and stop.signal_number is None and trained.seconds < LOOK_EVERY_S:
+            continue
 
-        line = epoch_line(session, progress, epoch, progress.step - first)
-        improved = "validation_loss" in line and judge(session, progress, line[f"validation_{session.task.metric}"])
-        if improved:
-            save_checkpoint(run.best, state)
-        recorder.epoch(line, improved)
-        if progress.step == (epoch + 1) * per_epoch:  # else the run ends within an epoch, and may be lengthened
-            step.sums.zero_()
-            progress.train_s = 0.0
-        finished = progress.step == session.total_steps or out_of_patience(session, progress)
-        reason = hopeless() if hopeless is not None and not finished else None
-        asked = reason is not None or stop.signal_number is not None
-        if finished or asked or time.monotonic() - saved_at >= cfg.checkpoint.every_s:
-            save_last(run, state, recorder)
-            saved_at = time.monotonic()
+        require_finite(session, progress)  # waits for the device
+        progress.train_s += trained.seconds
+        reason, ended = None, progress.step == session.total_steps
+        if ends:
+            line = end_epoch(session, state, run, recorder)
+            ended = ended or out_of_patience(session, progress)
+            reason = hopeless() if hopeless is not None and not ended else None
+        else:
+            recorder.progress(progress.step - first, progress.train_s)
+        asked = stop.signal_number
+        if ended or reason is not None or asked is not None or saved.seconds >= cfg.checkpoint.every_s:
+            recorder.curve()  # what lies after a checkpoint is written again on resume
+            save_checkpoint(run.last, state)
+            saved.restart()
+        if ended:
+            return
         if reason is not None:
             raise PrunedError(reason, {name: line[f"validation_{name}"] for name in ("loss", session.task.metric)})
-        if not finished:
-            leave_if_asked(stop, run)
+        if asked is not None:
+            raise InterruptedRunError(
+                f"interrupted, and saved; continue with: python -m cnnlab.train resume={run.quoted}", asked
+            )
+        trained.restart()
+
+
+def end_epoch(session: Session, state: State, run: RunDirectory, recorder: Recorder) -> dict[str, Any]:
+    """Score the epoch that `state.progress.step` ends, save the best weights, tell; its line of metrics."""
+    progress = state.progress
+    epoch, first, end = session.epoch_of(progress.step - 1)
+    line = epoch_line(session, progress, epoch, end - first)
+    improved = "validation_loss" in line and judge(session, progress, line[f"validation_{session.task.metric}"])
+    if improved:
+        save_checkpoint(run.best, state)
+    recorder.epoch(line, improved)
+    if end - first == session.steps_per_epoch:  # else the run ends within an epoch, and may be lengthened
+        session.step.sums.zero_()
+        progress.train_s = 0.0
+    return line
 
 
 def epoch_line(session: Session, progress: Progress, epoch: int, steps: int) -> dict[str, Any]:
@@ -120,18 +143,4 @@ def require_finite(session: Session, progress: Progress) -> None:
         raise DivergedError(
             f"the loss, the gradient or a weight became infinite or nan at step {bad + 1}; the last good checkpoint is kept. "
             "Try a smaller optimizer.lr, or trainer.clip_norm=1"
-        )
-
-
-def save_last(run: RunDirectory, state: State, recorder: Recorder) -> None:
-    """Hand the points of the loss curve on, then save: what lies after a checkpoint is written again on resume."""
-    recorder.curve()
-    save_checkpoint(run.last, state)
-
-
-def leave_if_asked(stop: StopRequest, run: RunDirectory) -> None:
-    """Raise InterruptedRunError if a signal came."""
-    if stop.signal_number is not None:
-        raise InterruptedRunError(
-            f"interrupted, and saved; continue with: python -m cnnlab.train resume={run.quoted}", stop.signal_number
         )

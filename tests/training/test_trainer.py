@@ -262,7 +262,7 @@ def test_what_the_machine_lacks_is_recorded(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "save_last", fail)
+        patch.setattr(trainer, "save_checkpoint", fail)
         code, _, err = call("train", *SMALL, "trainer.epochs=1", f"hydra.run.dir={tmp_path / 'run'}")
     assert (code, err.count("\n")) == (4, 1)
     assert result(tmp_path / "run")["status"] == "failed"
