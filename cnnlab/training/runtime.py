@@ -28,11 +28,6 @@ class Runtime:
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
-    def synchronize(self) -> None:
-        """Wait for the device, so that a clock read next tells the truth."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
 
 def configure(cfg: TrainerConfig) -> Runtime:
     """Resolve device and threads, and set torch up for them.
