@@ -59,16 +59,19 @@ def main(arguments: Sequence[str]) -> int:
     for option in ("--plot", "--html"):
         _check_target(option, options.get(option))
     rows, left_out = configurations(matching(read_runs(line.words), line.changes))
-    made = tables(rows)
+    made = tables(rows, left_out)
     legal = columns.differing([row.runs[0] for row in rows])
     sort = options.get("--sort")
     rows = [row for table in made for row in table.rows]
     if sort is not None:
         rows = sort_rows(rows, sort, legal)
-    if form == "--json":
-        print(json.dumps(files.finite([presentation.as_values(row, legal) for row in rows]), indent=2, default=str))
-    elif form == "--csv":
-        _print_csv(rows, legal, made)
+    if form in ("--json", "--csv"):
+        of = {id(row): table for table in made for row in table.rows}
+        records = [presentation.as_values(of[id(row)], row, legal) for row in rows]
+        if form == "--json":
+            print(json.dumps(files.finite(records), indent=2, default=str))
+        else:
+            _print_csv(rows, records, legal)
     elif form == "--markdown":
         _print_markdown(made, sort)
     else:
@@ -153,17 +156,18 @@ def _print_left_out(left_out: Sequence[LeftOut], to_stderr: bool) -> None:
         console.print(Text(f"  {one.state}: {one.name}: {one.cause}"))
 
 
-def _print_csv(rows: Sequence[Configuration], legal: Sequence[str], made: Sequence[Table]) -> None:
-    said = {id(row): verdict for table in made for row, verdict in zip(table.rows[1:], table.verdicts.rows, strict=True)}
-    heads = "metric seeds n test_mean test_std test_low test_high validation_mean seconds parameters difference p verdict"
+def _print_csv(rows: Sequence[Configuration], records: Sequence[dict[str, Any]], legal: Sequence[str]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow([*legal, *heads.split()])
-    for row in rows:
-        settings = [columns.text(row.runs[0], column) for column in legal]
-        test, verdict = row.test, said.get(id(row))
-        numbers: list[Any] = [row.n, test.mean, test.std, *(test.interval or (None, None)), row.validation_mean, row.seconds]
-        end: list[Any] = [verdict.difference, verdict.p, verdict.text] if verdict else [None, None, "best"]
-        writer.writerow([*settings, row.runs[0].metric, " ".join(map(str, row.seeds)), *numbers, row.parameters, *end])
+    for number, (row, record) in enumerate(zip(rows, records, strict=True)):
+        cells: dict[str, Any] = {column: columns.text(row.runs[0], column) for column in legal}
+        for name, value in record.items():
+            if name == "test_interval":
+                cells["test_low"], cells["test_high"] = value or (None, None)
+            elif name != "settings":
+                cells[name] = " ".join(map(str, value)) if name == "seeds" else value
+        if not number:
+            writer.writerow(cells)
+        writer.writerow(cells.values())
 
 
 def _print_markdown(made: Sequence[Table], sort: str | None) -> None:
@@ -171,12 +175,14 @@ def _print_markdown(made: Sequence[Table], sort: str | None) -> None:
         found = table.verdicts.rows
         heads = [*presentation.headings(table), *(presentation.VERDICT_HEADINGS if found else ())]
         rules = ["---" if name in (*table.columns, presentation.VERDICT_HEADINGS[-1]) else "--:" for name in heads]
-        lines = [f"{chr(10) if number else ''}**{_escaped(presentation.title(table))}**", "", _row(heads), _row(rules)]
+        shared = [_escaped(presentation.alike(table)), ""] if presentation.alike(table) else []
+        title = f"{chr(10) if number else ''}**{_escaped(presentation.title(table))}**"
+        lines = [title, "", *shared, _row(heads), _row(rules)]
         order = in_order(table, sort)
         for at, (rank, row) in enumerate(order):
             if sort is None and at == presentation.first_without_validation(table):
                 lines.append(_row(["", f"*{_escaped(presentation.section_line(table))}*", *[""] * (len(heads) - 2)]))
-            end = presentation.verdict_cells(found[rank - 2]) if found and rank > 1 else ["", "", "best"] if found else []
+            end = presentation.verdict_cells(found[rank - 2]) if found and rank > 1 else ["", "", ""] if found else []
             lines.append(_row([*presentation.cells(table, row, rank), *end]))
         notes = presentation.notes(table)
         print("\n".join([*lines, *([""] if notes else []), *map(_escaped, notes)]))

@@ -31,7 +31,8 @@ not run again; a run that was stopped goes on where it was. The runs are one swe
 
 --check fails for an accuracy that is outside its tolerance and outside the prediction interval of the seeds, corrected for
 the number of published figures. --rerun trains one seed of the named experiments (without names: of the five cheapest) and
-expects every digit of the ledger where CPU, instruction set, torch and threads are the same, else the tolerance.
+expects every digit of the ledger where CPU, instruction set, torch and threads are the same, else the tolerance; an entry
+of before the instruction set was recorded is held to the tolerance alone.
 
 Options:
   --seeds N           seeds 0 to N - 1 (default 1)
@@ -59,6 +60,9 @@ def main(arguments: Sequence[str]) -> int:
     for name in names:
         if name not in experiments:
             raise ConfigError(f"{name}: no such experiment.{suggest(name, experiments)} Choices: {', '.join(experiments)}.")
+    asked = [option for option in ("--list", "--check", "--rerun") if option in line.options]
+    if len(asked) > 1:
+        raise ConfigError(f"{' '.join(asked)}: expected one of them")
     precision = line.options.get("--precision")
     if precision is not None and precision not in PRECISIONS:
         raise ConfigError(f"--precision {precision}: expected one of {', '.join(PRECISIONS)}")
@@ -188,7 +192,7 @@ def _report(names: Sequence[str], precisions: Sequence[str], check: bool) -> int
         raise ConfigError(f"{LEDGER}: no such file; --check reads the repository's ledger, so call it in the repository's root")
     goals = published.read("results")
     rows = {(row.id, row.precision): row for row in comparisons(names) if row.precision in precisions}
-    failing = {key for key, row in rows.items() if row.fails(published.num_figures())}
+    failing = {key for key, row in rows.items() if row.fails(ledger.num_intervals(list(rows.values())))}
     missing = [name for name in names if (name, precisions[0]) not in rows]
     width = max(map(len, names))
     for name in sorted(names, key=cost):

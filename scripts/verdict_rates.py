@@ -7,47 +7,48 @@ least one row that equals row 1 gets a verdict. Prints docs/VERDICTS.md: `python
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlab.comparison.statistics import LEVEL, holm, mcnemar, paired_t
+from cnnlab.comparison.statistics import LEVEL, corrected, holm, mcnemar, paired_t
 
 Floats = NDArray[np.float64]
 CORRELATION = 0.83  # of a run's validation and test score, measured over 400 runs
 PAGE = """\
 # How far a verdict can be trusted
 
-Written by `python -m scripts.verdict_rates`: {tables:,} simulated tables a cell.
+Written by `python -m scripts.verdict_rates`: {tables:,} simulated tables a cell, where 5.0 has a standard error of 0.3.
 
-`compare` puts the best row first and tests it against the others. The best row was chosen by scores of the same runs that are
-tested, and a lucky run is lucky on validation and test images alike (correlation 0.83 over 400 runs). So p is corrected for
-all pairs of the table by Holm's method, k (k - 1) / 2 of them for k rows: at most 5 % of all tables then hold even one verdict
-between equal configurations, whichever row is first and why. Correcting for the k - 1 pairs with row 1 alone, as if it had been
-named before training, does not keep that promise.
+`compare` puts the best row first and tests it against the others. The best row was chosen by scores of the same runs that
+are tested, and a lucky run is lucky on validation and test images alike (correlation 0.83 over 400 runs). So p is corrected
+for all pairs of the table by Holm's method, k (k - 1) / 2 of them for k rows. Of tables whose rows have two or more seeds
+in common, at most 5 % then hold even one verdict between equal configurations, whichever row is first and why. Correcting
+for the k - 1 pairs with row 1 alone, as if it had been named before training, does not keep that promise.
 
-The family is the table that is shown. `--where` after a look at the scores chooses rows by their scores, too, and no correction
-can know what was looked at: name the rows that you want to compare before you train them.
+What the promise takes for granted: the table is what was planned. Rows chosen by `--where`, runs named on the command line,
+or one more seed until a verdict appears, after a look at the scores, are choices by the scores, too, and no correction can
+know of them (one seed more until there is a verdict, from 3 to 10: about a table in six is wrong). Scores vary about
+normally over the seeds: where one run in five dies, more verdicts are wrong. Configurations of which unlucky seeds diverged
+are compared by their survivors, which the notes of the table say.
 
 With one seed each the verdict is "this network is worse": about the two trained networks on images like these, by McNemar's
-exact test. Equal settings with two seeds give networks that differ, too. Only seeds can tell settings apart.
+exact test, in at most 5 % of tables of equally good *networks*. Equal settings with two seeds give networks that differ,
+and more than half of the tables of equal *settings* with one seed each hold such a verdict. Only seeds can tell settings
+apart.
+"""
+HEADS = """
+## {title}
 
-In each cell: corrected for all pairs, as `compare` does / for the pairs with row 1 alone. First the percentage of tables of
-equal configurations with a false verdict (ranked by validation, by test, and by validation with seeds that are partly in
-common). Then, for one configuration that is truly better than all others by so many standard deviations of a run, the
-percentage of the others that are told to be worse: what the honest correction costs. With two or three seeds it costs nearly
-everything in a long table: run few configurations with more seeds.
+{text} First corrected for all pairs, as `compare` does, then (in brackets) for the pairs with row 1 alone.
 """
 HARDNESS = (1.2, 0.4)  # of images, a beta distribution: right three times of four, a few images hard for every network
 
 
 def all_pairs(p: Floats, first: int) -> NDArray[np.bool_]:
     """Which rows get a verdict against row `first`, K: corrected for all pairs that were tested, as `compare` does."""
-    pairs = np.triu_indices(len(p), 1)
-    tested = ~np.isnan(p[pairs])
-    adjusted = np.full(p.shape, np.nan)
-    adjusted[pairs[0][tested], pairs[1][tested]] = holm(p[pairs][tested])
-    return np.fmin(adjusted[first], adjusted[:, first]) < LEVEL
+    return corrected(p, np.zeros(p.shape, bool))[0][first] < LEVEL
 
 
 def first_row_only(p: Floats, first: int) -> NDArray[np.bool_]:
@@ -61,9 +62,11 @@ def first_row_only(p: Floats, first: int) -> NDArray[np.bool_]:
 def scores(rng: np.random.Generator, means: Floats, n: int, overlap: bool) -> tuple[Floats, Floats]:
     """Test and validation scores of a table, K x S, nan where a configuration was not run with a seed.
 
-    means: the true scores, K. n: seeds of each configuration; overlap: they begin at 0, 1 or 2, so that some are in common.
+    means: the true scores, K. n: seeds of each pair of configurations in common; overlap: each has two more, which are in
+        common with some of the others.
     """
     starts = np.arange(len(means)) % 3 if overlap else np.zeros(len(means), int)
+    n += 2 if overlap else 0
     seeds = np.arange(n + starts.max())
     run = rng.standard_normal((2, len(means), len(seeds)))
     run[1] = CORRELATION * run[0] + (1 - CORRELATION**2) ** 0.5 * run[1]
@@ -109,25 +112,26 @@ def mcnemar_rate(
 
 def main() -> None:
     tables, judges = 4000, (all_pairs, first_row_only)
+
+    def table(columns: dict[str, dict[str, Any]], which: int) -> None:
+        print(f"| rows | seeds | {' | '.join(columns)} |\n{'|---' * (2 + len(columns))}|")
+        for k, n in ((k, n) for k in (2, 8, 20) for n in (2, 3, 5, 10)):
+            found = [[100 * rates(k, n, tables, 0, judge=judge, **how)[which] for judge in judges] for how in columns.values()]
+            print(f"| {k} | {n} | {' | '.join(f'{ours:.1f} ({other:.1f})' for ours, other in found)} |", flush=True)
+
     print(PAGE.format(tables=tables))
-    print("| rows | seeds | by validation | by test | seeds partly in common | best row 2 std above | 5 std above |")
-    print("|---" * 7 + "|")
-    for k, n in ((k, n) for k in (2, 8, 20) for n in (2, 3, 5, 10)):
-        cells = [
-            " / ".join(f"{100 * rates(k, n, tables, 0, judge=judge, **how)[which]:.1f}" for judge in judges)
-            for which, how in (
-                (0, {}),
-                (0, {"by_test": True}),
-                (0, {"overlap": True}),
-                (1, {"better": 2.0}),
-                (1, {"better": 5.0}),
-            )
-        ]
-        print(f"| {k} | {n} | {' | '.join(cells)} |", flush=True)
-    print("\nEqually good networks with one seed each on 1,000 test images, ranked by test, McNemar's test:\n")
-    print("| rows | false alarms |\n|---|---|")
+    print(HEADS.format(title="False verdicts", text="Tables of equal configurations with at least one verdict, in %."))
+    more = "two seeds not in common"
+    table({"ranked by validation": {}, "ranked by test": {"by_test": True}, more: {"overlap": True}}, 0)
+    print("\nEqually good networks with one seed each on 1,000 test images, ranked by test:\n")
+    print("| rows | McNemar's test |\n|---|---|")
     for k in (2, 8, 20):
-        print(f"| {k} | {' / '.join(f'{100 * mcnemar_rate(k, 1000, tables, 0, judge):.1f}' for judge in judges)} |", flush=True)
+        ours, other = (100 * mcnemar_rate(k, 1000, tables, 0, judge) for judge in judges)
+        print(f"| {k} | {ours:.1f} ({other:.1f}) |", flush=True)
+    text = "One configuration is truly better than all others; how many of the others are called worse, in %."
+    print(HEADS.format(title="Differences found", text=text))
+    table({f"better by {better:g} standard deviations of a run": {"better": better} for better in (2.0, 5.0)}, 1)
+    print("\nWith two or three seeds the honest correction costs nearly everything in a long table: few rows, more seeds.")
 
 
 if __name__ == "__main__":

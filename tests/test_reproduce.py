@@ -232,6 +232,7 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(data_root: Path) -> None:
         ("--list --seeds x", "--seeds x: expected a number"),
         ("trainer.epochs=1", "train experiment=ID"),
         ("--lst", "Did you mean --list"),
+        ("--check --rerun", "expected one of them"),
     ],
 )
 def test_bad_calls(call, line: str, says: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from cnnlab.comparison import columns
+from cnnlab.comparison import columns, presentation
 from cnnlab.comparison.configuration import Configuration
 from cnnlab.comparison.tables import Table
 from cnnlab.errors import ConfigError
@@ -110,7 +110,8 @@ def save(path: Path, made: Sequence[Table]) -> None:
     panels = figure.subplots(len(made), squeeze=False, height_ratios=heights)[:, 0]
     for axes, table, lines, legend in zip(panels, made, drawn, legends, strict=True):
         _panel(axes, table, lines, "black")
-        axes.set_title(f"{table.measured_on.data}{'; ' + BAND if has_band(lines) else ''}", loc="left", fontsize=9)
+        name = textwrap.fill(presentation.title(table), 95) if len(made) > 1 else table.measured_on.data
+        axes.set_title(f"{name}{'; ' + BAND if has_band(lines) else ''}", loc="left", fontsize=9)
         if len(table.rows) > 1 and legend:
             handles, labels = zip(*legend, strict=True)
             shown = axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(0, -0.16), frameon=False, fontsize=8)

@@ -88,13 +88,18 @@ class Comparison:
         amiss = [figure.outside() for figure in self.figures]
         return " and ".join(filter(None, amiss)) or (REPRODUCED if self.n >= ENOUGH else WITHIN_TOLERANCE)
 
-    def fails(self, num_figures: int) -> bool:
-        """Whether a figure is outside its tolerance and outside our seeds' interval, corrected for the `num_figures` that are
-        looked at together: of twenty true ones, one is expected outside its own 95 % interval."""
+    def fails(self, num_intervals: int) -> bool:
+        """Whether a figure is outside its tolerance and outside our seeds' interval, corrected for the `num_intervals` that are
+        looked at together: of twenty true figures, one is expected outside its own 95 % interval."""
         return any(
-            abs(figure.difference) > TOLERANCE[figure.part] + 1e-12 and figure.outside(LEVEL / num_figures)
+            abs(figure.difference) > TOLERANCE[figure.part] + 1e-12 and figure.outside(LEVEL / max(1, num_intervals))
             for figure in self.figures
         )
+
+
+def num_intervals(rows: Sequence[Comparison]) -> int:
+    """How many published figures of these comparisons have an interval of our seeds."""
+    return sum(figure.interval() is not None for row in rows for figure in row.figures)
 
 
 def read(path: Path) -> list[Entry]:
@@ -191,7 +196,7 @@ def compare(
             continue
         train, test = (summarize([run[part] for run in runs]) for part in ("train", "test"))
         goal_train, goal_test = (published.get(name, {}).get(part) for part in ("train", "test"))
-        devices = ", ".join(sorted({_device(run) for run in runs}))
+        devices = "; ".join(sorted({_device(run) for run in runs}))
         date = max(run["date"] for run in runs)
         seconds = fmean(run["seconds"] for run in runs)
         rows.append(Comparison(name, precision, goal_train, goal_test, len(runs), train, test, seconds, devices, date))

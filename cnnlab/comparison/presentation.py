@@ -12,6 +12,7 @@ from cnnlab.comparison.tables import Table
 from cnnlab.comparison.verdicts import MCNEMAR, PAIRED_T, Verdict
 
 NUMBER_HEADINGS = ("n", "test", "std", "95 % interval", "validation", "seconds", "parameters")
+FAR = 10  # standard deviations, more than a difference worth telling would have
 VERDICT_HEADINGS = ("difference", "p", "against row 1")
 
 
@@ -20,8 +21,14 @@ def title(table: Table) -> str:
     table's are not the same."""
     on = table.measured_on
     classes = f" ({', '.join(on.classes)})" if 0 < len(on.classes) < 5 else ""
-    images = f" (digest {on.digest or 'not recorded'})" if table.is_ambiguous else ""
+    images = f" ({_which_images(table)})" if table.is_ambiguous else ""
     return f"{on.data}{classes}: test {table.metric} on {on.images:,} images{images}"
+
+
+def _which_images(table: Table) -> str:
+    """The digest of the test images, and the directory that the first run read."""
+    root, digest = table.rows[0].runs[0].settings.get("data.root"), table.measured_on.digest
+    return f"digest {'not recorded' if digest.startswith('root ') else digest}, data.root {root}"
 
 
 def alike(table: Table) -> str:
@@ -98,10 +105,18 @@ def notes(table: Table) -> list[str]:
     direction = "" if table.higher_is_better else " (lower is better)"
     by = "test" if first_without_validation(table) == 0 else "validation"
     lines = [f"Ranked by {by} {table.metric}{direction}."] if len(table.rows) > 1 else []
-    if not table.measured_on.digest:
+    if len(table.rows) > 2:
         lines.append(
-            "These runs are of a version that did not record a digest of the test images; they stand apart, since whether they "
-            "were scored on the same images as others cannot be known."
+            "Row 1 was chosen by scores of these runs, so its mean is somewhat too good: for a figure to report, train it with "
+            "new seeds."
+        )
+    lost = [f"row {rank}: {count}" for rank, count in enumerate(table.lost, 1) if count]
+    if lost:
+        lines.append(f"Runs that diverged, failed or were pruned are not in n ({', '.join(lost)}): it counts the survivors.")
+    if table.measured_on.digest.startswith("root "):
+        lines.append(
+            "These runs were made by a version of cnnlab that recorded no digest of the test images; they stand apart, by the "
+            "directory that they read, since whether their images were those of others cannot be known."
         )
     if any(row.n > 1 for row in table.rows):
         lines.append("std and interval are over the seeds; the interval is Student's t for the mean.")
@@ -112,29 +127,37 @@ def notes(table: Table) -> list[str]:
     tests = table.verdicts.num_tests
     if tests > 1:
         lines.append(
-            f"p is corrected for all {tests:,} pairs of this table (Holm), so that it holds however row 1 was chosen; "
-            "it does not hold for rows that --where chose after a look at their scores."
+            f"p is corrected for all {tests:,} pairs of this table (Holm), so that it holds however row 1 was chosen; not for "
+            "rows, runs or a number of seeds that were chosen after a look at the scores (--where, one seed more)."
         )
     if MCNEMAR in used:
         lines.append(
-            "McNemar's test is about these trained networks, not about their settings: equal settings with other seeds "
-            "give networks that differ, too."
+            "McNemar's test is about these trained networks, not about their settings: equal settings with two seeds give "
+            "networks that differ, too."
         )
-    if PAIRED_T in used:
-        n = min(row.n for row in table.rows if row.n > 1)
-        least, with_ten = (f"{smallest_difference(seeds, tests):,.1f}" for seeds in (n, 10))
-        more = f" ({with_ten} with 10 seeds)" if n < 10 else ""
+    if (n := table.verdicts.num_seeds) is not None:
+        least, with_ten = (smallest_difference(seeds, tests) for seeds in (n, 10))
+        more = f" ({with_ten:.1f} times with 10 seeds)" if n < 10 else ""
+        needed = f"a difference must be at least {least:.1f} times the standard deviation of the paired differences{more}"
         lines.append(
-            f"With {n} seeds a difference is told from chance if it is at least {least} times its standard deviation "
-            f"over the seeds{more}."
+            f"With {n} seeds {needed} to be told from chance."
+            if least < FAR
+            else f"{n} seeds are too few for so many rows: {needed}."
         )
     return lines
 
 
-def as_values(row: Configuration, settings: Sequence[str]) -> dict[str, Any]:
-    """A configuration for --json, nothing rounded."""
+def as_values(table: Table, row: Configuration, settings: Sequence[str]) -> dict[str, Any]:
+    """A row of a table for --json and --csv, nothing rounded. verdict: against the table's first row, whose own is null."""
+    rank = table.rows.index(row)
+    verdict = table.verdicts.rows[rank - 1] if rank else None
     return {
         "settings": {column: columns.value(row.runs[0], column) for column in settings},
+        "data": table.measured_on.data,
+        "test_images": table.measured_on.images,
+        "test_digest": table.measured_on.digest,
+        "metric": table.metric,
+        "rank": rank + 1,
         "seeds": row.seeds,
         "n": row.n,
         "test_mean": row.test.mean,
@@ -143,4 +166,7 @@ def as_values(row: Configuration, settings: Sequence[str]) -> dict[str, Any]:
         "validation_mean": row.validation_mean,
         "seconds": row.seconds,
         "parameters": row.parameters,
+        "difference": verdict and verdict.difference,
+        "p": verdict and verdict.p,
+        "verdict": verdict and verdict.text,
     }

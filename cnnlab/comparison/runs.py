@@ -17,7 +17,7 @@ from cnnlab.tracking.run import RunDirectory, metric_of
 class MeasuredOn:
     """The test images of a score. Scores on different ones are not compared.
 
-    digest: of the images and labels; empty for a run that did not record it.
+    digest: of the images and labels; of a run that did not record it "root" and the directory that it read.
     """
 
     data: str
@@ -115,8 +115,8 @@ def _read(directory: RunDirectory) -> Run | LeftOut:
         raise CheckpointError(f"{directory.config}: seed: {settings['seed']!r}, expected an integer")
     result, environment = directory.read_result(), directory.read_environment()
     choices = _choices(environment, settings)
-    if "train_digest" in (data := _recorded_data(environment)):  # of two data roots with other images, neither is the recipe
-        settings["data.train_digest"] = data["train_digest"]
+    if isinstance(digest := _recorded_data(environment).get("train_digest"), str):
+        settings["data.train_digest"] = digest  # two data roots may hold other images
     if result is None:
         return LeftOut(directory.name, "running or killed", _how_far(directory), settings, choices)
     if not isinstance(result.get("test"), dict):
@@ -169,12 +169,12 @@ def _recorded_data(environment: dict[str, Any]) -> dict[str, Any]:
 
 def _measured_on(environment: dict[str, Any], settings: dict[str, Any]) -> MeasuredOn:
     data = _recorded_data(environment)
-    count, classes = data.get("test"), data.get("classes")
+    count, classes, digest = data.get("test"), data.get("classes"), data.get("test_digest")
     return MeasuredOn(
         str(data.get("name", settings.get("data.name"))),
         count if isinstance(count, int) else 0,
         tuple(str(name) for name in classes) if isinstance(classes, list) else (),
-        str(data.get("test_digest", "")),
+        digest if isinstance(digest, str) else f"root {settings.get('data.root')}",
     )
 
 

@@ -90,7 +90,7 @@ def paired_t(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     from scipy.special import stdtr
 
     p = np.full((len(scores), len(scores)), np.nan)
-    size = np.maximum(1.0, np.nan_to_num(np.abs(scores)).max(initial=0.0))
+    largest = np.maximum(1.0, np.nan_to_num(np.abs(scores)).max(1, initial=0.0))
     for row, own in enumerate(scores):
         differences = scores[row:] - own
         held = ~np.isnan(differences)
@@ -99,8 +99,8 @@ def paired_t(scores: NDArray[np.float64]) -> NDArray[np.float64]:
             mean = np.where(held, differences, 0.0).sum(1) / n
             std = np.sqrt((np.where(held, differences - mean[:, None], 0.0) ** 2).sum(1) / (n - 1))
             found = 2 * stdtr(n - 1.0, -np.abs(mean) / (std / np.sqrt(n)))
-        flat = std < 1e-12 * size  # the rounding of scores is no spread
-        found = np.where(flat, np.where(np.abs(mean) < 1e-12 * size, 1.0, np.nan), found)
+        rounding = 1e-12 * np.maximum(largest[row:], largest[row])  # of scores, which is no spread
+        found = np.where(std < rounding, np.where(np.abs(mean) < rounding, 1.0, np.nan), found)
         p[row, row:] = p[row:, row] = np.where(n > 1, found, np.nan)
     return p
 
@@ -109,6 +109,24 @@ def smallest_difference(n: int, num_tests: int) -> float:
     """The least mean difference of `n` pairs, in standard deviations of the differences, that `paired_t` calls one when it is
     the largest of `num_tests` and Holm's correction is for all of them: t(1 - LEVEL / (2 num_tests), n - 1) / sqrt(n)."""
     return half_width(n**-0.5, n - 1, LEVEL / num_tests)
+
+
+def corrected(p: NDArray[np.float64], spreadless: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
+    """Holm's correction of the p-values of all pairs (K x K, symmetric; nan for a pair that was not tested).
+
+    Args:
+        spreadless: K x K, the pairs that were tested with no answer; they count as p = 1, or the others' correction would be
+            smaller because of what the scores happened to be.
+
+    Returns:
+        The corrected values, K x K, nan where p is, and the number of tests.
+    """
+    rows, columns = np.triu_indices(len(p), 1)
+    family = np.where(spreadless, 1.0, p)[rows, columns]
+    tested = ~np.isnan(family)
+    result = np.full(p.shape, np.nan)
+    result[rows[tested], columns[tested]] = result[columns[tested], rows[tested]] = holm(family[tested])
+    return np.where(spreadless, np.nan, result), int(tested.sum())
 
 
 def holm(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,13 +14,16 @@ from cnnlab.comparison.runs import LeftOut, MeasuredOn, Run
 from cnnlab.comparison.verdicts import Verdicts, judge
 from cnnlab.errors import ConfigError, suggest
 
+LOST = ("diverged", "failed", "pruned")
+
 
 @dataclass(frozen=True)
 class Table:
     """Configurations that were measured on the same test images in the same way.
 
     rows: ranked, those without a validation score last. columns: the settings that differ. common: the groups that all
-    chose alike. is_ambiguous: whether another table shown beside it is told apart by the digest of the test images alone.
+    chose alike. lost: of each row, how many of its runs ended without a score of their own accord: diverged, failed, pruned.
+    is_ambiguous: whether another table shown beside it is told apart by the digest of the test images alone.
     """
 
     measured_on: MeasuredOn
@@ -29,6 +32,7 @@ class Table:
     rows: list[Configuration]
     columns: list[str]
     common: dict[str, str]
+    lost: list[int]
     is_ambiguous: bool
 
     @cached_property
@@ -43,8 +47,7 @@ def configurations(runs: Sequence[Run | LeftOut]) -> tuple[list[Configuration], 
     left_out = [run for run in runs if isinstance(run, LeftOut)]
     scored = [run for run in runs if isinstance(run, Run)]
     for run in sorted(scored, key=lambda run: (run.ended, str(run.directory.path))):
-        recipe = json.dumps(config.recipe(run.settings), sort_keys=True, default=str)
-        seeds = groups.setdefault((recipe, run.measured_on, run.metric), {})
+        seeds = groups.setdefault((_recipe(run), run.measured_on, run.metric), {})
         if run.seed in seeds:
             cause = f"the same configuration and seed {run.seed} as {run.directory.name}, which ended later"
             left_out.append(LeftOut(seeds[run.seed].directory.name, "counted already", cause))
@@ -52,8 +55,16 @@ def configurations(runs: Sequence[Run | LeftOut]) -> tuple[list[Configuration], 
     return [Configuration(tuple(seeds[seed] for seed in sorted(seeds))) for seeds in groups.values()], left_out
 
 
-def tables(rows: Sequence[Configuration]) -> list[Table]:
-    """One table for each set of test images and metric, in the order of their names."""
+def _recipe(run: Run | LeftOut) -> str:
+    return json.dumps(config.recipe(run.settings), sort_keys=True, default=str)
+
+
+def tables(rows: Sequence[Configuration], left_out: Sequence[LeftOut] = ()) -> list[Table]:
+    """One table for each set of test images and metric, in the order of their names.
+
+    left_out: runs without a score, of which the table tells how many each row lost.
+    """
+    lost = Counter(_recipe(run) for run in left_out if run.settings and run.state in LOST)
     groups: dict[tuple[MeasuredOn, str, bool], list[Configuration]] = {}
     for row in rows:
         first = row.runs[0]
@@ -64,13 +75,15 @@ def tables(rows: Sequence[Configuration]) -> list[Table]:
         firsts = [row.runs[0] for row in group]
         ambiguous = names[replace(measured_on, digest=""), metric] > 1
         differing, common = columns.differing(firsts), columns.common(firsts)
-        made.append(Table(measured_on, metric, higher, ranked(group, higher), differing, common, ambiguous))
+        order = ranked(group, higher)
+        gone = [lost[_recipe(row.runs[0])] for row in order]
+        made.append(Table(measured_on, metric, higher, order, differing, common, gone, ambiguous))
 
-    def order(table: Table) -> tuple[Any, ...]:
+    def place(table: Table) -> tuple[Any, ...]:
         on = table.measured_on
-        return on.data, table.metric, -on.images, on.classes, not on.digest, on.digest
+        return on.data, table.metric, -on.images, on.classes, on.digest.startswith("root "), on.digest
 
-    return sorted(made, key=order)
+    return sorted(made, key=place)
 
 
 def ranked(rows: Iterable[Configuration], higher_is_better: bool) -> list[Configuration]:

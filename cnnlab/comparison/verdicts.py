@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cnnlab.comparison.configuration import Configuration
 from cnnlab.comparison.runs import Run
-from cnnlab.comparison.statistics import LEVEL, holm, mcnemar, paired_t
+from cnnlab.comparison.statistics import LEVEL, corrected, mcnemar, paired_t
 from cnnlab.errors import CheckpointError
 
 MCNEMAR, PAIRED_T = "exact McNemar test", "paired t-test"
@@ -35,10 +35,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """rows: a verdict for each row of a table but the first. num_tests: the pairs of the table that p is corrected for."""
+    """rows: a verdict for each row of a table but the first. num_tests: the pairs of the table that p is corrected for.
+    num_seeds: the fewest common seeds of a pair with the first row that a paired t-test judged, None without one."""
 
     rows: list[Verdict]
     num_tests: int
+    num_seeds: int | None
 
 
 @dataclass(frozen=True)
@@ -52,38 +54,25 @@ class Answers:
 def judge(table: Sequence[Configuration]) -> Verdicts:
     """Test all pairs of the rows of a table, which were measured on the same images, and judge those with the first row.
 
-    Two rows with one seed each, or one seed in common: McNemar's exact test on the images, which is about these two networks.
-    Else the paired t-test over the common seeds, which is about their settings. All pairs are one family for Holm's correction.
+    Two rows with one seed each: McNemar's exact test on the images, which is about these two networks. Else the paired t-test
+    over two or more common seeds. All pairs are one family for Holm's correction.
     """
     seeds = sorted({seed for row in table for seed in row.seeds})
     scores = np.full((len(table), len(seeds)), np.nan)
     for number, row in enumerate(table):
         scores[number, np.searchsorted(seeds, row.seeds)] = [run.test for run in row.runs]
-    held = ~np.isnan(scores)
-    common = held.astype(int) @ held.T.astype(int)
-    alone = np.array([row.n == 1 for row in table])
-    both_alone = alone[:, None] & alone
-
-    p = np.where(both_alone, np.nan, paired_t(scores))
-    reasons: dict[int, str] = {}  # why a row was not tested against the first
-    networks = [({number: row.runs[0] for number, row in enumerate(table) if row.n == 1}, both_alone)]
-    for column in range(len(seeds)):
-        rows = {number: row.runs[row.seeds.index(seeds[column])] for number, row in enumerate(table) if held[number, column]}
-        networks.append((rows, (common == 1) & np.outer(held[:, column], held[:, column]) & ~both_alone))
-    for runs, pairs in networks:
-        if np.triu(pairs, 1).any():
-            p = np.where(pairs, _mcnemar(runs, len(table), reasons), p)
-
-    above = np.triu_indices(len(table), 1)
-    spreadless = ((common > 1) & ~both_alone & np.isnan(p))[above]  # tested, with no answer
-    family = np.where(spreadless, 1.0, p[above])
-    family[~np.isnan(family)] = holm(family[~np.isnan(family)])
-    corrected = np.where(spreadless, np.nan, family)[: len(table) - 1]  # the pairs with row 0 come first
-    found = [
-        _verdict(table[0], table[number], float(corrected[number - 1]), reasons.get(number, reasons.get(0, "")))
-        for number in range(1, len(table))
-    ]
-    return Verdicts(found, int((~np.isnan(family)).sum()))
+    held = (~np.isnan(scores)).astype(int)
+    common, p = held @ held.T, paired_t(scores)
+    spreadless = (common > 1) & np.isnan(p)
+    alone = [number for number, row in enumerate(table) if row.n == 1]
+    reasons: dict[int, str] = {}  # why the network of a row was not tested against the first row's
+    if len(alone) > 1:
+        p[np.ix_(alone, alone)] = _mcnemar([table[number].runs[0] for number in alone], alone, reasons)
+    final, num_tests = corrected(p, spreadless)
+    others = range(1, len(table))
+    found = [_verdict(table[0], table[row], final[0, row], reasons.get(row, reasons.get(0, ""))) for row in others]
+    counts = [int(common[0, row]) for row, verdict in zip(others, found, strict=True) if verdict.test == PAIRED_T]
+    return Verdicts(found, num_tests, min(counts, default=None))
 
 
 def read_answers(path: Path) -> Answers:
@@ -111,27 +100,26 @@ def read_answers(path: Path) -> Answers:
     return answers
 
 
-def _mcnemar(runs: dict[int, Run], count: int, reasons: dict[int, str]) -> NDArray[np.float64]:
-    """p of each pair of `count` rows, of which `runs` has a network each; nan where there is none, or no answers of it.
+def _mcnemar(runs: Sequence[Run], rows: Sequence[int], reasons: dict[int, str]) -> NDArray[np.float64]:
+    """p of each pair of networks; nan where one's answers cannot be read, or are of other images.
 
-    reasons: gets why, by row.
+    rows: those of the table that the networks are of; reasons: gets why not, by row.
     """
     right: dict[int, NDArray[np.bool_]] = {}
     labels: dict[int, int] = {}
-    for number, run in runs.items():
+    for number, (run, row) in enumerate(zip(runs, rows, strict=True)):
         try:
             answers = read_answers(run.directory.predictions)
         except CheckpointError as error:
-            reasons[number] = str(error)
+            reasons[row] = str(error)
         else:
             right[number], labels[number] = answers.predicted == answers.label, hash(answers.label.tobytes())
-    p = np.full((count, count), np.nan)
+            if labels[number] != labels.get(0, labels[number]):
+                reasons[row] = "different test images"
+    p = np.full((len(runs), len(runs)), np.nan)
     for same in set(labels.values()):
-        rows = [number for number, label in labels.items() if label == same]
-        p[np.ix_(rows, rows)] = mcnemar(np.stack([right[row] for row in rows]))
-    for number, label in labels.items():
-        if label != labels.get(0, label):
-            reasons[number] = "different test images"
+        alike = [number for number, label in labels.items() if label == same]
+        p[np.ix_(alike, alike)] = mcnemar(np.stack([right[number] for number in alike]))
     return p
 
 
@@ -141,18 +129,17 @@ def _verdict(first: Configuration, other: Configuration, p: float, reason: str) 
     seeds = sorted(own.keys() & others.keys())
     alone = first.n == other.n == 1
     difference = other.test.mean - first.test.mean
-    if seeds and not alone:
+    if seeds:
         difference = sum(others[seed] - own[seed] for seed in seeds) / len(seeds)
     if np.isnan(p):
-        if len(seeds) > 1:
+        if not alone:
             reason = "the same difference with every seed leaves no spread to go by"
-        elif not seeds and not alone:
-            reason = "no common seeds"
+            if len(seeds) < 2:
+                reason = f"only seed {seeds[0]} in common" if seeds else "no common seeds"
         return Verdict(difference, "", None, f"not tested: {reason}")
-    who = "this network is " if alone else f"the network of seed {seeds[0]} is " if len(seeds) == 1 else ""
     if p >= LEVEL:
-        words = "one seed each" if alone else f"seed {seeds[0]} alone in common" if len(seeds) == 1 else f"{len(seeds)} seeds"
-        text = f"not distinguishable with {words}"
+        text = f"not distinguishable with {'one seed each' if alone else f'{len(seeds)} seeds'}"
     else:
-        text = who + ("better on the test images" if (difference > 0) == first.runs[0].higher_is_better else "worse")
-    return Verdict(difference, MCNEMAR if who else PAIRED_T, p, text)
+        better = (difference > 0) == first.runs[0].higher_is_better
+        text = ("this network is " if alone else "") + ("better on the test images" if better else "worse")
+    return Verdict(difference, MCNEMAR if alone else PAIRED_T, float(p), text)

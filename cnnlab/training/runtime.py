@@ -78,11 +78,15 @@ def describe(device: torch.device) -> dict[str, str]:
 
 
 def _cpu_name() -> str:
+    """The model, and its family and number where Linux tells them: hypervisors hide the generation in the name."""
     try:
         with open("/proc/cpuinfo") as info:
-            return next(line.partition(":")[2].strip() for line in info if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+            first = info.read().partition("\n\n")[0]
+    except OSError:
+        first = ""
+    told = dict(line.replace("\t", "").partition(":")[::2] for line in first.splitlines())
+    name = told.get("model name", "").strip() or platform.processor() or platform.machine()
+    return f"{name} (family{told['cpu family']}, model{told['model']})" if {"cpu family", "model"} <= told.keys() else name
 
 
 def _device(name: str) -> torch.device:

@@ -177,14 +177,21 @@ def test_other_test_images_of_the_same_number_stand_apart(tmp_path: Path) -> Non
     for seed in range(2):
         fake_run(tmp_path / f"a{seed}", seed=seed, test=0.94)
         fake_run(tmp_path / f"b{seed}", seed=seed + 2, test=0.06, images="inverted")
-        fake_run(tmp_path / f"c{seed}", seed=seed + 4, images=None)
+        fake_run(tmp_path / f"c{seed}", "data.root=/old", seed=seed + 4, images=None)
     made = tables(configurations(read(tmp_path))[0])
-    assert [(table.measured_on.digest, table.rows[0].n) for table in made] == [("b", 2), ("inverted", 2), ("", 2)]
+    assert [table.rows[0].n for table in made] == [2, 2, 2]
+    assert [table.measured_on.digest for table in made[:2]] == ["b", "inverted"]
     titles = [presentation.title(table) for table in made]
-    assert ["digest b" in titles[0], "digest inverted" in titles[1], "digest not recorded" in titles[2]] == [True] * 3
-    assert ["did not record" in " ".join(presentation.notes(table)) for table in made] == [False, False, True]
+    assert ["digest b" in titles[0], "digest inverted" in titles[1], "recorded, data.root /old" in titles[2]] == [True] * 3
+    assert ["recorded no digest" in " ".join(presentation.notes(table)) for table in made] == [False, False, True]
     (alone,) = tables(configurations(read(tmp_path / "a0", tmp_path / "a1"))[0])
     assert "digest" not in presentation.title(alone)
+
+
+def test_runs_without_a_digest_from_two_directories_stand_apart(tmp_path: Path) -> None:
+    for root in ("/plain", "/inverted"):
+        fake_run(tmp_path / root[1:], f"data.root={root}", images=None)
+    assert [len(table.rows) for table in tables(configurations(read(tmp_path))[0])] == [1, 1]
 
 
 def test_other_training_images_are_another_configuration(tmp_path: Path) -> None:

@@ -94,13 +94,13 @@ def test_holm_counts_only_what_was_tested(tmp_path: Path) -> None:
     assert any("all 3 pairs" in note for note in presentation.notes(table))
 
 
-def test_one_seed_in_common_is_mcnemar_of_that_seed(tmp_path: Path) -> None:
-    seeds(tmp_path, "adam", [0.95, 0.97], 0.99)  # seed 1 is wrong on image 1
+def test_one_seed_in_common_says_nothing_of_settings(tmp_path: Path) -> None:
+    seeds(tmp_path, "adam", [0.95, 0.97], 0.99)
     fake_run(tmp_path / "b", "optimizer=sgd", seed=1, validation=0.95, test=0.9, wrong=range(10, 20))
-    _, (verdict,) = judged(tmp_path)
-    assert (verdict.test, verdict.text) == (MCNEMAR, "the network of seed 1 is worse")
-    assert verdict.p == pytest.approx(2 * 12 / 2**11)  # only sgd is right on 1 image, only adam on 10
+    table, (verdict,) = judged(tmp_path)
+    assert (verdict.test, verdict.p, verdict.text) == ("", None, "not tested: only seed 1 in common")
     assert verdict.difference == pytest.approx(0.9 - 0.97)
+    assert table.verdicts.num_tests == 0
 
 
 def test_pairs_without_row_1_count_too(tmp_path: Path) -> None:
@@ -116,14 +116,33 @@ def test_pairs_without_row_1_count_too(tmp_path: Path) -> None:
 
 
 def test_single_seeds_beside_several(tmp_path: Path) -> None:
-    seeds(tmp_path, "adam", [0.95, 0.97, 0.96], 0.99)  # seed s is wrong on image s
+    seeds(tmp_path, "adam", [0.95, 0.97, 0.96], 0.99)
     fake_run(tmp_path / "b", "optimizer=sgd", seed=1, validation=0.95, test=0.9, wrong=range(10, 20))
     fake_run(tmp_path / "c", "optimizer=adamw", seed=7, validation=0.94, test=0.8, wrong=range(10, 30))
     table, (sgd, adamw) = judged(tmp_path)
-    # adam and sgd: seed 1, 1 image against 10: 24 / 2^11. sgd and adamw, alone both: 0 against 10: 2 / 2^10.
-    assert table.verdicts.num_tests == 2
-    assert (sgd.test, sgd.p) == (MCNEMAR, pytest.approx(24 / 2**11))
-    assert adamw.text == "not tested: no common seeds"
+    assert table.verdicts.num_tests == 1  # sgd and adamw, one seed each
+    assert (sgd.text, adamw.text) == ("not tested: only seed 1 in common", "not tested: no common seeds")
+
+
+def test_the_note_counts_the_seeds_in_common(tmp_path: Path) -> None:
+    seeds(tmp_path, "adam", [0.95, 0.96, 0.97], 0.99)
+    seeds(tmp_path, "sgd", [0.93, 0.96, 0.96], 0.90, first=1)
+    table, (verdict,) = judged(tmp_path)
+    assert verdict.text == "not distinguishable with 2 seeds"
+    # t(0.975, 1) / sqrt(2) = 12.7062 / 1.41421
+    assert any("With 2 seeds a difference must be at least 9.0 times" in note for note in presentation.notes(table))
+
+
+def test_what_the_seeds_that_are_missing_did(tmp_path: Path) -> None:
+    seeds(tmp_path, "adam", [0.95, 0.96], 0.99)
+    seeds(tmp_path, "sgd", [0.93, 0.94], 0.90)
+    for seed in (2, 3):
+        path = fake_run(tmp_path / f"lost{seed}", "optimizer=adam", seed=seed) / "result.json"
+        path.write_text('{"status": "diverged", "cause": "at step 3"}')
+    rows, left_out = configurations(read_runs([str(tmp_path)]))
+    (table,) = tables(rows, left_out)
+    assert table.lost == [2, 0]
+    assert any("not in n (row 1: 2)" in note for note in presentation.notes(table))
 
 
 def test_a_pair_without_spread_still_counts(tmp_path: Path) -> None:
@@ -135,13 +154,6 @@ def test_a_pair_without_spread_still_counts(tmp_path: Path) -> None:
     assert rmsprop.p is None
     assert table.verdicts.num_tests == 3
     assert sgd.p == pytest.approx(3 * 0.0351, abs=2e-4)
-
-
-def test_one_seed_in_common_not_distinguishable(tmp_path: Path) -> None:
-    seeds(tmp_path, "adam", [0.95, 0.97], 0.99)
-    fake_run(tmp_path / "b", "optimizer=sgd", seed=1, validation=0.95, test=0.97, wrong=[2])
-    _, (verdict,) = judged(tmp_path)
-    assert verdict.text == "not distinguishable with seed 1 alone in common"
 
 
 def test_why_nothing_can_be_said(tmp_path: Path) -> None:
@@ -191,7 +203,7 @@ def test_predictions_that_cannot_be_paired(tmp_path: Path, tensors: dict | bytes
 def test_values_for_programs_are_not_rounded(tmp_path: Path) -> None:
     seeds(tmp_path, "adam", [1 / 3, 2 / 3], 0.99)
     table, _ = judged(tmp_path)
-    values = json.loads(json.dumps(presentation.as_values(table.rows[0], ["optimizer", "optimizer.lr", "no.such"])))
+    values = json.loads(json.dumps(presentation.as_values(table, table.rows[0], ["optimizer", "optimizer.lr", "no.such"])))
     assert values["settings"] == {"optimizer": "adam", "optimizer.lr": 0.001, "no.such": None}
     assert (values["seeds"], values["n"], values["test_mean"], values["parameters"]) == ([0, 1], 2, 0.5, 61_706)
     assert values["test_std"] == pytest.approx(1 / 18**0.5, rel=1e-12)

@@ -99,14 +99,14 @@ def test_gradient_norms_of_each_layer(call: Call, tmp_path: Path, monkeypatch: p
     from cnnlab.training.step import Step
 
     norms: list[dict[str, float]] = []
-    original = Step._update
+    original = Step.update
 
-    def noted(self: Step, loss: Tensor, step: int, lr_factor: float) -> None:
+    def noted(self: Step, lr_factor: float) -> None:
         named = self.model.named_parameters()
         norms.append({name: parameter.grad.double().norm().item() for name, parameter in named if parameter.grad is not None})
-        original(self, loss, step, lr_factor)
+        original(self, lr_factor)
 
-    monkeypatch.setattr(Step, "_update", noted)
+    monkeypatch.setattr(Step, "update", noted)
     run = tmp_path / "run"
     assert call("train", *SMALL, "trainer.steps=11", "trainer.log_gradients=true", f"hydra.run.dir={run}")[0] == 0
     events = read(run)

@@ -98,16 +98,16 @@ def test_set_lr_is_the_configured_lr_times_the_factor(choice: str) -> None:
     given = section(choice)
     optimizer = build_optimizer(given, linear(), CPU)
     for factor in (0.5, 0.25, 1.0):  # each of the initial lr, not of the one before
-        set_lr(optimizer, factor)
+        set_lr(optimizer, factor, torch.tensor(True))
         assert optimizer.param_groups[0]["lr"] == given["lr"] * factor
 
 
-@pytest.mark.parametrize(("healthy", "expected"), [(None, 0.5), (True, 0.5), (False, 0.0)])
-def test_set_lr_fills_a_tensor_in_place(healthy: bool | None, expected: float) -> None:
+@pytest.mark.parametrize(("healthy", "expected"), [(True, 0.5), (False, 0.0)])
+def test_set_lr_fills_a_tensor_in_place(healthy: bool, expected: float) -> None:
     optimizer = build_optimizer(section("sgd") | {"lr": 2.0}, linear(), CPU)
     lr = torch.tensor(2.0)
     optimizer.param_groups[0]["lr"] = lr
-    set_lr(optimizer, 0.25, None if healthy is None else torch.tensor(healthy))
+    set_lr(optimizer, 0.25, torch.tensor(healthy))
     assert optimizer.param_groups[0]["lr"] is lr
     assert lr.item() == expected
 

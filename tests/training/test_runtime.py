@@ -86,7 +86,12 @@ def test_autocast_follows_the_precision(precision: str, dtype: torch.dtype) -> N
 def test_describe_names_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     info = Path("/proc/cpuinfo")
     if info.exists() and "model name" in info.read_text():
-        assert f": {describe(torch.device('cpu'))['device']}\n" in info.read_text()
+        name, _, number = describe(torch.device("cpu"))["device"].partition(" (")
+        assert f": {name}\n" in info.read_text()
+        assert not number or all(
+            f"{key.rstrip()}\t" in info.read_text() and f": {value}\n" in info.read_text()
+            for key, value in (part.rsplit(" ", 1) for part in number.rstrip(")").replace("family", "cpu family").split(", "))
+        )
 
     def no_such_file(*_: object) -> None:
         raise FileNotFoundError
