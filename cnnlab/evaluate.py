@@ -3,15 +3,13 @@
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cnnlab import cli, config, overrides
+from cnnlab import cli, composing, overrides
 from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.schema import Config
 from cnnlab.tracking.confusion import confusion_counts
@@ -96,21 +94,16 @@ def report(run: RunDirectory, cfg: Config) -> None:
 
 def _changed(recorded: Config, changes: Sequence[str]) -> Config:
     """The recorded configuration with changes; `data=NAME` takes that choice's section, with the run's classes."""
-    overrides.prepare(changes, config.groups())
+    overrides.prepare(changes, composing.groups())
     chosen = [change for change in changes if change.startswith("data=")]
-    node = OmegaConf.structured(recorded)
+    base = recorded
     if chosen:
-        section = config.compose(chosen).data
-        section.classes, section.validation = recorded.data.classes, 0
-        node.data = section
-    rest = [change for change in changes if change not in chosen]
-    try:
-        merged = OmegaConf.merge(node, OmegaConf.from_dotlist(rest))
-    except OmegaConfBaseException as error:
-        raise overrides.explain(error, changes) from error
-    if list(merged.data.shape) != list(recorded.data.shape):
-        raise ConfigError(f"{' '.join(changes)}: images of {merged.data.shape}, the network takes {recorded.data.shape}")
-    return config.typed(cast(DictConfig, merged), to_train=False)
+        section = composing.typed(composing.compose(chosen)).data
+        base = dataclasses.replace(base, data=dataclasses.replace(section, classes=recorded.data.classes, validation=0))
+    cfg = composing.changed(base, [change for change in changes if change not in chosen], to_train=False)
+    if cfg.data.shape != recorded.data.shape:
+        raise ConfigError(f"{' '.join(changes)}: images of {cfg.data.shape}, the network takes {recorded.data.shape}")
+    return cfg
 
 
 def _print_classes(console: Console, labels: "Tensor", predicted: "Tensor", classes: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from cnnlab import cli, config, overrides, train
+from cnnlab import cli, composing, config, overrides, train
 from cnnlab.comparison import ledger, published
 from cnnlab.comparison.ledger import Comparison
 from cnnlab.errors import ConfigError, suggest
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if line.changes:
         raise ConfigError(f"{line.changes[0]}: reproduce runs the recipes as they are; use train experiment=ID to change one")
-    experiments = config.groups()["experiment"]
+    experiments = composing.groups()["experiment"]
     names = list(dict.fromkeys(line.words)) or experiments
     for name in names:
         if name not in experiments:
@@ -156,7 +156,7 @@ def cost(name: str) -> float:
     from cnnlab.models import build_model
     from cnnlab.models.inspection import inspect_network
 
-    cfg = config.typed(config.compose([f"experiment={name}"]))
+    cfg = composing.typed(composing.compose([f"experiment={name}"]))
     channels, height, width = cfg.data.shape
     model, _ = build_model(cfg.model, (channels, height, width), cfg.data.num_classes, 0)
     found = inspect_network(model, (channels, height, width))
@@ -172,7 +172,7 @@ def comparisons(names: Sequence[str]) -> list[Comparison]:
 
 def write_views() -> None:
     """Write what the ledger says into docs/RESULTS.md and, in the repository, README and the experiments' header comments."""
-    rows = comparisons(config.groups()["experiment"])
+    rows = comparisons(composing.groups()["experiment"])
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     texts = {TABLE: published.page(rows, measured_curves())}
     if README.exists():
@@ -216,7 +216,7 @@ def _report(names: Sequence[str], precisions: Sequence[str], check: bool) -> int
 
 
 def _recipe(name: str, precision: str) -> str:
-    return config.recipe_hash(config.typed(config.compose([f"experiment={name}", f"trainer.precision={precision}"])))
+    return config.recipe_hash(composing.typed(composing.compose([f"experiment={name}", f"trainer.precision={precision}"])))
 
 
 def _count(text: str | None, option: str) -> int | None:

@@ -6,15 +6,17 @@ keys. Sections with a `_target_` (OPEN_SECTIONS) are open mappings, checked agai
 """
 
 import dataclasses
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union, cast
+from typing import Any, TypeVar, Union, cast
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from cnnlab import targets
 from cnnlab.errors import ConfigError, suggest
 
+T = TypeVar("T")
 OPEN_SECTIONS = ("model", "task", "optimizer", "schedule", "augment", "data.source")
 
 
@@ -83,9 +85,6 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
 
-ConfigStore.instance().store(name="schema", node=Config)
-
-
 def check_values(cfg: Config) -> None:
     """Raise ConfigError for a value out of range."""
     for key, value, meta in _fields(cfg):
@@ -115,6 +114,43 @@ def check_training(cfg: Config) -> None:
             raise ConfigError(f"evaluation.weights=best {needs}")
         if cfg.trainer.patience is not None:
             raise ConfigError(f"trainer.patience={cfg.trainer.patience} (early stopping) {needs}")
+
+
+def from_plain(kind: type[T], values: Any, where: str = "") -> T:
+    """A dataclass from plain values, as YAML and JSON give them, each checked against the type of its field.
+
+    where: the name of the section, for the error.
+
+    Raises:
+        ConfigError: no mapping, a key too many or too few, or a value of another type.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where or 'the file'}: expected a mapping, got {type(values).__name__}")
+    prefix, known = f"{where}." if where else "", {item.name: item for item in dataclasses.fields(cast(Any, kind))}
+    for key in values:
+        if key not in known:
+            near = suggest(f"{prefix}{key}", [f"{prefix}{name}" for name in known])
+            raise ConfigError(f"{prefix}{key}: no such key.{near}")
+    made: dict[str, Any] = {}
+    for name, item in known.items():
+        if name not in values:
+            raise ConfigError(f"{prefix}{name}: needs a value")
+        value, hint = values[name], cast(Any, item.type)
+        if dataclasses.is_dataclass(hint):
+            made[name] = from_plain(cast(type, hint), value, f"{prefix}{name}")
+        elif not targets.fits(value, hint):
+            raise ConfigError(f"{prefix}{name}: expected {targets.type_name(hint)}, got {type(value).__name__}")
+        else:
+            made[name] = _as_hinted(value, hint)
+    return kind(**made)
+
+
+def _as_hinted(value: Any, hint: Any) -> Any:
+    """YAML's 1 for a float, JSON's list for a tuple."""
+    if typing.get_origin(hint) is tuple:
+        return tuple(value)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if whole and hint in (float, float | None) else value
 
 
 def key_types() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from cnnlab import cli, config
+from cnnlab import cli, composing
 from cnnlab.errors import ConfigError
 from cnnlab.schema import Config
 from cnnlab.tracking.console import wide_console
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if line.words:
         raise ConfigError(f"{line.words[0]}: summary takes only KEY=VALUE, such as model=lenet data=fashion")
-    show(config.typed(config.compose(line.changes)))
+    show(composing.typed(composing.compose(line.changes)))
     return 0
 
 

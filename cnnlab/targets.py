@@ -100,7 +100,7 @@ def check(section: Mapping[str, Any], where: str, provided: Sequence[str] = ()) 
             near = suggest(key, legal).replace("mean ", f"mean {where}.").replace(" or ", f" or {where}.")
             raise ConfigError(f"{where}.{key}: no such key of {section['_target_']}.{near} {listing}")
         hint = _hints(target).get(key, Any)
-        if not _fits(value, hint):
+        if not fits(value, hint):
             got = "" if typing.get_origin(hint) is typing.Literal else f", got {type(value).__name__}"
             raise ConfigError(f"{where}.{key}={value}: expected {type_name(hint)}{got}")
     for key in legal:
@@ -143,11 +143,11 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
     """Whether a YAML value can be passed for `hint`; hints that YAML cannot express are never violated by themselves."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in arguments)
+        return any(fits(value, option) for option in arguments)
     if origin is typing.Literal:
         return value in arguments
     if hint is float:
@@ -163,8 +163,8 @@ def _fits(value: Any, hint: Any) -> bool:
         if isinstance(value, str) or not isinstance(value, Sequence):
             return False
         if kind is tuple and arguments and arguments[-1] is not Ellipsis:
-            return len(value) == len(arguments) and all(map(_fits, value, arguments))
-        return not arguments or all(_fits(item, arguments[0]) for item in value)
+            return len(value) == len(arguments) and all(map(fits, value, arguments))
+        return not arguments or all(fits(item, arguments[0]) for item in value)
     if inspect.isclass(kind) and issubclass(kind, Mapping):
         return isinstance(value, Mapping)
     # In a union with plain types (float | Tensor) a class of somebody's own is not what a config can hold.

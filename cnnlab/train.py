@@ -4,19 +4,16 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnlab import cli, config, overrides
-from cnnlab.errors import CnnlabError, ConfigError, as_known
+from cnnlab import cli, composing, overrides
+from cnnlab.errors import ConfigError
 from cnnlab.sweep import place
-from cnnlab.tracking.run import RunDirectory, claim, open_run
+from cnnlab.tracking.run import begun, open_run
 from cnnlab.training import lengthening
 from cnnlab.training.interrupt import sigterm_exits
 
@@ -73,24 +70,13 @@ def main(arguments: Sequence[str]) -> int:
     options = [part for name, value in line.options.items() for part in (name, value) if part is not None]
     sweeping = bool({"-m", "--multirun"} & set(line.options))
     own, sweep = place.settings(line.changes, sweeping)
-    changes = overrides.prepare(own, config.groups(extra), sweeping) + sweep
+    if set(line.options) <= {"--config-dir", "-cd"}:
+        return _train(composing.new_run(own, extra))
+    changes = overrides.prepare(own, composing.groups(extra), sweeping) + sweep
     if sweeping and not set(line.options) & {"--cfg", "-c", "--info", "-i"}:
         with place.held(changes) as placed, sigterm_exits():
             return _enter_hydra(placed, options)
-    if not set(line.options) <= {"--config-dir", "-cd"}:
-        return _enter_hydra(changes, options)
-    chosen_by_hand = any(change.startswith("hydra.run.dir=") for change in line.changes)
-    run = RunDirectory(_claim_directory(line.changes, extra, may_rename=not chosen_by_hand))
-    with run.locked():
-        try:
-            with sigterm_exits():
-                return _enter_hydra([*changes, f"hydra.run.dir={overrides.quoted(run.path)}"], options)
-        finally:
-            if not run.config.exists():  # stopped before it began
-                run.discard()
-                if not chosen_by_hand:
-                    with suppress(OSError):  # other runs are in it
-                        run.path.parent.rmdir()
+    return _enter_hydra(changes, options)
 
 
 def _check_line(line: cli.CommandLine, extra: Sequence[Path]) -> None:
@@ -113,7 +99,7 @@ def _check_line(line: cli.CommandLine, extra: Sequence[Path]) -> None:
     if line.words[:1] == ["resume"]:
         raise ConfigError(f"resume: write it as one word, resume={' '.join(line.words[1:]) or 'RUN'}")
     if line.words:
-        near = [f"{group}={word}" for word in line.words for group, choices in config.groups().items() if word in choices]
+        near = [f"{group}={word}" for word in line.words for group, choices in composing.groups().items() if word in choices]
         raise ConfigError(f"{line.words[0]}: expected KEY=VALUE.{' Did you mean ' + ' '.join(near) + '?' if near else ''}")
 
 
@@ -137,51 +123,32 @@ def help_text() -> str:
     indent = " " * 13
     groups = "\n".join(
         textwrap.fill(" ".join(choices), 110, initial_indent=f"  {name:<11}", subsequent_indent=indent, break_on_hyphens=False)
-        for name, choices in config.groups().items()
+        for name, choices in composing.groups().items()
     )
-    root = (config.config_dir() / "config.yaml").read_text()
+    root = (composing.config_dir() / "config.yaml").read_text()
     settings = root.partition("\n\n")[2].partition("\nhydra:")[0]
     return HELP.format(groups=groups, settings="\n".join("  " + row for row in settings.splitlines()) + "\n")
 
 
-def _claim_directory(changes: Sequence[str], extra: Sequence[Path], may_rename: bool) -> Path:
-    """Compose and check the configuration, before anything is loaded or written; then create the run's directory."""
-    node = config.compose(changes, extra, with_hydra=True)
-    HydraConfig.instance().set_config(node)
-    try:
-        wanted = Path(node.hydra.run.dir)
-    except OmegaConfBaseException as error:
-        raise overrides.explain(error, changes) from error
-    own = OmegaConf.masked_copy(node, [str(key) for key in node if key != "hydra"])
-    config.typed(own)
-    return claim(wanted, may_rename)
+def _train(new: composing.NewRun) -> int:
+    with begun(new.directory, new.may_rename) as run, sigterm_exits():
+        from cnnlab.training.experiment import run_new
+
+        run_new(new.cfg, run.path, new.choices)
+    return 0
 
 
 def _enter_hydra(changes: Sequence[str], options: Sequence[str]) -> int:
-    """Let Hydra compose again and call the job: once, or once for each job of a sweep."""
+    """Let Hydra show the configuration, or compose and call each job of a sweep."""
     from cnnlab.sweep.job import job
 
-    failures: list[CnnlabError] = []
-
-    def once(node: DictConfig) -> None:
-        try:
-            job(node)
-        except Exception as error:  # Hydra would print text of its own about it
-            known = as_known(error)
-            if known is None:
-                raise
-            failures.append(known)
-
-    sweeping = {"-m", "--multirun"} & set(options)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own text
     sys.argv = ["cnnlab.train", *options, *changes]
-    enter = hydra.main(config_path=str(config.config_dir()), config_name="config", version_base="1.3")
+    enter = hydra.main(config_path=str(composing.config_dir()), config_name="config", version_base="1.3")
     try:
-        enter(job if sweeping else once)()  # other processes know `job` by its name
+        enter(job)()  # other processes know `job` by its name
     except (HydraException, OmegaConfBaseException) as error:
         raise overrides.explain(error, changes) from error
-    if failures:
-        raise failures[-1]
     return 0
 
 

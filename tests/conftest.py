@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cnnlab import cli, config
+from cnnlab import cli, composing
 
 
 def choices(group: str) -> list[str]:
     """The choices of a config group that are complete: all but `custom`, which names nothing yet."""
-    return [name for name in config.groups()[group] if name != "custom"]
+    return [name for name in composing.groups()[group] if name != "custom"]
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

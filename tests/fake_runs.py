@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 from safetensors.numpy import save_file
 
-from cnnlab import config
+from cnnlab import composing, config
 
 LABELS = np.arange(100) % 10
 
@@ -19,11 +18,8 @@ LABELS = np.arange(100) % 10
 @cache
 def composed(changes: tuple[str, ...]) -> tuple[str, dict[str, str]]:
     """config.yaml and the choices' names, as a run started with `changes` records them."""
-    node = config.compose(changes, with_hydra=True)
-    choices = {str(key): str(value) for key, value in node.hydra.runtime.choices.items() if "/" not in str(key)}
-    own = OmegaConf.masked_copy(node, [key for key in node if key != "hydra"])
-    assert isinstance(own, DictConfig)
-    return config.to_yaml(config.typed(own)), choices
+    new = composing.new_run(changes)
+    return config.to_yaml(new.cfg), new.choices
 
 
 def fake_run(

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from cnnlab import config
+from cnnlab import composing, config
 from cnnlab.errors import CheckpointError, ConfigError
-from cnnlab.schema import key_types
+from cnnlab.schema import Config, key_types
 
 
-def composed(*changes: str) -> config.Config:
-    return config.typed(config.compose(changes))
+def composed(*changes: str) -> Config:
+    return composing.typed(composing.compose(changes))
 
 
 def test_bare_train_is_what_the_documentation_says() -> None:
@@ -68,15 +68,15 @@ def test_every_key_of_the_schema_has_a_default() -> None:
 
 
 def test_an_illegal_value_set_from_python_is_refused() -> None:
-    node = config.compose([])
+    node = composing.compose([])
     node.trainer.epochs = 0
     with pytest.raises(ConfigError, match=r"trainer\.epochs=0: expected 1 or more"):
-        config.typed(node)
+        composing.typed(node)
 
 
 def test_the_recipe_is_what_is_computed_not_where() -> None:
     def hashed(*changes: str) -> str:
-        return config.recipe_hash(config.typed(config.compose(["experiment=chollet-mnist", *changes])))
+        return config.recipe_hash(composing.typed(composing.compose(["experiment=chollet-mnist", *changes])))
 
     for change in ("seed=7", "console=quiet", "data.root=/elsewhere", "trainer.threads=1", "checkpoint.every_s=1"):
         assert hashed(change) == hashed(), change
@@ -85,5 +85,59 @@ def test_the_recipe_is_what_is_computed_not_where() -> None:
 
 
 def test_configuration_needs_no_torch() -> None:
-    code = "import sys, cnnlab.config as c; c.typed(c.compose(['model=chollet'])); sys.exit('torch' in sys.modules)"
+    code = "import sys, cnnlab.composing as c; c.typed(c.compose(['model=chollet'])); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_reading_a_run_needs_neither_hydra_nor_torch(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml(composed()))
+    code = (
+        "import pathlib, sys; from cnnlab import config; config.read(pathlib.Path(sys.argv[1])); "
+        "sys.exit(bool({'hydra', 'torch'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == 0
+
+
+def test_what_a_file_says_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpolation in a file is never resolved, also not when a run is continued or evaluated with changes."""
+    monkeypatch.setenv("SECRET", "hunter2")
+    path, texts = tmp_path / "config.yaml", ("${oc.env:SECRET}", "${oc.decode:'1'}", "${data.name}", "a\\${b}", "${", "???")
+    for text in texts:
+        cfg = composed("data=digits")
+        cfg.data.root, cfg.model["activation"] = text, text
+        path.write_text(config.to_yaml(cfg))
+        assert config.read(path) == cfg
+        longer = composing.changed(config.read(path), ["trainer.epochs=20"])
+        assert (longer.data.root, longer.model["activation"], longer.trainer.epochs) == (text, text, 20)
+    assert composing.changed(cfg, ["data.root=${oc.env:SECRET}"]).data.root == "hunter2"  # a command line may
+    path.write_text(config.to_yaml(composed()).replace("epochs: 10", "epochs: ${oc.env:SECRET}"))
+    with pytest.raises(CheckpointError, match=r"trainer\.epochs: expected an integer, got str"):
+        config.read(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("epochs: 10", "epochs: ten", "trainer.epochs: expected an integer, got str"),
+        ("epochs: 10", "epochs: 0", "trainer.epochs=0: expected 1 or more"),
+        ("epochs: 10\n", "epoch: 10\n", "trainer.epoch: no such key. Did you mean trainer.epochs"),
+        ("seed: 0\n", "", "seed: needs a value"),
+        ("seed: 0\n", "seed: true\n", "seed: expected an integer, got bool"),
+        ("clip_norm: null", "clip_norm: 1", None),
+        ("threads: null", "threads: &a 1\n  steps: *a", "aliases"),
+        ("model:\n", "model: 3\nx:\n", "x: no such key"),
+        ("threads: null", "threads: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, old: str, new: str, says: str | None) -> None:
+    path, text = tmp_path / "config.yaml", config.to_yaml(composed())
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    if says is None:
+        assert config.read(path) == composed("trainer.clip_norm=1")
+        return
+    with pytest.raises(CheckpointError) as caught:
+        config.read(path)
+    assert says in str(caught.value)
+    assert str(path) in str(caught.value)

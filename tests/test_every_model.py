@@ -7,13 +7,13 @@ import pytest
 import torch
 from conftest import choices
 
-from cnnlab import config
+from cnnlab import composing
 from cnnlab.data import Images
 from cnnlab.data.images import Source
 from cnnlab.errors import GeometryError
 from cnnlab.training.session import build_session
 
-GROUPS = config.groups()
+GROUPS = composing.groups()
 MODELS = choices("model")
 
 
@@ -29,7 +29,7 @@ def blank_source(shape: tuple[int, int, int]) -> Source:
 
 def one_step(*changes: str) -> float:
     """The loss of the first step on random images of the configured shape."""
-    cfg = config.typed(config.compose([*changes, "data.validation=0", "trainer.batch_size=4", "trainer.threads=2"]))
+    cfg = composing.typed(composing.compose([*changes, "data.validation=0", "trainer.batch_size=4", "trainer.threads=2"]))
     cfg.data.source = {"_target_": "test_every_model.blank_source", "shape": cfg.data.shape}
     session = build_session(cfg)
     session.step(torch.arange(4), 0, 1.0)

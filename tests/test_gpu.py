@@ -8,7 +8,7 @@ import torch
 from conftest import choices
 from safetensors.torch import load_file
 
-from cnnlab import config
+from cnnlab import composing
 from cnnlab.training.session import Session, build_session
 
 pytestmark = [
@@ -19,7 +19,7 @@ SMALL = ("data=digits", "data.limit=320", "data.validation=100", "trainer.determ
 
 
 def session(device: str, *changes: str) -> Session:
-    return build_session(config.typed(config.compose([*SMALL, f"trainer.device={device}", *changes])))
+    return build_session(composing.typed(composing.compose([*SMALL, f"trainer.device={device}", *changes])))
 
 
 @pytest.mark.parametrize("optimizer", choices("optimizer"))

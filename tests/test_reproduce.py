@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from cnnlab import cli, config, reproduce
+from cnnlab import cli, composing, config, reproduce
 from cnnlab.comparison import published
 from cnnlab.schema import Config
 from cnnlab.sweep.manifest import Manifest
 
-EXPERIMENTS = config.groups()["experiment"]
-RESULTS = OmegaConf.to_container(OmegaConf.load(config.config_dir() / "published.yaml"))["results"]
+EXPERIMENTS = composing.groups()["experiment"]
+RESULTS = OmegaConf.to_container(OmegaConf.load(composing.config_dir() / "published.yaml"))["results"]
 
 
 def experiment(name: str) -> Config:
-    return config.typed(config.compose([f"experiment={name}"]))
+    return composing.typed(composing.compose([f"experiment={name}"]))
 
 
 def test_every_published_result_is_an_experiment() -> None:
@@ -34,15 +34,15 @@ def test_the_recipe_is_the_printed_one(name: str) -> None:
     assert cfg.data.name == printed["data"]
     assert (cfg.data.validation, cfg.data.normalize, cfg.evaluation.split) == (0, False, "test")
     assert (cfg.evaluation.weights, cfg.augment, cfg.trainer.steps) == ("last", {}, None)
-    bare = config.typed(config.compose([]))
+    bare = composing.typed(composing.compose([]))
     assert (cfg.schedule, cfg.task, cfg.trainer.precision, cfg.seed) == (bare.schedule, bare.task, "fp32", 0)
     assert (cfg.data.limit, cfg.data.classes, cfg.trainer.clip_norm, cfg.trainer.patience) == (None, None, None, None)
     if "epochs" in printed:
         assert (cfg.trainer.epochs, cfg.trainer.batch_size) == (printed["epochs"], printed["batch"])
-        assert cfg.optimizer == config.typed(config.compose([f"optimizer={printed['optimizer']}"])).optimizer
+        assert cfg.optimizer == composing.typed(composing.compose([f"optimizer={printed['optimizer']}"])).optimizer
     network, *words = printed["net"].split()
     if network != "mlp":
-        assert cfg.model == config.typed(config.compose([f"model={network}"])).model
+        assert cfg.model == composing.typed(composing.compose([f"model={network}"])).model
         return
     depth, _, width = words[0].rpartition("x")  # "128" or "3x128"
     assert cfg.model["hidden"] == [int(width)] * int(depth or 1)
@@ -55,13 +55,13 @@ def test_the_recipe_is_the_printed_one(name: str) -> None:
 
 def test_the_network_that_the_notes_also_show_with_dropout() -> None:
     assert "dropout 0.2 after each conv" in RESULTS["functional-cifar"]["note"]
-    wanted = config.compose(["experiment=functional-cifar", "model.dropout=0.2"])
-    assert experiment("functional-cifar-dropout") == config.typed(wanted)
+    wanted = composing.compose(["experiment=functional-cifar", "model.dropout=0.2"])
+    assert experiment("functional-cifar-dropout") == composing.typed(wanted)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_header_tells_source_and_published_score(name: str) -> None:
-    header = (config.config_dir() / "experiment" / f"{name}.yaml").read_text().partition("\n\n")[0]
+    header = (composing.config_dir() / "experiment" / f"{name}.yaml").read_text().partition("\n\n")[0]
     assert header.startswith("# @package _global_\n# Source: ")
     for part in ("train", "test"):
         goal = RESULTS.get(name, {}).get(part)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnnlab import config, targets
+from cnnlab import composing, targets
 from cnnlab.errors import ConfigError, DataError
 
 
@@ -187,10 +187,10 @@ def test_check_lets_through_what_fits(section: dict[str, Any], provided: Sequenc
 def test_every_target_in_the_configs_takes_its_keys(group: str) -> None:
     provided = ("params", "images", "generator", "input_shape", "num_outputs", "root", "download", "num_classes", "classes")
     checked = 0
-    for choice in config.groups()[group]:
+    for choice in composing.groups()[group]:
         if choice in ("custom", "none"):
             continue
-        node: Any = config.typed(config.compose([f"{group}={choice}"]))
+        node: Any = composing.typed(composing.compose([f"{group}={choice}"]))
         sections = {"augment": lambda n: list(n.augment.values()), "data": lambda n: [n.data.source]}
         for section in sections.get(group, lambda n: [getattr(n, group)])(node):
             names = [name for name in targets.parameters_of(section, group) if name not in targets.keys_of(section)]
@@ -223,9 +223,9 @@ def test_every_target_in_the_configs_takes_its_keys(group: str) -> None:
 )
 def test_which_values_fit_which_hint(hint: Any, fitting: list[Any], others: list[Any], words: str) -> None:
     for value in fitting:
-        assert targets._fits(value, hint), value
+        assert targets.fits(value, hint), value
     for value in others:
-        assert not targets._fits(value, hint), value
+        assert not targets.fits(value, hint), value
     assert targets.type_name(hint) == words
 
 

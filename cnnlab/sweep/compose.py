@@ -9,7 +9,7 @@ from hydra.core.utils import setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from cnnlab import config, targets
+from cnnlab import composing, config, targets
 from cnnlab.schema import Config
 
 
@@ -25,7 +25,7 @@ class Composer:
     """
 
     def __init__(self, context: HydraContext, node: DictConfig) -> None:
-        self.context, self.node, self.groups = context, node, config.groups()
+        self.context, self.node, self.groups = context, node, composing.groups()
         self.composed: dict[tuple[str, ...], DictConfig] = {}
 
     def __call__(self, changes: Sequence[str]) -> Config:
@@ -39,12 +39,11 @@ class Composer:
         if key not in self.composed:
             setup_globals()
             whole = self.context.config_loader.load_sweep_config(self.node, list(key))
-            own = OmegaConf.masked_copy(whole, [str(name) for name in whole if name != "hydra"])
-            self.composed[key] = own
+            self.composed[key] = composing.own_node(whole)
         own = copy.deepcopy(self.composed[key])
         for name, change in values.items():
             OmegaConf.update(own, name, change.value(), merge=True, force_add=True)
-        cfg = config.typed(own)
+        cfg = composing.typed(own)
         for name, provided in targets.PROVIDED.items():
             targets.check(getattr(cfg, name), name, provided)
         return cfg

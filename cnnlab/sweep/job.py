@@ -1,4 +1,4 @@
-"""What Hydra calls for each composed configuration: one new run, or one job of a sweep, which may have begun before."""
+"""What Hydra calls for each composed configuration of a sweep: one job, which may have begun before."""
 
 import sys
 import time
@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cnnlab import config
+from cnnlab import composing, config
 from cnnlab.errors import CnnlabError, InterruptedRunError, PrunedError, RunTakenError, as_known
 from cnnlab.schema import Config
 from cnnlab.sweep.manifest import Manifest
@@ -25,13 +24,9 @@ DONE = ("finished", "early_stopped")
 def job(node: DictConfig) -> float | None:
     """Train what `node` says in Hydra's output directory; the score of the job (see `score`)."""
     hydra_node = HydraConfig.get()
-    cfg = config.typed(node)
+    cfg = composing.typed(node)
     run = RunDirectory(Path(hydra_node.runtime.output_dir))
-    choices = {str(key): str(value) for key, value in hydra_node.runtime.choices.items() if "/" not in str(key)}
-    if hydra_node.mode != RunMode.MULTIRUN:
-        from cnnlab.training.experiment import run_new
-
-        return score(run_new(cfg, run.path, choices))[1]
+    choices = composing.named_choices(hydra_node.runtime.choices)
     manifest, name, started = Manifest(run.path.parent), run.path.name, time.monotonic()
     try:
         manifest.update(name, state="running", cause=None, exit_code=None)
@@ -80,7 +75,7 @@ def train_or_continue(
         run.config.unlink(missing_ok=True)  # left by an attempt that never began
         return run_new(cfg, run.path, choices, hopeless)
     recorded = config.read(run.config)
-    if (config.recipe_hash(recorded), recorded.seed) != (config.recipe_hash(cfg), cfg.seed):
+    if (config.recipe(recorded), recorded.seed) != (config.recipe(cfg), cfg.seed):
         raise RunTakenError(f"{run.name}: holds a run of another configuration; choose another sweep.name")
     result = run.read_result() or {}
     if result.get("status") == "pruned":

@@ -146,6 +146,21 @@ def claim(path: Path, may_rename: bool) -> Path:
     raise RunTakenError(f"{path}: taken, and so are a thousand names after it")
 
 
+@contextmanager
+def begun(wanted: Path, may_rename: bool) -> Iterator[RunDirectory]:
+    """The directory of a new run, created (see `claim`) and locked; removed again where the run never began."""
+    run = RunDirectory(claim(wanted, may_rename))
+    with run.locked():
+        try:
+            yield run
+        finally:
+            if not run.config.exists():
+                run.discard()
+                if may_rename:
+                    with suppress(OSError):  # other runs are in it
+                        run.path.parent.rmdir()
+
+
 def open_run(path: str) -> tuple[RunDirectory, Config]:
     """The run at `path` with its configuration, for reading.
 

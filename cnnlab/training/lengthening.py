@@ -1,12 +1,8 @@
 """What a continued run may change: its end, where that leaves the steps so far as they are, and the console. Loads no torch."""
 
 from collections.abc import Sequence
-from typing import cast
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from cnnlab import config, overrides
+from cnnlab import composing
 from cnnlab.errors import ConfigError
 from cnnlab.schema import Config
 from cnnlab.tracking.console import epochs
@@ -31,11 +27,7 @@ def changed(run: RunDirectory, recorded: Config, changes: Sequence[str]) -> Conf
     for change in changes:
         if change.partition("=")[0] not in KEYS:
             raise ConfigError(f"{change}: a continued run keeps its settings; only {', '.join(KEYS)} may change")
-    try:
-        node = OmegaConf.merge(OmegaConf.structured(recorded), OmegaConf.from_dotlist(list(changes)))
-    except OmegaConfBaseException as error:
-        raise overrides.explain(error, changes) from error
-    cfg = config.typed(cast(DictConfig, node))
+    cfg = composing.changed(recorded, changes)
     unit, before = _end(recorded)
     for change in changes:
         key = change.partition("=")[0]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from cnnlab import config
+from cnnlab import composing, config
 from cnnlab.comparison import ledger
 from cnnlab.comparison.ledger import Entry
 from cnnlab.schema import Config
@@ -47,7 +47,7 @@ def arm(
 
 @cache
 def typed(settings: tuple[str, ...]) -> Config:
-    return config.typed(config.compose(settings))
+    return composing.typed(composing.compose(settings))
 
 
 def recipe(of: Arm) -> str:

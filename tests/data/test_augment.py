@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from cnnlab import config
-from cnnlab.config import compose
+from cnnlab import composing
+from cnnlab.composing import compose
 from cnnlab.data import augment
 from cnnlab.data.batches import augmentations
 
-CHOICES = [name for name in config.groups()["augment"] if name != "none"]
+CHOICES = [name for name in composing.groups()["augment"] if name != "none"]
 
 
 def generator(seed: int = 0) -> Generator:

@@ -8,12 +8,12 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from cnnlab import config
+from cnnlab import composing
 from cnnlab.models import ConvNet, build_model
 from cnnlab.models.inspection import inspect_network
 from cnnlab.models.layers import ACTIVATIONS
 
-PUBLISHED: dict[str, Any] = yaml.safe_load((config.config_dir() / "published.yaml").read_text())
+PUBLISHED: dict[str, Any] = yaml.safe_load((composing.config_dir() / "published.yaml").read_text())
 NETWORKS: dict[str, dict[str, Any]] = PUBLISHED["networks"]
 SHAPES = {"mnist": (1, 28, 28), "fashion": (1, 28, 28), "cifar10": (3, 32, 32)}
 UNPRINTED = {type(make()).__name__ for make in ACTIVATIONS.values()} | {"Dropout"}
@@ -56,7 +56,7 @@ def follow(name: str) -> list[Row]:
 
 
 def section(name: str, *changes: str) -> dict[str, Any]:
-    return cast(dict[str, Any], OmegaConf.to_container(config.compose([f"model={name}", *changes]).model))
+    return cast(dict[str, Any], OmegaConf.to_container(composing.compose([f"model={name}", *changes]).model))
 
 
 def build(name: str, *changes: str, shape: tuple[int, int, int] | None = None) -> ConvNet:
@@ -84,7 +84,7 @@ def test_every_shape_and_count(name: str) -> None:
 
 
 def test_every_convolutional_network_of_the_configs_is_published() -> None:
-    assert set(config.groups()["model"]) == {*NETWORKS, "mlp", "custom"}
+    assert set(composing.groups()["model"]) == {*NETWORKS, "mlp", "custom"}
 
 
 def test_the_network_of_one_output_gives_one_logit() -> None:

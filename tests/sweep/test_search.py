@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnlab import cli, config
+from cnnlab import cli, composing, config
 from cnnlab.errors import ConfigError, PrunedError
 from cnnlab.sweep.manifest import Job, Manifest
 from cnnlab.sweep.pruning import watch, worse_than_median
@@ -147,7 +147,7 @@ def test_the_median_rule_is_that_of_optuna(own: list[float | None], others: list
 
 
 def test_a_job_reads_the_rule_from_its_siblings(tmp_path: Path) -> None:
-    cfg = config.typed(config.compose(["data=digits", "seed=1"]))
+    cfg = composing.typed(composing.compose(["data=digits", "seed=1"]))
     manifest = Manifest(tmp_path)
     curves = {"a": [0.5, 0.6], "b": [0.7, 0.8], "other-seed": [0.9, 0.9], "pruned": [0.9, 0.9], "own": []}
     states = {"own": "running", "pruned": "pruned"}
@@ -173,7 +173,7 @@ def test_a_job_reads_the_rule_from_its_siblings(tmp_path: Path) -> None:
 def test_a_pruned_run_is_a_clean_one_and_can_be_continued(here: Path) -> None:
     from cnnlab.training.experiment import run_new, run_resumed
 
-    cfg = config.typed(config.compose([*QUICK, "trainer.steps=null", "trainer.epochs=3", "trainer.threads=1"]))
+    cfg = composing.typed(composing.compose([*QUICK, "trainer.steps=null", "trainer.epochs=3", "trainer.threads=1"]))
     run = RunDirectory(here / "pruned")
     run.path.mkdir()
     with pytest.raises(PrunedError):

@@ -4,15 +4,15 @@ import pytest
 from conftest import choices
 from omegaconf import OmegaConf
 
-from cnnlab import config
+from cnnlab import composing
 from cnnlab.schema import Config
 from cnnlab.tracking.hyperparameters import LONGEST, hyperparameters
 
 
 def composed(*changes: str) -> tuple[Config, dict[str, str]]:
-    node = config.compose(changes, with_hydra=True)
+    node = composing.compose(changes, with_hydra=True)
     own = OmegaConf.masked_copy(node, [str(key) for key in node if key != "hydra"])
-    return config.typed(own), {str(key): str(value) for key, value in node.hydra.runtime.choices.items()}
+    return composing.typed(own), {str(key): str(value) for key, value in node.hydra.runtime.choices.items()}
 
 
 def test_every_column_of_a_plain_run() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnlab import config
+from cnnlab import composing
 from cnnlab.data.batches import epoch_order
 from cnnlab.tracking import pictures
 from cnnlab.training.session import build_session
@@ -109,7 +109,7 @@ def test_the_first_batch_is_what_the_network_sees_in_step_0() -> None:
         "augment=[rotation,crop]",
         "trainer.batch_size=50",
     ]
-    session = build_session(config.typed(config.compose(changes)))
+    session = build_session(composing.typed(composing.compose(changes)))
     shown = pictures.first_batch(session)
     seen: list[torch.Tensor] = []
     session.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))

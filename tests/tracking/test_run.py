@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnlab import config
+from cnnlab import composing
 from cnnlab.errors import CheckpointError, CnnlabError, RunTakenError
 from cnnlab.tracking.run import RunDirectory, claim, environment, open_run
 
@@ -138,7 +138,7 @@ def test_discard_leaves_foreign_files(foreign: str, tmp_path: Path) -> None:
 
 
 def test_begin_is_read_back(tmp_path: Path) -> None:
-    run, cfg = RunDirectory(tmp_path), config.typed(config.compose(["data=digits", "seed=12"]))
+    run, cfg = RunDirectory(tmp_path), composing.typed(composing.compose(["data=digits", "seed=12"]))
     run.begin(cfg, {"device": "abacus"})
     opened, read = open_run(str(tmp_path))
     assert read == cfg

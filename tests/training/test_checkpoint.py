@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cnnlab import config
+from cnnlab import composing
 from cnnlab.data.images import Images
 from cnnlab.errors import CheckpointError
 from cnnlab.models.preprocess import Preprocess
@@ -46,7 +46,7 @@ class Run:
             torch.manual_seed(seed)
             self.model = (model or network()).to(memory_format=torch.channels_last)
         name, *changes = choice.split()
-        section = OmegaConf.to_container(config.compose([f"optimizer={name}", *changes]).optimizer)
+        section = OmegaConf.to_container(composing.compose([f"optimizer={name}", *changes]).optimizer)
         assert isinstance(section, dict)
         self.optimizer = build_optimizer({str(key): value for key, value in section.items()}, self.model, CPU)
         generator = torch.Generator().manual_seed(11)

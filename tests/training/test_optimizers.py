@@ -9,7 +9,7 @@ from conftest import choices
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from cnnlab import config
+from cnnlab import composing
 from cnnlab.errors import ConfigError
 from cnnlab.training.step import build_optimizer, set_lr
 
@@ -62,7 +62,7 @@ FORMULAS: dict[str, Callable[[Tensor, list[Tensor]], Path]] = {
 
 def section(choice: str) -> dict[str, Any]:
     name, *changes = choice.split()
-    node = config.compose([f"optimizer={name}", *changes]).optimizer
+    node = composing.compose([f"optimizer={name}", *changes]).optimizer
     return dict(OmegaConf.to_container(node))
 
 

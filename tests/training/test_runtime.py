@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnnlab import config
+from cnnlab import composing
 from cnnlab.errors import ConfigError
 from cnnlab.schema import TrainerConfig
 from cnnlab.training import runtime
@@ -27,7 +27,7 @@ def torch_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def trainer(*changes: str) -> TrainerConfig:
-    return config.typed(config.compose(["trainer.device=cpu", *changes])).trainer
+    return composing.typed(composing.compose(["trainer.device=cpu", *changes])).trainer
 
 
 def test_threads_as_asked() -> None:

@@ -9,7 +9,7 @@ import torch
 from conftest import choices
 from torch.optim import lr_scheduler
 
-from cnnlab import config
+from cnnlab import composing
 from cnnlab.errors import ConfigError
 from cnnlab.training.schedule import build_schedule, cosine, depends_on_end, one_cycle, step_decay
 
@@ -75,7 +75,7 @@ def test_one_cycle_reaches_its_three_corners_exactly() -> None:
 
 @pytest.mark.parametrize("choice", choices("schedule"))
 def test_every_choice_gives_factors_between_0_and_1(choice: str) -> None:
-    schedule = build_schedule(config.compose([f"schedule={choice}"]).schedule, TOTAL, PER_EPOCH)
+    schedule = build_schedule(composing.compose([f"schedule={choice}"]).schedule, TOTAL, PER_EPOCH)
     factors = [schedule(step) for step in range(TOTAL)]
     assert all(0 < factor <= 1 and isinstance(factor, float) for factor in factors)
     assert max(factors) > 0.99  # the optimizer's lr is the largest one
@@ -83,17 +83,17 @@ def test_every_choice_gives_factors_between_0_and_1(choice: str) -> None:
 
 @pytest.mark.parametrize(("choice", "expected"), [("constant", False), ("step", False), ("cosine", True), ("one_cycle", True)])
 def test_a_choice_depends_on_the_runs_end_exactly_when_its_factors_do(choice: str, expected: bool) -> None:
-    section = config.compose([f"schedule={choice}"]).schedule
+    section = composing.compose([f"schedule={choice}"]).schedule
     short, long = (build_schedule(section, total, PER_EPOCH) for total in (TOTAL, TOTAL + 10))
     assert depends_on_end(section) is expected
     assert ([short(step) for step in range(TOTAL)] != [long(step) for step in range(TOTAL)]) is expected
 
 
 def test_the_configured_values_reach_the_schedule() -> None:
-    section = config.compose(["schedule=step", "schedule.every_epochs=2", "schedule.gamma=0.5"]).schedule
+    section = composing.compose(["schedule=step", "schedule.every_epochs=2", "schedule.gamma=0.5"]).schedule
     schedule = build_schedule(section, TOTAL, PER_EPOCH)
     assert [schedule(step) for step in (0, 9, 10, 19, 20)] == [1, 1, 0.5, 0.5, 0.25]
-    cosines = build_schedule(config.compose(["schedule=cosine", "schedule.final=0.2"]).schedule, 10, 1)
+    cosines = build_schedule(composing.compose(["schedule=cosine", "schedule.final=0.2"]).schedule, 10, 1)
     assert cosines(5) == pytest.approx(0.2 + 0.8 * (1 + math.cos(math.pi / 2)) / 2)
 
 
@@ -114,7 +114,7 @@ def test_the_configured_values_reach_the_schedule() -> None:
 )
 def test_values_out_of_range_are_refused_before_the_run(changes: tuple[str, str]) -> None:
     choice, value = changes
-    section = config.compose([f"schedule={choice}", f"schedule.{value}"]).schedule
+    section = composing.compose([f"schedule={choice}", f"schedule.{value}"]).schedule
     with pytest.raises(ConfigError, match=value.partition("=")[0]):
         build_schedule(section, TOTAL, PER_EPOCH)
 

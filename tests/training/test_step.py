@@ -11,7 +11,7 @@ from conftest import choices
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from cnnlab import config
+from cnnlab import composing
 from cnnlab.data.batches import Chosen
 from cnnlab.data.images import Images
 from cnnlab.models.preprocess import Preprocess
@@ -65,7 +65,7 @@ def make_step(
 
 def section(choice: str) -> dict[str, Any]:
     name, *changes = choice.split()
-    return dict(OmegaConf.to_container(config.compose([f"optimizer={name}", *changes]).optimizer))
+    return dict(OmegaConf.to_container(composing.compose([f"optimizer={name}", *changes]).optimizer))
 
 
 def weights(model: nn.Module) -> Tensor:

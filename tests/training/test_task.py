@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cnnlab import config
+from cnnlab import composing
 from cnnlab.errors import ConfigError
 from cnnlab.training.session import build_task
 from cnnlab.training.task import Binary, Multiclass, Regression, Task
@@ -80,7 +80,7 @@ def test_regression_predicts_the_numbers_of_the_chosen_classes() -> None:
     [("multiclass", "accuracy", True, 2), ("binary", "accuracy", True, 1), ("regression", "mae", False, 1)],
 )
 def test_choices_by_name(choice: str, metric: str, higher: bool, outputs: int) -> None:
-    cfg = config.typed(config.compose(["data=digits", f"task={choice}", "data.classes=[7,4]"]))
+    cfg = composing.typed(composing.compose(["data=digits", f"task={choice}", "data.classes=[7,4]"]))
     task = build_task(cfg, [7, 4])
     assert (task.metric, task.higher_is_better, task.num_outputs) == (metric, higher, outputs)
     expected = {"multiclass": [0, 1], "binary": [0, 1], "regression": [7, 4]}[choice]
@@ -88,7 +88,7 @@ def test_choices_by_name(choice: str, metric: str, higher: bool, outputs: int) -
 
 
 def test_every_choice_is_tested_above() -> None:
-    assert set(config.groups()["task"]) == {"multiclass", "binary", "regression"}
+    assert set(composing.groups()["task"]) == {"multiclass", "binary", "regression"}
 
 
 @pytest.mark.parametrize("task", [Multiclass(3, 0.1), Binary(2, 0.1), Regression([4, 9])], ids=lambda task: type(task).__name__)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cnnlab import config
+from cnnlab import composing, config
 from cnnlab.data import load_data
 from cnnlab.data.batches import epoch_order
 from cnnlab.data.splits import held_out_count, stratified
@@ -69,7 +69,7 @@ def position(run: Path, name: str) -> dict[str, Any]:
 
 def float64_lines(changes: tuple[str, ...], epochs: int, lr: float) -> Iterator[dict[str, float]]:
     """The metrics of SGD on the small run, by a plain loop in float64 over the same images, order and initial weights."""
-    session = build_session(config.typed(config.compose([*SMALL, *changes])))
+    session = build_session(composing.typed(composing.compose([*SMALL, *changes])))
     weights = [tensor.double() for tensor in session.model.state_dict().values()]
     net = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.ReLU(), nn.Linear(8, 10)).double()
     net.load_state_dict(dict(zip(net.state_dict(), weights, strict=True)))
@@ -114,7 +114,7 @@ def test_a_run_that_ends_within_an_epoch(train: Callable[..., Path]) -> None:
     assert part[0] == whole[0]
     assert (result(run)["steps"], result(run)["epochs"]) == (6, 2)
     order = epoch_order(0, 1, 100, torch.device("cpu"))
-    session = build_session(config.typed(config.compose(list(SMALL))))
+    session = build_session(composing.typed(composing.compose(list(SMALL))))
     for step in range(4):
         session.step(epoch_order(0, 0, 100, torch.device("cpu"))[step * 32 :][:32], step, 1.0)
     session.step.sums.zero_()
@@ -144,7 +144,7 @@ def test_regression_reports_its_error_and_predicts_numbers(train: Callable[..., 
     assert position(run, "best")["best"] == min(line["validation_mae"] for line in metrics(run))
     assert set(result(run)["test"]) == {"loss", "mae"}
     predictions = load_file(run / "predictions.safetensors")
-    labels = build_session(config.typed(config.compose([*SMALL, "data.classes=[2,7]"]))).data.test.labels
+    labels = build_session(composing.typed(composing.compose([*SMALL, "data.classes=[2,7]"]))).data.test.labels
     error = predictions["prediction"].double() - torch.tensor([2.0, 7.0], dtype=torch.float64)[labels]
     assert set(predictions) == {"prediction", "label"}
     # The metric is summed in float32 over some 400 errors of up to 7.
@@ -155,7 +155,7 @@ def test_regression_reports_its_error_and_predicts_numbers(train: Callable[..., 
 def test_predictions_are_those_of_the_score(train: Callable[..., Path]) -> None:
     run = train("trainer.epochs=1")
     predictions = load_file(run / "predictions.safetensors")
-    labels = build_session(config.typed(config.compose(list(SMALL)))).data.test.labels
+    labels = build_session(composing.typed(composing.compose(list(SMALL)))).data.test.labels
     assert set(predictions) == {"class", "probability", "label"}
     assert torch.equal(predictions["label"], labels)
     assert result(run)["test"]["accuracy"] == (predictions["class"] == labels).double().mean().item()

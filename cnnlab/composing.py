@@ -1,0 +1,149 @@
+"""Composing a run's configuration from `configs/` with Hydra. Loads no torch."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnlab import overrides
+from cnnlab.errors import ConfigError, suggest
+from cnnlab.schema import Config, check_training, check_values, from_plain
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+
+def config_dir() -> Path:
+    """Where `configs/` lies: beside the modules in an installed wheel, else in the repository."""
+    package = Path(__file__).resolve().parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def groups(extra: Sequence[Path] = ()) -> dict[str, list[str]]:
+    """The config groups and their choices, from `configs/` and from further config directories."""
+    found: dict[str, set[str]] = {}
+    for root in (config_dir(), *extra):
+        for path in root.glob("*/*.yaml"):
+            found.setdefault(path.parent.name, set()).add(path.stem)
+    return {name: sorted(found[name]) for name in sorted(found)}
+
+
+def compose(changes: Sequence[str] = (), extra: Sequence[Path] = (), with_hydra: bool = False) -> DictConfig:
+    """Compose `configs/config.yaml` with changes as on the command line.
+
+    Args:
+        changes: such as `["model=lenet", "trainer.epochs=2"]`.
+        extra: further directories of choices.
+        with_hydra: keep the node `hydra`, which tells the run's directory and the choices by name.
+
+    Raises:
+        ConfigError: a key, group, choice or value that does not exist.
+    """
+    prepared = overrides.prepare(changes, groups(extra))
+    if extra:
+        prepared.append(f"hydra.searchpath=[{','.join(overrides.quoted(path.resolve()) for path in extra)}]")
+    callers = GlobalHydra.instance().hydra  # of a program that uses Hydra itself
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            return hydra_compose("config", prepared, return_hydra_config=with_hydra)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise overrides.explain(error, changes) from error
+    finally:
+        GlobalHydra.instance().hydra = callers
+
+
+def typed(node: DictConfig) -> Config:
+    """Turn a composed node into a checked `Config`; every interpolation is resolved.
+
+    Raises:
+        ConfigError: an illegal value, an unknown key of a `_target_`, or values that exclude each other.
+    """
+    for key in node:
+        if key not in Config.__dataclass_fields__:
+            raise ConfigError(f"{key!s}: no such key.{suggest(str(key), Config.__dataclass_fields__)}")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), node)
+        OmegaConf.resolve(merged)
+        cfg = cast(Config, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        raise overrides.explain(error, ()) from error
+    check_values(cfg)
+    check_training(cfg)
+    return cfg
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A run that has not begun.
+
+    choices: the names that the config groups were chosen by. directory: where it is to lie; may_rename: unless it was named
+    by hand, another one beside it will do.
+    """
+
+    cfg: Config
+    choices: dict[str, str]
+    directory: Path
+    may_rename: bool
+
+
+def new_run(changes: Sequence[str], extra: Sequence[Path] = ()) -> NewRun:
+    """Compose and check a run, before anything is loaded or written.
+
+    Raises:
+        ConfigError: see `compose` and `typed`.
+    """
+    node = compose(changes, extra, with_hydra=True)
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(node)  # the directory's name says ${hydra:runtime.choices.model}
+    try:
+        directory = Path(node.hydra.run.dir)
+    except OmegaConfBaseException as error:
+        raise overrides.explain(error, changes) from error
+    finally:
+        HydraConfig.instance().cfg = before
+    may_rename = not any(change.startswith("hydra.run.dir=") for change in changes)
+    return NewRun(typed(own_node(node)), named_choices(node.hydra.runtime.choices), directory, may_rename)
+
+
+def own_node(node: DictConfig) -> DictConfig:
+    """A composed node without Hydra's."""
+    return OmegaConf.masked_copy(node, [str(key) for key in node if key != "hydra"])
+
+
+def named_choices(recorded: Mapping[str, Any]) -> dict[str, str]:
+    """The names that the config groups were chosen by, from Hydra's record of them, without Hydra's own."""
+    return {str(key): str(value) for key, value in recorded.items() if "/" not in str(key)}
+
+
+def changed(recorded: Config, changes: Sequence[str], to_train: bool = True) -> Config:
+    """A recorded configuration with changes such as `trainer.epochs=20`; what was recorded is plain text and stays so.
+
+    Raises:
+        ConfigError: a value that is not legal.
+    """
+    try:
+        new = OmegaConf.to_container(OmegaConf.from_dotlist(list(changes)), resolve=True)
+    except OmegaConfBaseException as error:
+        raise overrides.explain(error, changes) from error
+    cfg = from_plain(Config, _merged(dataclasses.asdict(recorded), new))
+    check_values(cfg)
+    if to_train:
+        check_training(cfg)
+    return cfg
+
+
+def _merged(old: Any, new: Any) -> Any:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old | {key: _merged(old.get(key), value) for key, value in new.items()}
+    return new
