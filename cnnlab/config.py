@@ -15,6 +15,7 @@ from cnnlab.schema import Config, check_training, check_values, from_plain
 # Settings that say where, how fast and how visibly a run goes, not what it computes; and the seed.
 NOT_THE_RECIPE = ("seed", "console", "data.root", "data.download", "trainer.device", "trainer.threads", "trainer.log_every",
                   "trainer.log_gradients", "evaluation.batch_size", "checkpoint.every_s")  # fmt: skip
+MAX_DEPTH = 50  # of lists and mappings in a file
 
 
 def read(path: Path) -> Config:
@@ -71,14 +72,18 @@ def recipe_hash(cfg: Config) -> str:
 
 
 def _read_yaml(path: Path) -> dict[Any, Any]:
-    """The mapping in a file. Aliases, which nothing here writes, are refused: a few lines of them can stand for a terabyte."""
+    """The mapping in a file. Aliases and deep nesting, which nothing here writes, are refused: a few lines of aliases can
+    stand for a terabyte."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         text = path.read_bytes()
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, loader)):
-            raise ValueError("it uses aliases (*name)")
+        depth = 0
+        for event in yaml.parse(text, loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
+                raise ValueError(f"it uses aliases (*name), or nests deeper than {MAX_DEPTH}")
         node = yaml.load(text, loader)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise CheckpointError(f"{path}: cannot be read as a configuration: {error}") from error
     if not isinstance(node, dict):
         raise CheckpointError(f"{path}: not a configuration of cnnlab")

@@ -13,7 +13,8 @@ class CnnlabError(Exception):
     exit_code = 2
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().split())
+        line = " ".join(super().__str__().split())
+        return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)  # names in files may
 
 
 class ConfigError(CnnlabError):

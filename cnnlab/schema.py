@@ -139,7 +139,8 @@ def from_plain(kind: type[T], values: Any, where: str = "") -> T:
         if dataclasses.is_dataclass(hint):
             made[name] = from_plain(cast(type, hint), value, f"{prefix}{name}")
         elif not targets.fits(value, hint):
-            raise ConfigError(f"{prefix}{name}: expected {targets.type_name(hint)}, got {type(value).__name__}")
+            shown = f"{prefix}{name}={value!s:.60}"
+            raise ConfigError(f"{shown}: expected {targets.type_name(hint)}, got {type(value).__name__}")
         else:
             made[name] = _as_hinted(value, hint)
     return kind(**made)

@@ -10,7 +10,7 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnlab import cli, composing, overrides
+from cnnlab import cli, composing, overrides, trust
 from cnnlab.errors import ConfigError
 from cnnlab.sweep import place
 from cnnlab.tracking.run import begun, open_run
@@ -31,6 +31,7 @@ HELP = """Train a network on a data set; every setting is a KEY=VALUE.
   python -m cnnlab.train resume=RUN                        continue a run that was stopped
   python -m cnnlab.train resume=RUN trainer.epochs=20      lengthen one that ended
   python -m cnnlab.train model._target_=mine.Net           a torch.nn.Module of your own, in mine.py
+  python -m cnnlab.train resume=RUN trust=mine             continue a run whose files name code of the package mine
 
 Groups, and what to choose from:
 {groups}
@@ -94,6 +95,8 @@ def _check_line(line: cli.CommandLine, extra: Sequence[Path]) -> None:
         if not directory.is_dir():
             raise ConfigError(f"--config-dir {directory}: no such directory")
     for change in line.changes:
+        if change.startswith("trust=") and not any(other.startswith("resume=") for other in line.changes):
+            raise ConfigError(f"{change}: goes with resume=RUN; what this command line names itself is trusted")
         if change.startswith("resume=") and options:
             raise ConfigError(f"{change}: continues one run, and takes no {', '.join(options)}")
     if line.words[:1] == ["resume"]:
@@ -105,7 +108,8 @@ def _check_line(line: cli.CommandLine, extra: Sequence[Path]) -> None:
 
 def _resume(directory: str, changes: Sequence[str]) -> int:
     """Continue a run in its own directory, or say that there is nothing to do."""
-    run, recorded = open_run(directory)
+    trusted, changes = trust.split(changes)
+    run, recorded = open_run(directory, trusted)
     cfg = lengthening.changed(run, recorded, changes)
     done = lengthening.nothing_to_do(run, recorded, cfg)
     if done:

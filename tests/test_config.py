@@ -112,21 +112,22 @@ def test_what_a_file_says_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert (longer.data.root, longer.model["activation"], longer.trainer.epochs) == (text, text, 20)
     assert composing.changed(cfg, ["data.root=${oc.env:SECRET}"]).data.root == "hunter2"  # a command line may
     path.write_text(config.to_yaml(composed()).replace("epochs: 10", "epochs: ${oc.env:SECRET}"))
-    with pytest.raises(CheckpointError, match=r"trainer\.epochs: expected an integer, got str"):
+    with pytest.raises(CheckpointError, match=r"trainer\.epochs=\$\{oc\.env:SECRET\}: expected an integer, got str"):
         config.read(path)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("epochs: 10", "epochs: ten", "trainer.epochs: expected an integer, got str"),
+        ("epochs: 10", "epochs: ten", "trainer.epochs=ten: expected an integer, got str"),
         ("epochs: 10", "epochs: 0", "trainer.epochs=0: expected 1 or more"),
         ("epochs: 10\n", "epoch: 10\n", "trainer.epoch: no such key. Did you mean trainer.epochs"),
         ("seed: 0\n", "", "seed: needs a value"),
-        ("seed: 0\n", "seed: true\n", "seed: expected an integer, got bool"),
+        ("seed: 0\n", "seed: true\n", "seed=True: expected an integer, got bool"),
         ("clip_norm: null", "clip_norm: 1", None),
         ("threads: null", "threads: &a 1\n  steps: *a", "aliases"),
         ("model:\n", "model: 3\nx:\n", "x: no such key"),
+        ("threads: null", f"threads: {'[' * 60}{']' * 60}", "deeper than 50"),
         ("threads: null", "threads: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
     ],
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cnnlab import config
+from cnnlab import config, trust
 from cnnlab.errors import CheckpointError, CnnlabError, ConfigError
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory, metric_of
@@ -118,7 +118,7 @@ def _read(directory: RunDirectory) -> Run | LeftOut:
     if isinstance(digest := _recorded_data(environment).get("train_digest"), str):
         settings["data.train_digest"] = digest  # two data roots may hold other images
     if result is None:
-        return LeftOut(directory.name, "running or killed", _how_far(directory), settings, choices)
+        return LeftOut(directory.name, "running or killed", _how_far(directory, settings), settings, choices)
     if not isinstance(result.get("test"), dict):
         state, cause = str(result.get("status", "failed")), str(result.get("cause", "no cause recorded"))
         return LeftOut(directory.name, state, cause, settings, choices)
@@ -178,7 +178,8 @@ def _measured_on(environment: dict[str, Any], settings: dict[str, Any]) -> Measu
     )
 
 
-def _how_far(directory: RunDirectory) -> str:
+def _how_far(directory: RunDirectory, settings: dict[str, Any]) -> str:
     lines = files.read_json_lines(directory.metrics)
     done = lines[-1].get("epoch", 0) if lines else 0
-    return f"no result after {done} epochs; if it is not running, python -m cnnlab.train resume={directory.quoted} continues it"
+    command = f"python -m cnnlab.train resume={directory.quoted}{trust.argument(settings)}"
+    return f"no result after {done} epochs; if it is not running, {command} continues it"

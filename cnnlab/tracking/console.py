@@ -8,6 +8,7 @@ from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from cnnlab import config, trust
 from cnnlab.tracking.run import RunDirectory
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Console:
 
     def closing(self, result: dict[str, Any]) -> None:
         test, name = result["test"], self.run.name
-        shown = escape(self.run.quoted)
+        shown, trusting = escape(self.run.quoted), escape(trust.argument(config.flat(self.session.cfg)))
         weights = "best weights by validation" if result["weights"] == "best" else "last weights"
         how = {"early_stopped": ", stopped early"}.get(result["status"], "")
         score = f"{self.metric} {test[self.metric]:.4f}  loss {test['loss']:.4f}"
@@ -84,10 +85,10 @@ class Console:
         self.terminal.print(
             f"\n[bold]test {score}[/]  ({weights}, {result['steps']:,} steps in {duration(result['seconds'])}{how})\n\n"
             f"see it        tensorboard --logdir {'outputs' if name.startswith('outputs/') else shown}\n"
-            f"take it apart python -m cnnlab.evaluate {shown}"
+            f"take it apart python -m cnnlab.evaluate {shown}{trusting}"
         )
         if result["status"] == "finished" and self.session.can_be_lengthened:
-            self.terminal.print(f"train longer  python -m cnnlab.train resume={shown} {self._longer()}")
+            self.terminal.print(f"train longer  python -m cnnlab.train resume={shown}{trusting} {self._longer()}")
 
     def _header(self, first_step: int) -> None:
         session, cfg, data = self.session, self.session.cfg, self.session.data

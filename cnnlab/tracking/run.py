@@ -5,13 +5,13 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from cnnlab import config
+from cnnlab import config, trust
 from cnnlab.errors import DISK_FULL, CheckpointError, ConfigError, RunTakenError
 from cnnlab.schema import Config
 from cnnlab.tracking import files
@@ -161,11 +161,13 @@ def begun(wanted: Path, may_rename: bool) -> Iterator[RunDirectory]:
                         run.path.parent.rmdir()
 
 
-def open_run(path: str) -> tuple[RunDirectory, Config]:
-    """The run at `path` with its configuration, for reading.
+def open_run(path: str, trusted: Sequence[str] = ()) -> tuple[RunDirectory, Config]:
+    """The run at `path` with its configuration, whose names may be called: see `cnnlab.trust`.
+
+    trusted: packages of which any name passes.
 
     Raises:
-        CheckpointError: not a run.
+        CheckpointError: not a run, or one that names code which is not trusted.
     """
     run = RunDirectory(Path(path))
     if not path or not run.path.is_dir():
@@ -180,7 +182,12 @@ def open_run(path: str) -> tuple[RunDirectory, Config]:
     inside = [] if run.config.exists() else sorted(run.path.glob("*/config.yaml"), key=lambda found: found.stat().st_mtime)
     if inside:
         raise CheckpointError(f"{path}: not a run, but holds {len(inside)}; the newest is {inside[-1].parent}")
-    return run, config.read(run.config)
+    cfg = config.read(run.config)
+    try:
+        trust.check(cfg, trusted)
+    except ConfigError as error:
+        raise CheckpointError(f"{run.config}: {error}") from error
+    return run, cfg
 
 
 def metric_of(scores: Mapping[str, Any]) -> str:
@@ -232,7 +239,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not JSON ({error})") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a JSON object")

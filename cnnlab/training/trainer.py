@@ -4,6 +4,7 @@ import math
 import time
 from typing import Any
 
+from cnnlab import config, trust
 from cnnlab.data.batches import epoch_order
 from cnnlab.errors import DivergedError, InterruptedRunError, PrunedError
 from cnnlab.tracking.recorder import Recorder
@@ -79,9 +80,8 @@ def fit(
         if reason is not None:
             raise PrunedError(reason, {name: line[f"validation_{name}"] for name in ("loss", session.task.metric)})
         if asked is not None:
-            raise InterruptedRunError(
-                f"interrupted, and saved; continue with: python -m cnnlab.train resume={run.quoted}", asked
-            )
+            command = f"python -m cnnlab.train resume={run.quoted}{trust.argument(config.flat(cfg))}"
+            raise InterruptedRunError(f"interrupted, and saved; continue with: {command}", asked)
         trained.restart()
 
 

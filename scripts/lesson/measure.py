@@ -85,4 +85,4 @@ def _train(of: Arm, seed: int, run: RunDirectory) -> None:
     if not run.config.exists():
         train.main([*of.settings, f"seed={seed}", "console=quiet", f"hydra.run.dir={run.path}"])
     elif (run.read_result() or {}).get("status") != "finished":
-        train.main([f"resume={run.path}"])
+        train.main([f"resume={run.path}", "trust=scripts"])

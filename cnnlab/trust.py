@@ -1,0 +1,122 @@
+"""Which callables the files of a run may name, so that opening somebody else's run runs none of their code.
+
+A name in config.yaml must stand, by identity and not by its spelling, for one of a closed list: cnnlab's own networks, tasks,
+schedules, augmentations and data sources, the modules of torch.nn, the optimizers of torch.optim, the classifiers of
+torchvision.models. Anything else is refused and never imported, unless a person trusts its package by name. What a person
+names on a command line is not looked at here. Loads no torch before there is a name to look up.
+"""
+
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+from cnnlab.errors import ConfigError
+from cnnlab.schema import Config
+
+OWN: dict[str, dict[str, tuple[str, ...]]] = {
+    "model": {"cnnlab.models": ("ConvNet", "MLP")},
+    "task": {"cnnlab.training.task": ("Multiclass", "Binary", "Regression")},
+    "optimizer": {},
+    "schedule": {"cnnlab.training.schedule": ("constant", "step_decay", "cosine", "one_cycle")},
+    "augment": {
+        "cnnlab.data.augment": ("random_flip", "random_crop", "random_rotation", "random_zoom", "random_cutout"),
+    },
+    "data.source": {"cnnlab.data.idx": ("load",), "cnnlab.data.cifar": ("load",), "cnnlab.data.digits": ("load",)},
+}  # fmt: skip
+FOREIGN: dict[str, tuple[str, ...]] = {"model": ("torch.nn", "torchvision.models"), "optimizer": ("torch.optim",)}
+
+
+def check(cfg: Config, trusted: Sequence[str] = ()) -> None:
+    """Refuse a configuration from a file that names anything but what its sections are for.
+
+    trusted: top-level packages whose names pass, whatever they are.
+
+    Raises:
+        ConfigError: a section without a name, or with one that is not in the list.
+    """
+    for where, section in _sections(cfg):
+        path = section.get("_target_") if isinstance(section, Mapping) else section
+        if not isinstance(path, str) or "." not in path:
+            raise ConfigError(f"{where}._target_={path}: expected the dotted path of a class or function, package.module.Name")
+        package = path.partition(".")[0]
+        if package not in trusted and not _is_listed(path, _kind(where)):
+            listed = ", ".join((*OWN[_kind(where)], *FOREIGN.get(_kind(where), ())))
+            raise ConfigError(
+                f"{where}._target_={path}: not one of those in {listed}, and the files of a run may name no other code; "
+                f"if you trust the package {package}, add trust={package}"
+            )
+
+
+def packages(given: str | Sequence[str]) -> list[str]:
+    """The packages that a person trusts: names, or one text such as `mine` or `[mine,yours]`.
+
+    Raises:
+        ConfigError: not the name of a top-level package.
+    """
+    names = given.strip("[] ").split(",") if isinstance(given, str) else given
+    for name in names:
+        if not name.strip().isidentifier():
+            raise ConfigError(f"trust={name}: expected the name of a package, such as mine for mine.Net")
+    return [name.strip() for name in names]
+
+
+def split(changes: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The packages that `trust=` on a command line names, and the other changes."""
+    given = [change.removeprefix("trust=") for change in changes if change.startswith("trust=")]
+    rest = [change for change in changes if not change.startswith("trust=")]
+    return [name for text in given for name in packages(text)], rest
+
+
+def named(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The names in a flat configuration, by their keys; none is looked up."""
+    return {key: value for key, value in settings.items() if key.endswith("._target_") and isinstance(value, str)}
+
+
+def argument(settings: Mapping[str, Any]) -> str:
+    """What a printed command needs after a run of this flat configuration: " trust=mine", or nothing."""
+    foreign = set()
+    for key, path in named(settings).items():
+        kind = _kind(key.removesuffix("._target_"))
+        known = (*OWN.get(kind, ()), *FOREIGN.get(kind, ()))
+        if not any(path.startswith(f"{package}.") for package in known) and path.partition(".")[0].isidentifier():
+            foreign.add(path.partition(".")[0])
+    if not foreign:
+        return ""
+    return " " + shlex.quote("trust=" + (f"[{','.join(sorted(foreign))}]" if len(foreign) > 1 else foreign.pop()))
+
+
+def _sections(cfg: Config) -> Iterator[tuple[str, Any]]:
+    """Every section that names a callable, with its key."""
+    yield from (("model", cfg.model), ("task", cfg.task), ("optimizer", cfg.optimizer), ("schedule", cfg.schedule))
+    yield from ((f"augment.{name}", call) for name, call in cfg.augment.items())
+    yield "data.source", cfg.data.source
+
+
+def _kind(where: str) -> str:
+    return "augment" if where.startswith("augment.") else where
+
+
+def _is_listed(path: str, kind: str) -> bool:
+    """Whether a name stands for something in the list. Modules are imported by the list alone, never by the name."""
+    listed = [getattr(import_module(module), name) for module, names in OWN[kind].items() for name in names]
+    package = next((name for name in FOREIGN.get(kind, ()) if path.startswith(f"{name}.")), None)
+    if package == "torch.nn":
+        listed += _classes_in(package, "torch.nn.Module")
+    elif package == "torch.optim":
+        listed += _classes_in(package, "torch.optim.Optimizer")
+    elif package == "torchvision.models":
+        models = import_module(package)
+        listed += [models.get_model_builder(name) for name in models.list_models(module=models)]
+    elif not any(path.startswith(f"{module}.") for module in OWN[kind]):
+        return False
+    module, _, name = path.rpartition(".")
+    found = getattr(sys.modules.get(module), "__dict__", {}).get(name)
+    return any(found is one for one in listed)
+
+
+def _classes_in(package: str, base: str) -> list[type]:
+    module, _, name = base.rpartition(".")
+    kind = getattr(import_module(module), name)
+    return [one for one in vars(import_module(package)).values() if isinstance(one, type) and issubclass(one, kind)]
