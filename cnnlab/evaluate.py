@@ -58,7 +58,7 @@ def report(run: RunDirectory, cfg: Config) -> None:
     from cnnlab.training.checkpoint import load_weights
     from cnnlab.training.runtime import configure
     from cnnlab.training.scoring import calibration_error, outputs_of, score
-    from cnnlab.training.session import build_task
+    from cnnlab.training.task import build_task
 
     weights = run.best if cfg.evaluation.weights == "best" else run.last
     runtime = configure(cfg.trainer)
@@ -72,7 +72,7 @@ def report(run: RunDirectory, cfg: Config) -> None:
     data = dataclasses.replace(data, mean=mean, std=std)
     if num_classes != len(data.classes):
         raise ConfigError(f"data={data.name}: has {len(data.classes)} classes, the run has {num_classes}")
-    task = build_task(cfg, data.numbers)
+    task = build_task(cfg.task, data.numbers)
     model, memory_format = build_model(cfg.model, data.shape, task.num_outputs, cfg.seed)
     load_weights(weights, model)
     whole = torch.nn.Sequential(Preprocess(data.mean, data.std, memory_format), model).to(runtime.device)

@@ -1,6 +1,7 @@
 """Networks, and building the one that a config names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -15,7 +16,11 @@ __all__ = ["MLP", "ConvNet", "build_model", "rehearse"]
 
 
 def build_model(
-    section: Mapping[str, Any], input_shape: tuple[int, int, int], num_outputs: int, seed: int
+    section: Mapping[str, Any],
+    input_shape: tuple[int, int, int],
+    num_outputs: int,
+    seed: int,
+    memory_formats: Sequence[torch.memory_format] = (torch.channels_last, torch.contiguous_format),
 ) -> tuple[nn.Module, torch.memory_format]:
     """Build a network on the CPU, its initial weights from the stream "weights", and try it on two blank images.
 
@@ -24,10 +29,11 @@ def build_model(
         input_shape: C, H, W of the images.
         num_outputs: what the task needs.
         seed: the run's.
+        memory_formats: of its input, to be tried in this order: channels-last (1.2 to 1.6 times faster convolutions on a
+            CPU), then contiguous, for networks that take their input apart with `view`.
 
     Returns:
-        The network, and the memory format of its input: channels-last (1.2 to 1.6 times faster convolutions on a CPU), or
-        contiguous for networks that take their input apart with `view`.
+        The network, and the first memory format that it takes.
 
     Raises:
         ConfigError: the target is no network, refuses its arguments, or its output is not N x `num_outputs`.
@@ -40,12 +46,7 @@ def build_model(
     trained = model.training
     model.eval()
     try:
-        try:
-            memory_format = torch.channels_last
-            output = _try(model, input_shape, memory_format)
-        except RuntimeError:
-            memory_format = torch.contiguous_format
-            output = _try(model, input_shape, memory_format)
+        memory_format, output = _first_that_fits(model, input_shape, memory_formats)
     except CnnlabError:
         raise
     except Exception as error:
@@ -82,6 +83,15 @@ def rehearse(model: nn.Module, input_shape: tuple[int, int, int], memory_format:
         raise ConfigError(f"model: training fails on {images}: {targets.failure(error)}{mend}") from error
     model.zero_grad()
     model.load_state_dict(before)
+
+
+def _first_that_fits(
+    model: nn.Module, input_shape: tuple[int, int, int], memory_formats: Sequence[torch.memory_format]
+) -> tuple[torch.memory_format, Any]:
+    for memory_format in memory_formats[:-1]:
+        with suppress(RuntimeError):
+            return memory_format, _try(model, input_shape, memory_format)
+    return memory_formats[-1], _try(model, input_shape, memory_formats[-1])
 
 
 def _try(model: nn.Module, input_shape: tuple[int, int, int], memory_format: torch.memory_format) -> Any:

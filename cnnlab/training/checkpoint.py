@@ -1,6 +1,7 @@
 """Checkpoints: weights, optimiser state and position of a run in one safetensors file. Loading one runs no code.
 
-Tensors: `model.<name>`, `optimizer.<parameter>.<key>`, `progress.sums`. Metadata "cnnlab": JSON of the rest.
+Tensors: `model.<name>`, `optimizer.<parameter>.<key>`, `progress.sums`. Metadata "cnnlab": JSON of the rest, with what the
+network is under "network" (see `Description`).
 """
 
 import dataclasses
@@ -15,7 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from cnnlab.errors import CheckpointError
+from cnnlab.errors import CheckpointError, ConfigError
+from cnnlab.models.description import Description
+from cnnlab.schema import from_plain
 from cnnlab.tracking.files import write_atomic
 
 
@@ -43,6 +46,7 @@ class State:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     sums: Tensor
+    description: Description
     progress: Progress = field(default_factory=Progress)
     began: float = field(default_factory=time.monotonic)
 
@@ -67,7 +71,12 @@ def save_checkpoint(path: Path, state: State) -> None:
     tensors["progress.sums"] = state.sums
     state.progress.seconds = state.elapsed_s()
     kind = type(state.optimizer).__name__
-    meta = {"progress": dataclasses.asdict(state.progress), "optimizer": kind, "optimizer_numbers": numbers}
+    meta = {
+        "network": dataclasses.asdict(state.description),
+        "progress": dataclasses.asdict(state.progress),
+        "optimizer": kind,
+        "optimizer_numbers": numbers,
+    }
     copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     write_atomic(path, save(copies, {"cnnlab": json.dumps(meta)}))
 
@@ -103,20 +112,37 @@ def load_weights(path: Path, model: nn.Module) -> None:
     Raises:
         CheckpointError: unreadable, or of another network.
     """
-    tensors, _ = _read(path)
+    tensors, _ = _read(path, "model.")
     _copy_into(model, tensors, path)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_description(path: Path) -> Description:
+    """What the network of a checkpoint is.
+
+    Raises:
+        CheckpointError: unreadable, or without a description.
+    """
+    _, meta = _read(path, "nothing but the metadata")
+    if "network" not in meta:
+        raise CheckpointError(f"{path}: does not say what its network is; it was saved by an older cnnlab, train the run again")
+    try:
+        return from_plain(Description, meta["network"])
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: its description of the network is damaged: {error}") from error
+
+
+def _read(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors whose names begin with `prefix`, and the metadata."""
     try:
         with safe_open(path, "pt") as file:
             meta = dict(json.loads((file.metadata() or {})["cnnlab"]))
-            return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118 - not a dict
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a dict
+            return {name: file.get_tensor(name) for name in names}, meta
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}); restore it, or start a new run") from error
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: a safetensors file, but not a checkpoint of cnnlab") from error
 
 

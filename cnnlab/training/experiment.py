@@ -62,7 +62,7 @@ def run_resumed(cfg: Config, run: RunDirectory, hopeless: Hopeless | None = None
 
 
 def _train(session: Session, run: RunDirectory, hopeless: Hopeless | None) -> dict[str, Any]:
-    state = State(session.model, session.optimizer, session.step.sums)
+    state = State(session.model, session.optimizer, session.step.sums, session.description)
     if run.last.exists():
         load_checkpoint(run.last, state)
     run.goes_on(session.cfg)

@@ -1,6 +1,6 @@
 """Everything that one run trains with, built from its configuration and in the order in which errors are cheapest."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,13 +11,14 @@ from cnnlab import targets
 from cnnlab.data import DataSet, Images, load_data
 from cnnlab.data.batches import augmentations
 from cnnlab.models import MLP, ConvNet, build_model, rehearse
+from cnnlab.models.description import Description
 from cnnlab.models.preprocess import Preprocess
 from cnnlab.schema import Config
 from cnnlab.training.runtime import Runtime, configure
 from cnnlab.training.schedule import build_schedule, depends_on_end
 from cnnlab.training.scoring import Score, outputs_of, score
 from cnnlab.training.step import Step, build_optimizer
-from cnnlab.training.task import Task
+from cnnlab.training.task import Task, build_task
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Session:
     parts: dict[str, Images]
     task: Task
     model: nn.Module
+    description: Description
     preprocess: Preprocess
     optimizer: torch.optim.Optimizer
     lr_factor: Callable[[int], float]
@@ -66,12 +68,6 @@ class Session:
         return float(self.optimizer.param_groups[0]["lr"])
 
 
-def build_task(cfg: Config, numbers: Sequence[int]) -> Task:
-    """The configured task over the classes that the source numbers `numbers`."""
-    task: Task = targets.instantiate(cfg.task, "task", num_classes=len(numbers), numbers=list(numbers))
-    return task
-
-
 def build_session(cfg: Config) -> Session:
     """Load the data, build the network, the optimizer and the step.
 
@@ -83,8 +79,10 @@ def build_session(cfg: Config) -> Session:
     runtime = configure(cfg.trainer)
     chosen = augmentations(cfg.augment, runtime.device)
     data = load_data(cfg.data, cfg.seed)
-    task = build_task(cfg, data.numbers)
+    task = build_task(cfg.task, data.numbers)
     model, memory_format = build_model(cfg.model, data.shape, task.num_outputs, cfg.seed)
+    scale, layout = (tuple(data.mean.tolist()), tuple(data.std.tolist())), str(memory_format).removeprefix("torch.")
+    description = Description(cfg.model, cfg.task, data.shape, tuple(map(str, data.classes)), data.numbers, *scale, layout)
     last_batch = (len(data.train) - 1) % cfg.trainer.batch_size + 1
     if not isinstance(model, ConvNet | MLP):  # somebody's own
         rehearse(model, data.shape, memory_format, 2)
@@ -96,7 +94,10 @@ def build_session(cfg: Config) -> Session:
     lr_factor = build_schedule(cfg.schedule, total_steps, steps_per_epoch)
     optimizer = build_optimizer(cfg.optimizer, model, runtime.device)
     parts = {name: Images(part.images, task.targets(part.labels)).to(runtime.device) for name, part in data.parts().items()}
-    preprocess = Preprocess(data.mean, data.std, memory_format).to(runtime.device)
+    preprocess = description.preprocess().to(runtime.device)
     step = Step(model, optimizer, task, parts["train"], preprocess, chosen, runtime, cfg.seed, cfg.trainer.clip_norm)
     step.batch(torch.arange(1, device=runtime.device), 0)  # augmentations that refuse their arguments do so here
-    return Session(cfg, runtime, data, parts, task, model, preprocess, optimizer, lr_factor, step, steps_per_epoch, total_steps)
+    return Session(
+        cfg, runtime, data, parts, task, model, description, preprocess, optimizer, lr_factor, step, steps_per_epoch,
+        total_steps,
+    )  # fmt: skip

@@ -3,13 +3,14 @@
 `targets` are what `Task.targets` makes of the class indices, once, when the data goes to the device.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cnnlab import targets
 from cnnlab.errors import ConfigError
 
 
@@ -114,6 +115,12 @@ class Regression:
 
     def predict(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
         return outputs[:, 0].float(), None
+
+
+def build_task(section: Mapping[str, Any], numbers: Sequence[int]) -> Task:
+    """The configured task over the classes that the source numbers `numbers`."""
+    task: Task = targets.instantiate(section, "task", num_classes=len(numbers), numbers=list(numbers))
+    return task
 
 
 def _share(label_smoothing: float) -> float:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -12,19 +13,25 @@ import pytest
 import torch
 from conftest import choices
 from omegaconf import OmegaConf
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cnnlab import composing
 from cnnlab.data.images import Images
 from cnnlab.errors import CheckpointError
+from cnnlab.models.description import Description
 from cnnlab.models.preprocess import Preprocess
-from cnnlab.training.checkpoint import Progress, State, load_checkpoint, load_weights, save_checkpoint
+from cnnlab.training.checkpoint import Progress, State, load_checkpoint, load_weights, read_description, save_checkpoint
 from cnnlab.training.runtime import Runtime
 from cnnlab.training.step import Step, build_optimizer
 from cnnlab.training.task import Multiclass
 
 CPU = torch.device("cpu")
+DESCRIPTION = Description(
+    {"_target_": "torch.nn.Sequential", "layers": [{"width": 0.1}, None]}, {"_target_": "cnnlab.training.task.Multiclass"},
+    (2, 6, 6), ("a", "b", "ü"), (3, 5, 7), (0.1, 1 / 3), (0.5, float(torch.tensor(0.3))), "channels_last",
+)  # fmt: skip
 OPTIMIZERS = [
     *choices("optimizer"),
     "sgd optimizer.momentum=0.9 optimizer.nesterov=true",
@@ -55,7 +62,7 @@ class Run:
         preprocess = Preprocess(torch.zeros(2), torch.ones(2), torch.channels_last)
         runtime = Runtime(CPU, torch.get_num_threads(), "fp32")
         self.step = Step(self.model, self.optimizer, Multiclass(3), part, preprocess, {}, runtime, 0, None)
-        self.state = State(self.model, self.optimizer, self.step.sums)
+        self.state = State(self.model, self.optimizer, self.step.sums, DESCRIPTION)
 
     def train(self, steps: int) -> None:
         for _ in range(steps):
@@ -123,6 +130,16 @@ def test_load_weights_takes_the_network_alone(tmp_path: Path) -> None:
     for name, tensor in run.model.state_dict().items():
         assert torch.equal(loaded.model.state_dict()[name], tensor)
     assert loaded.optimizer.state_dict()["state"] == {}
+
+
+def test_a_checkpoint_says_what_its_network_is(tmp_path: Path) -> None:
+    path, run = tmp_path / "file", Run()
+    save_checkpoint(path, run.state)
+    assert read_description(path) == DESCRIPTION
+    with safe_open(path, "pt") as file:  # for programs that know nothing of cnnlab
+        network = json.loads(file.metadata()["cnnlab"])["network"]
+    assert (network["classes"], network["input_shape"], network["std"]) == (["a", "b", "ü"], [2, 6, 6], list(DESCRIPTION.std))
+    assert torch.equal(DESCRIPTION.preprocess().std, torch.tensor([0.5, 0.3]))
 
 
 class Tied(nn.Module):

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 
 from cnnlab import composing
 from cnnlab.errors import ConfigError
-from cnnlab.training.session import build_task
-from cnnlab.training.task import Binary, Multiclass, Regression, Task
+from cnnlab.training.task import Binary, Multiclass, Regression, Task, build_task
 
 LOGITS = torch.tensor([[math.log(1), math.log(2), math.log(5)], [math.log(2), math.log(4), math.log(2)]], dtype=torch.float64)
 # softmax: 1/8 2/8 5/8, and 2/8 4/8 2/8
@@ -81,7 +80,7 @@ def test_regression_predicts_the_numbers_of_the_chosen_classes() -> None:
 )
 def test_choices_by_name(choice: str, metric: str, higher: bool, outputs: int) -> None:
     cfg = composing.typed(composing.compose(["data=digits", f"task={choice}", "data.classes=[7,4]"]))
-    task = build_task(cfg, [7, 4])
+    task = build_task(cfg.task, [7, 4])
     assert (task.metric, task.higher_is_better, task.num_outputs) == (metric, higher, outputs)
     expected = {"multiclass": [0, 1], "binary": [0, 1], "regression": [7, 4]}[choice]
     assert task.targets(torch.tensor([0, 1])).tolist() == expected
