@@ -1,3 +1,22 @@
-"""cnnlab: config-driven training of convolutional networks. Importing it loads no torch."""
+"""cnnlab: config-driven training of convolutional networks. Importing it loads no torch.
+
+run = cnnlab.fit("model=lenet", "data=digits")               # train; or open what was trained before:
+run = cnnlab.load("outputs/digits-lenet/2026-11-21_16-44-03")
+run.predict(images)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnlab.fitting import fit
+    from cnnlab.opening import OpenedRun, Predictions, load
 
 __version__ = "0.1.0"
+__all__ = ["OpenedRun", "Predictions", "fit", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("cnnlab.fitting" if name == "fit" else "cnnlab.opening"), name)

@@ -2,7 +2,8 @@
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -90,6 +91,18 @@ def as_known(error: BaseException) -> CnnlabError | None:
         detail = text.splitlines()[0] if text else "no more memory"
         return ResourceError(f"out of memory ({detail}); try a smaller trainer.batch_size, evaluation.batch_size or network")
     return None
+
+
+@contextmanager
+def known_errors() -> Iterator[None]:
+    """While entered, what the disk or the memory does is raised as the CnnlabError that it amounts to."""
+    try:
+        yield
+    except Exception as error:
+        known = as_known(error)
+        if known is None or known is error:
+            raise
+        raise known from error
 
 
 def suggest(word: str, candidates: Iterable[str]) -> str:

@@ -10,14 +10,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from cnnlab import cli, composing, overrides, trust
-from cnnlab.errors import CheckpointError, ConfigError
+from cnnlab.errors import ConfigError
 from cnnlab.schema import Config
 from cnnlab.tracking.confusion import confusion_counts
 from cnnlab.tracking.console import wide_console
-from cnnlab.tracking.run import RunDirectory, open_run
+from cnnlab.tracking.run import open_run
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from cnnlab import OpenedRun
 
 HELP = """Score a run on the test images: loss, accuracy, a table of the classes, the confusion matrix, the calibration error.
 
@@ -44,45 +46,34 @@ def main(arguments: Sequence[str]) -> int:
         key = change.partition("=")[0]
         if key not in SECTIONS and not key.startswith("data."):
             raise ConfigError(f"{change}: evaluate takes changes of data, data.*, {', '.join(SECTIONS[1:])} only")
-    report(run, _changed(recorded, changes))
+    cfg = _changed(recorded, changes)
+    chosen = any(change.startswith("evaluation.weights=") for change in changes)
+    from cnnlab import load
+
+    report(load(run.path, cfg.evaluation.weights if chosen else None, trust=trusted), cfg)
     return 0
 
 
-def report(run: RunDirectory, cfg: Config) -> None:
-    """Score the run with `cfg`, which may name other data than it was trained on, and print the tables."""
-    import torch
-
+def report(opened: "OpenedRun", cfg: Config) -> None:
+    """Score an opened run with `cfg`, which may name other data than it was trained on, and print the tables."""
     from cnnlab.data import load_data
-    from cnnlab.models import build_model
-    from cnnlab.models.preprocess import Preprocess
-    from cnnlab.training.checkpoint import load_weights
     from cnnlab.training.runtime import configure
     from cnnlab.training.scoring import calibration_error, outputs_of, score
     from cnnlab.training.task import build_task
 
-    weights = run.best if cfg.evaluation.weights == "best" else run.last
     runtime = configure(cfg.trainer)
     data = load_data(cfg.data, cfg.seed)
-    recorded = run.recorded("data")
-    try:  # the statistics of the images that the network was trained on
-        mean, std = (torch.tensor(recorded[name], dtype=torch.float32) for name in ("mean", "std"))
-        num_classes = len(recorded["classes"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{run.environment}: lacks the data's classes, mean or std ({error!r})") from error
-    data = dataclasses.replace(data, mean=mean, std=std)
-    if num_classes != len(data.classes):
-        raise ConfigError(f"data={data.name}: has {len(data.classes)} classes, the run has {num_classes}")
-    task = build_task(cfg.task, data.numbers)
-    model, memory_format = build_model(cfg.model, data.shape, task.num_outputs, cfg.seed)
-    load_weights(weights, model)
-    whole = torch.nn.Sequential(Preprocess(data.mean, data.std, memory_format), model).to(runtime.device)
-    test = data.test.to(runtime.device)
-    outputs = outputs_of(whole, test.images, runtime, cfg.evaluation.batch_size, cfg.seed).cpu()
+    if len(opened.classes) != len(data.classes):
+        raise ConfigError(f"data={data.name}: has {len(data.classes)} classes, the run has {len(opened.classes)}")
+    task, device = build_task(cfg.task, data.numbers), runtime.device
+    batch_size, images = cfg.evaluation.batch_size, data.test.images.to(device)
+    outputs = outputs_of(opened.model.to(device), images, runtime, batch_size, cfg.seed).cpu()
     scored = score(task, outputs, task.targets(data.test.labels))
     predicted, probability = task.predict(outputs)
 
     console = wide_console()
-    console.print(f"{escape(run.name)}, {weights.stem} weights, on {len(data.test):,} test images of {data.name}\n")
+    name = escape(opened.directory.name)
+    console.print(f"{name}, {opened.weights} weights, on {len(data.test):,} test images of {data.name}\n")
     console.print(f"[bold]test {task.metric} {scored.metric:.4f}  loss {scored.loss:.4f}[/]")
     if probability is None:
         gap = predicted - task.targets(data.test.labels)

@@ -8,10 +8,9 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from cnnlab import load
+from cnnlab.data import load_data
 from cnnlab.errors import CnnlabError
-from cnnlab.tracking.run import open_run
-from cnnlab.training.checkpoint import load_weights
-from cnnlab.training.session import build_session
 
 
 def dead_units(model: nn.Module, answer: Callable[[], object]) -> list[int]:
@@ -34,10 +33,9 @@ if __name__ == "__main__":
     parser.add_argument("runs", nargs="+", metavar="RUN", help="such as outputs/reproduce/fp32/mlp-cifar-1-seed0")
     for path in parser.parse_args().runs:
         try:
-            run, cfg = open_run(path)
-            session = build_session(cfg)
-            load_weights(run.last, session.model)
+            run = load(path, weights="last")
+            images = load_data(run.config.data, run.config.seed).train.images
         except CnnlabError as error:
             sys.exit(f"error: {error}")
-        counts = dead_units(session.model, partial(session.outputs, "train"))
+        counts = dead_units(run.network, partial(run.predict, images))
         print(f"{path}  dead units, layer by layer: {' '.join(map(str, counts))}")

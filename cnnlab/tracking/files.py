@@ -86,6 +86,11 @@ def write_json_lines(path: Path, lines: list[dict[str, Any]]) -> None:
     write_atomic(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
+def as_json(content: Any) -> Any:
+    """`content` as it comes back from a JSON file."""
+    return json.loads(json.dumps(content, default=str))
+
+
 def finite(content: Any) -> Any:
     """`content` with null for inf and nan, which JSON has not."""
     if isinstance(content, dict):

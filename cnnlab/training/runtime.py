@@ -35,7 +35,7 @@ def configure(cfg: TrainerConfig) -> Runtime:
     Raises:
         ConfigError: a device that is not there, or a precision that it does not have.
     """
-    device = _device(cfg.device)
+    device = find_device(cfg.device)
     if cfg.precision == "tf32" and device.type != "cuda":
         raise ConfigError("trainer.precision=tf32: only CUDA devices have it, and this run is on the CPU; use fp32 or bf16")
     threads = cfg.threads or num_cores()
@@ -89,7 +89,12 @@ def _cpu_name() -> str:
     return f"{name} (family{told['cpu family']}, model{told['model']})" if {"cpu family", "model"} <= told.keys() else name
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str, key: str = "trainer.device") -> torch.device:
+    """The device that `name` means; `key` is the setting, for the error.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
     count = torch.cuda.device_count() if name == "auto" or name.startswith("cuda") else 0
     if name == "auto":
         return torch.device("cuda", 0) if count else torch.device("cpu")
@@ -97,7 +102,7 @@ def _device(name: str) -> torch.device:
         return torch.device("cpu")
     kind, _, index = name.partition(":")
     if kind != "cuda" or not (index.isdigit() or name == "cuda"):
-        raise ConfigError(f"trainer.device={name}: expected auto, cpu, cuda or cuda:N")
+        raise ConfigError(f"{key}={name}: expected auto, cpu, cuda or cuda:N")
     if int(index or 0) >= count:
-        raise ConfigError(f"trainer.device={name}: torch sees {count} CUDA devices here; use trainer.device=cpu")
+        raise ConfigError(f"{key}={name}: torch sees {count} CUDA devices here; use {key}=cpu")
     return torch.device("cuda", int(index or 0))

@@ -206,12 +206,12 @@ def mosaic(measured: Measured) -> "Figure | None":
 
     run = RunDirectory(RUNS / f"{recipe(measured.arms[0])}-0")
     try:
-        model, data = trained(run)
+        opened, data = trained(run)
     except (CheckpointError, DataError):
         return None
     picture = side_by_side(data.test.images[:9])
     with torch.no_grad():
-        scores = model.logit_map(picture.float() / 255)[0].softmax(0)  # type: ignore[operator]
+        scores = opened.network.logit_map(opened.preprocess(picture))[0].softmax(0)  # type: ignore[operator]
     figure, axes = _figure(2)
     axes[0].imshow(picture[0, 0].numpy(), cmap="gray_r")
     axes[0].set_title("84 x 84 pixels")

@@ -1,0 +1,34 @@
+"""`cnnlab.fit`: train from Python or a notebook, as `python -m cnnlab.train` does from a command line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnnlab import composing, config, trust
+from cnnlab.errors import ConfigError, known_errors
+from cnnlab.opening import OpenedRun, load
+from cnnlab.tracking.run import begun
+from cnnlab.training.experiment import run_new
+
+
+def fit(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> OpenedRun:
+    """Train a network in a new run directory, and open the run.
+
+    While it trains in the main thread, the first Ctrl-C saves and ends the run, which `python -m cnnlab.train resume=RUN`
+    continues; the handlers that were there before are put back.
+
+    Args:
+        overrides: such as "model=lenet", "data=digits", "trainer.epochs=3", "console=quiet".
+        config_dirs: directories with further choices: mine/model/tiny.yaml is "model=tiny".
+
+    Raises:
+        CnnlabError: a setting that cannot be used, data that is not there, a loss that diverged, Ctrl-C (InterruptedRunError).
+    """
+    with known_errors():
+        for directory in config_dirs:
+            if not Path(directory).is_dir():
+                raise ConfigError(f"config_dirs: {directory}: no such directory")
+        new = composing.new_run(overrides, [Path(directory) for directory in config_dirs])
+        with begun(new.directory, new.may_rename) as run:
+            run_new(new.cfg, run.path, new.choices)
+        named = trust.named(config.flat(new.cfg)).values()  # by the caller, so they are trusted
+        return load(run.path, trust=sorted({path.partition(".")[0] for path in named}))

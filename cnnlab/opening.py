@@ -1,0 +1,147 @@
+"""`cnnlab.load`: a run's directory becomes a network that predicts. Everything that uses a trained network starts here."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cnnlab.errors import CheckpointError, ConfigError, DataError, known_errors
+from cnnlab.models import build_model
+from cnnlab.models.description import MEMORY_FORMATS, Description
+from cnnlab.models.preprocess import Preprocess
+from cnnlab.schema import Config
+from cnnlab.tracking import files
+from cnnlab.tracking.run import RunDirectory, open_run
+from cnnlab.training.checkpoint import load_weights, read_description
+from cnnlab.training.runtime import find_device
+from cnnlab.training.task import Task, build_task
+from cnnlab.trust import packages
+
+WEIGHTS = ("last", "best")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a network says of N images, on the CPU.
+
+    predicted: int64, N, the index of each image's class; in regression float32, N, the value.
+    probability: float32, N, of that class; None in regression.
+    """
+
+    predicted: Tensor
+    probability: Tensor | None
+
+
+@dataclass(frozen=True, repr=False)
+class OpenedRun:
+    """A trained network and what its run recorded.
+
+    directory: the run's. weights: "last" or "best", those that are loaded.
+    model: the network with its preprocessing, in evaluation mode. It takes N x C x H x W, uint8, or floats that are pixels
+    from 0 to 1, of any height and width that the network takes, and gives logits, N x outputs. It computes in float32,
+    whatever trainer.precision was. preprocess, network: its two halves.
+    description: the input shape, the classes and what else the network is. task: its loss, metric and predictions.
+    config: of the run. metrics: a mapping an epoch. result: the final scores, None while the run has not ended.
+    """
+
+    directory: RunDirectory
+    weights: str
+    model: nn.Sequential
+    preprocess: Preprocess
+    network: nn.Module
+    description: Description
+    task: Task
+    config: Config
+    metrics: list[dict[str, Any]]
+    result: dict[str, Any] | None
+
+    def __repr__(self) -> str:
+        return f"OpenedRun({self.directory.name!r}, {self.weights} weights, {self.description.model['_target_']})"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names, in the order of the logits."""
+        return self.description.classes
+
+    def predict(self, images: Tensor | NDArray[Any], batch_size: int = 1000) -> Predictions:
+        """The class of each image with its probability, or its value in regression.
+
+        Args:
+            images: N x C x H x W of the run's C, H and W; uint8, or floats that are pixels from 0 to 1.
+            batch_size: images at a time.
+
+        Raises:
+            DataError: images of another shape or type, or floats outside 0 to 1.
+        """
+        given = _checked(images, self.description.input_shape)
+        device = self.preprocess.mean.device
+        self.model.eval()
+        with known_errors(), torch.no_grad():
+            outputs = torch.cat([self.model(batch.to(device)).cpu() for batch in torch.split(given, batch_size)])
+        return Predictions(*self.task.predict(outputs))
+
+
+def load(
+    path: str | Path,
+    weights: str | None = None,
+    device: str = "cpu",
+    trust: str | Sequence[str] = (),
+) -> OpenedRun:
+    """Open a run from its directory alone.
+
+    Args:
+        path: the run's directory, such as outputs/fashion-lenet/2026-11-20_10-11-12.
+        weights: "last" or "best" (by validation); None: those of the recorded test score, of a run without one the last.
+        device: cpu, cuda, cuda:1, or auto.
+        trust: packages that the run's files may name code of, such as ["mine"] for a network mine.Net. A run names nothing
+            but cnnlab, torch.nn, torch.optim and torchvision.models otherwise.
+
+    Raises:
+        CnnlabError: not a run, no such weights, a damaged file, or a name in it that is not trusted.
+    """
+    with known_errors():
+        run, cfg = open_run(str(path), packages(trust))
+        result = run.read_result()
+        chosen = weights or (result or {}).get("weights", "last")
+        if chosen not in WEIGHTS:
+            where = "weights" if weights else run.result
+            raise ConfigError(f"{where}: weights={chosen}, expected one of {', '.join(WEIGHTS)}")
+        checkpoint = run.best if chosen == "best" else run.last
+        description = read_description(checkpoint)
+        if (description.model, description.task) != (files.as_json(cfg.model), files.as_json(cfg.task)):
+            raise CheckpointError(f"{checkpoint}: of another run: its model or task is not that of {run.config}")
+        task = build_task(cfg.task, description.numbers)
+        layout = MEMORY_FORMATS[description.memory_format]
+        network, _ = build_model(cfg.model, description.input_shape, task.num_outputs, cfg.seed, [layout])
+        load_weights(checkpoint, network)
+        preprocess = description.preprocess()
+        model = nn.Sequential(OrderedDict(preprocess=preprocess, network=network)).to(find_device(device, "device")).eval()
+        lines = files.read_json_lines(run.metrics)
+        return OpenedRun(run, chosen, model, preprocess, network, description, task, cfg, lines, result)
+
+
+def _checked(images: Any, shape: tuple[int, int, int]) -> Tensor:
+    """Images as a tensor.
+
+    Raises:
+        DataError: they cannot be shown to a network that was trained on images of `shape` (C, H, W).
+    """
+    if isinstance(images, np.ndarray) and (images.dtype == np.uint8 or images.dtype.kind == "f"):
+        images = torch.tensor(images if images.dtype == np.uint8 else images.astype(np.float32))
+    if not isinstance(images, Tensor) or not (images.dtype == torch.uint8 or images.is_floating_point()):
+        got = getattr(images, "dtype", type(images).__name__)
+        raise DataError(f"images of {got}: expected a tensor or array of uint8, or of floats from 0 to 1")
+    if images.ndim != 4 or tuple(images.shape[1:]) != shape:
+        got, expected = (" x ".join(map(str, size)) for size in (images.shape, shape))
+        mend = "; for one image: images[None]" if tuple(images.shape) == shape else ""
+        raise DataError(f"images of {got}: expected N x {expected} (images, channels, height, width){mend}")
+    if images.is_floating_point() and len(images) and not (images.min() >= 0 and images.max() <= 1):
+        low, high = images.min().item(), images.max().item()
+        raise DataError(f"pixels from {low:g} to {high:g}: expected floats from 0 to 1, or uint8 from 0 to 255")
+    return images
