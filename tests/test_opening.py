@@ -22,6 +22,7 @@ from torch import Tensor, nn
 import cnnlab
 from cnnlab.data import load_data
 from cnnlab.errors import CheckpointError, CnnlabError, ConfigError, DataError, InterruptedRunError
+from cnnlab.training.interrupt import StopRequest
 
 QUICK = ("data=digits", "data.limit=200", "data.validation=100", "console=quiet", "trainer.epochs=2", "trainer.batch_size=32")
 
@@ -330,6 +331,24 @@ def test_fit_in_another_thread_and_a_signal_in_the_main_one(tmp_path: Path) -> N
     result = cnnlab.load(tmp_path / "long").result
     assert result is not None
     assert result["status"] == "interrupted"
+
+
+@pytest.mark.parametrize(("interactive", "expected"), [(True, KeyboardInterrupt), (False, None)])
+def test_a_second_ctrl_c_ends_the_call_but_not_a_notebook(
+    monkeypatch: pytest.MonkeyPatch, interactive: bool, expected: type[BaseException] | None
+) -> None:
+    if interactive:
+        monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    before = signal.getsignal(signal.SIGINT)
+    with StopRequest(tell=False) as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.signal_number == signal.SIGINT
+        if expected is None:
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+        else:
+            with pytest.raises(expected):
+                signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 FRESH = """

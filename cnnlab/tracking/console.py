@@ -2,11 +2,12 @@
 
 import os
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from cnnlab import config, trust
 from cnnlab.tracking.run import RunDirectory
@@ -33,27 +34,28 @@ class Console:
         plain = False if session.cfg.console == "plain" else None  # None: rich finds out
         self.terminal = Terminal(highlight=False, emoji=False, quiet=self.quiet, force_terminal=plain)
         self.terminal.soft_wrap = not self.terminal.is_terminal  # a file has no width
-        live = session.cfg.console == "auto" and self.terminal.is_terminal
-        columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[text]}"))
-        self.bar = Progress(*columns, console=self.terminal, auto_refresh=False, transient=True) if live else None
-        self.task: TaskID | None = None
+        notebook = self.terminal.is_jupyter and find_spec("ipywidgets") is not None  # which rich draws with there
+        self.live = session.cfg.console == "auto" and (self.terminal.is_terminal or notebook)
+        self.bar: Progress | None = None
         self.epoch_number = self.epoch_steps = 0
         self._header(first_step)
 
     def begin_epoch(self, epoch: int, done: int, steps: int) -> None:
         self.epoch_number, self.epoch_steps = epoch + 1, steps
-        if self.bar is not None:
+        if self.live:
+            columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[text]}"))
+            self.bar = Progress(*columns, console=self.terminal, auto_refresh=False, transient=True)
             self.bar.start()
-            self.task = self.bar.add_task(self._epoch_name(), total=steps, completed=done, text="")
+            self.bar.add_task(self._epoch_name(), total=steps, completed=done, text="")
             self.bar.refresh()
 
     def progress(self, done: int, images_per_s: float, loss: float, score: float, train_s: float) -> None:
-        if self.bar is None or self.task is None:
+        if self.bar is None:
             return
         left = train_s / done * (self.epoch_steps - done)
         speed = f"  {images_per_s:,.0f} images/s" if self.terminal.width >= 100 else ""
         text = f"{done:,}/{self.epoch_steps:,}{speed}  loss {loss:.4f}  {self.metric} {score:.4f}  {duration(left)} left"
-        self.bar.update(self.task, completed=done, text=text, refresh=True)
+        self.bar.update(self.bar.task_ids[0], completed=done, text=text, refresh=True)
 
     def epoch(self, line: dict[str, Any], best: bool) -> None:
         self.stop()
@@ -67,10 +69,9 @@ class Console:
 
     def stop(self) -> None:
         """Take the bar away."""
-        if self.bar is not None and self.task is not None:
-            self.bar.remove_task(self.task)
+        if self.bar is not None:
             self.bar.stop()
-            self.task = None
+            self.bar = None
 
     def closing(self, result: dict[str, Any]) -> None:
         test, name = result["test"], self.run.name

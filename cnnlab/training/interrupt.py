@@ -28,7 +28,8 @@ def sigterm_exits() -> Iterator[None]:
 
 
 class StopRequest:
-    """While entered, the first Ctrl-C or SIGTERM sets `signal_number`; the second one ends the process at once."""
+    """While entered, the first Ctrl-C or SIGTERM sets `signal_number`; the second one ends the process at once, but at an
+    interactive prompt or in a notebook only the call."""
 
     def __init__(self, tell: bool = True) -> None:
         self.signal_number: int | None = None
@@ -48,7 +49,7 @@ class StopRequest:
     def _received(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
         for each in NAMES:
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, self._before[each] if hasattr(sys, "ps1") else signal.SIG_DFL)
         if self.tell:
             with suppress(OSError):  # the reader of stderr may have died of the same Ctrl-C
                 os.write(2, f"\n{NAMES[signal.Signals(number)]}: saving; once more to leave at once\n".encode())

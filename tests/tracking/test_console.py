@@ -1,12 +1,17 @@
 """What a person sees: on a terminal, in a file, in quiet."""
 
+import builtins
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+import cnnlab
 from cnnlab.tracking.console import duration, epochs
 
 Call = Callable[..., tuple[int, str, str]]
@@ -80,6 +85,44 @@ def test_the_live_bar_gives_the_terminal_back(
     if expected == 0:
         left = SEQUENCE.sub("", out)
         assert all(f"train loss {line['train_loss']:.4f}" in left for line in metrics(run))
+
+
+class ZMQInteractiveShell:
+    """What rich takes for a notebook's kernel."""
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_in_a_notebook_each_epoch_has_a_bar_where_widgets_are_installed(
+    widgets: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+
+    class Output:
+        """ipywidgets' Output: takes what is printed while it is entered."""
+
+        def __init__(self) -> None:
+            self.closed = False
+
+        def __enter__(self) -> None:
+            assert not self.closed
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def clear_output(self, wait: bool) -> None: ...
+
+        def close(self) -> None:
+            self.closed = True
+
+    display = SimpleNamespace(display=shown.append)
+    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
+    for name, module in (("IPython", SimpleNamespace(display=display)), ("IPython.display", display)):
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, "ipywidgets", SimpleNamespace(Output=Output))
+    monkeypatch.setattr("cnnlab.tracking.console.find_spec", lambda name: widgets or None)
+    cnnlab.fit(*SMALL, f"hydra.run.dir={tmp_path / 'run'}")
+    bars = [one for one in shown if isinstance(one, Output)]
+    assert [bar.closed for bar in bars] == [True, True] * widgets
+    assert len(shown) > len(bars)  # the lines that stay
 
 
 def test_early_stopping_and_the_choice_of_weights_are_told(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
