@@ -70,18 +70,18 @@ def split(changes: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def named(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The names in a flat configuration, by their keys; none is looked up."""
-    return {key: value for key, value in settings.items() if key.endswith("._target_") and isinstance(value, str)}
+    """The names in a flat configuration, by the key of their section; none is looked up."""
+    sections = {key.removesuffix("._target_"): value for key, value in settings.items() if key.endswith("._target_")}
+    return {where: path for where, path in sections.items() if _kind(where) in OWN and isinstance(path, str)}
 
 
 def argument(settings: Mapping[str, Any]) -> str:
     """What a printed command needs after a run of this flat configuration: " trust=mine", or nothing."""
     foreign = set()
-    for key, path in named(settings).items():
-        kind = _kind(key.removesuffix("._target_"))
-        known = (*OWN.get(kind, ()), *FOREIGN.get(kind, ()))
-        if not any(path.startswith(f"{package}.") for package in known) and path.partition(".")[0].isidentifier():
-            foreign.add(path.partition(".")[0])
+    for where, path in named(settings).items():
+        package, known = path.partition(".")[0], (*OWN[_kind(where)], *FOREIGN.get(_kind(where), ()))
+        if package.isidentifier() and not any(path.startswith(f"{one}.") for one in known):
+            foreign.add(package)
     if not foreign:
         return ""
     return " " + shlex.quote("trust=" + (f"[{','.join(sorted(foreign))}]" if len(foreign) > 1 else foreign.pop()))

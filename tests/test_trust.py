@@ -123,6 +123,7 @@ def test_the_argument_of_a_printed_command() -> None:
     assert trust.argument(config.flat(cfg)) == " 'trust=[mine,yours]'"
     for where, paths in ALLOWED.items():
         assert [trust.argument(config.flat(naming(where, {"_target_": path}))) for path in paths] == [""] * len(paths)
+    assert trust.argument({"model.inner._target_": "mine.Net"}) == ""  # which nobody calls
     assert trust.argument({"model._target_": "$(rm -rf x).Net", "task._target_": 3}) == ""
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.models.description import Description
 from cnnlab.schema import from_plain
-from cnnlab.tracking.files import write_atomic
+from cnnlab.tracking import files
 
 
 @dataclass
@@ -78,7 +78,7 @@ def save_checkpoint(path: Path, state: State) -> None:
         "optimizer_numbers": numbers,
     }
     copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    write_atomic(path, save(copies, {"cnnlab": json.dumps(meta)}))
+    files.write_atomic(path, save(copies, {"cnnlab": json.dumps(meta, default=str)}))
 
 
 def load_checkpoint(path: Path, state: State) -> None:
@@ -91,6 +91,7 @@ def load_checkpoint(path: Path, state: State) -> None:
     saved, own = meta.get("optimizer"), type(state.optimizer).__name__
     if saved != own:
         raise CheckpointError(f"{path}: holds the state of the optimizer {saved}, this run's is {own}")
+    _require_same_network(meta, state.description, path)
     _copy_into(state.model, tensors, path)
     optimizer = _optimizer_state(tensors, meta, state.optimizer, path)
     state.optimizer.load_state_dict({"state": optimizer, "param_groups": state.optimizer.state_dict()["param_groups"]})
@@ -144,6 +145,14 @@ def _read(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, An
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}); restore it, or start a new run") from error
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: a safetensors file, but not a checkpoint of cnnlab") from error
+
+
+def _require_same_network(meta: dict[str, Any], description: Description, path: Path) -> None:
+    """Raise CheckpointError if the checkpoint says that it holds another network than `description`."""
+    own, held = files.as_json(dataclasses.asdict(description)), meta.get("network")
+    for name in ("model", "task", "input_shape", "classes", "numbers"):
+        if not isinstance(held, dict) or held.get(name) != own[name]:
+            raise CheckpointError(f"{path}: of another run: its {name} is not this run's; restore the run's own checkpoint")
 
 
 def _copy_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

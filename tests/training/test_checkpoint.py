@@ -142,6 +142,15 @@ def test_a_checkpoint_says_what_its_network_is(tmp_path: Path) -> None:
     assert torch.equal(DESCRIPTION.preprocess().std, torch.tensor([0.5, 0.3]))
 
 
+@pytest.mark.parametrize("change", [{"model": {"_target_": "x.Y"}}, {"classes": ("b", "a", "ü")}, {"numbers": (5, 3, 7)}])
+def test_the_checkpoint_of_another_run_with_the_same_shapes_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    run, other = Run(), Run()
+    other.state.description = dataclasses.replace(DESCRIPTION, **change)
+    save_checkpoint(tmp_path / "file", other.state)
+    with pytest.raises(CheckpointError, match=f"of another run: its {next(iter(change))} is not"):
+        load_checkpoint(tmp_path / "file", run.state)
+
+
 class Tied(nn.Module):
     """Two names for one parameter."""
 
