@@ -77,8 +77,10 @@ class OpenedRun:
             batch_size: images at a time.
 
         Raises:
-            DataError: images of another shape or type, or floats outside 0 to 1.
+            DataError: images of another shape or type, or floats outside 0 to 1. ConfigError: a batch size below 1.
         """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size}: expected 1 or more")
         given = _checked(images, self.description.input_shape)
         device = self.preprocess.mean.device
         self.model.eval()
@@ -90,7 +92,7 @@ class OpenedRun:
 def load(
     path: str | Path,
     weights: str | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     trust: str | Sequence[str] = (),
 ) -> OpenedRun:
     """Open a run from its directory alone.
@@ -121,7 +123,7 @@ def load(
         network, _ = build_model(cfg.model, description.input_shape, task.num_outputs, cfg.seed, [layout])
         load_weights(checkpoint, network)
         preprocess = description.preprocess()
-        model = nn.Sequential(OrderedDict(preprocess=preprocess, network=network)).to(find_device(device, "device")).eval()
+        model = nn.Sequential(OrderedDict(preprocess=preprocess, network=network)).to(find_device(str(device), "device")).eval()
         lines = files.read_json_lines(run.metrics)
         return OpenedRun(run, chosen, model, preprocess, network, description, task, cfg, lines, result)
 

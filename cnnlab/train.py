@@ -72,6 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     sweeping = bool({"-m", "--multirun"} & set(line.options))
     own, sweep = place.settings(line.changes, sweeping)
     if set(line.options) <= {"--config-dir", "-cd"}:
+        sys.argv = ["cnnlab.train", *arguments]  # environment.json repeats it
         return _train(composing.new_run(own, extra))
     changes = overrides.prepare(own, composing.groups(extra), sweeping) + sweep
     if sweeping and not set(line.options) & {"--cfg", "-c", "--info", "-i"}:

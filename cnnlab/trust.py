@@ -57,7 +57,7 @@ def packages(given: str | Sequence[str]) -> list[str]:
     """
     names = given.strip("[] ").split(",") if isinstance(given, str) else given
     for name in names:
-        if not name.strip().isidentifier():
+        if not isinstance(name, str) or not name.strip().isidentifier():
             raise ConfigError(f"trust={name}: expected the name of a package, such as mine for mine.Net")
     return [name.strip() for name in names]
 

@@ -245,6 +245,8 @@ def test_arguments_that_are_wrong_are_named(copied: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=says):
             cnnlab.load(copied, **arguments)
+    with pytest.raises(ConfigError, match="batch_size=0"):
+        cnnlab.load(copied, device=torch.device("cpu")).predict(torch.zeros(1, 1, 28, 28), batch_size=0)
     (copied / "result.json").write_text('{"weights": ["best"]}')
     with pytest.raises(ConfigError, match=r"result\.json"):
         cnnlab.load(copied)
