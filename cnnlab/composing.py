@@ -16,17 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnlab import overrides
+from cnnlab.config import config_dir
 from cnnlab.errors import ConfigError, suggest
 from cnnlab.schema import Config, check_training, check_values, from_plain
 
 ConfigStore.instance().store(name="schema", node=Config)
-
-
-def config_dir() -> Path:
-    """Where `configs/` lies: beside the modules in an installed wheel, else in the repository."""
-    package = Path(__file__).resolve().parent
-    installed = package / "configs"
-    return installed if installed.is_dir() else package.parent / "configs"
 
 
 def groups(extra: Sequence[Path] = ()) -> dict[str, list[str]]:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,13 @@ from cnnlab.schema import Config, check_training, check_values, from_plain
 NOT_THE_RECIPE = ("seed", "console", "data.root", "data.download", "trainer.device", "trainer.threads", "trainer.log_every",
                   "trainer.log_gradients", "evaluation.batch_size", "checkpoint.every_s")  # fmt: skip
 MAX_DEPTH = 50  # of lists and mappings in a file
+
+
+def config_dir() -> Path:
+    """Where `configs/` lies: beside the modules in an installed wheel, else in the repository."""
+    package = Path(__file__).resolve().parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
 
 
 def read(path: Path) -> Config:
@@ -57,13 +65,27 @@ def flat(cfg: Config) -> dict[str, Any]:
     return dict(_leaves(dataclasses.asdict(cfg)))
 
 
+@cache
+def defaults() -> dict[str, Any]:
+    """What `configs/config.yaml` sets where nothing is asked, by dotted key."""
+    node = _read_yaml(config_dir() / "config.yaml")
+    return dict(_leaves({key: value for key, value in node.items() if key not in ("defaults", "hydra")}))
+
+
 def recipe(cfg: Config | Mapping[str, Any]) -> dict[str, Any]:
-    """What a run computes, but for its seed: `flat` without NOT_THE_RECIPE. Runs of equal recipes are one configuration.
+    """What a run computes, but for its seed. Runs of equal recipes are one configuration.
+
+    The settings that are neither NOT_THE_RECIPE nor at their defaults: a key that a later version adds changes no recipe, and a
+    default that it changed would have to be written into those of before.
 
     cfg: typed, or flat already.
     """
-    settings = flat(cfg) if isinstance(cfg, Config) else cfg
-    return {key: value for key, value in settings.items() if key not in NOT_THE_RECIPE}
+    settings, plain = flat(cfg) if isinstance(cfg, Config) else cfg, defaults()
+    return {
+        key: value
+        for key, value in settings.items()
+        if key not in NOT_THE_RECIPE and not (key in plain and value == plain[key])
+    }
 
 
 def recipe_hash(cfg: Config) -> str:

@@ -66,12 +66,10 @@ def explain(error: Exception, changes: Sequence[str]) -> ConfigError:
         given = next((change.split("=", 1)[1] for change in changes if change.lstrip("+").startswith(f"{key}=")), None)
         what = f"{key}={given}" if given is not None else key
         return ConfigError(f"{what}: expected {targets.type_name(key_types()[key])}")
-    text = str(cause).strip()
-    if str(error) != text:
-        text = f"{str(error).strip()}: {text}"
     # OmegaConf appends lines with internals, Hydra a hint that is wrong for a typo.
-    text = re.sub(r"\n\s*(full_key|object_type|reference_type|To append to your config)\b.*", "", text)
-    return ConfigError(text)
+    internals = r"\n\s*(full_key|object_type|reference_type|To append to your config)\b.*"
+    texts = dict.fromkeys(re.sub(internals, "", str(one)).strip() for one in (error, cause))
+    return ConfigError(": ".join(text.removesuffix(".") for text in texts))
 
 
 def quoted(value: object) -> str:

@@ -6,6 +6,7 @@ keys. Sections with a `_target_` (OPEN_SECTIONS) are open mappings, checked agai
 """
 
 import dataclasses
+import math
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,7 +58,18 @@ class TrainerConfig:
 
 
 @dataclass
+class ParameterGroup:
+    """How the parameters whose names match (fnmatch) are trained; see `cnnlab.training.groups`."""
+
+    match: str = MISSING
+    lr_factor: float = 1.0
+    weight_decay: float | None = None
+    frozen: bool = False
+
+
+@dataclass
 class EvaluationConfig:
+    every: int = legal(minimum=1, maximum=10**9)
     split: str = legal(choices=("validation", "test"))
     weights: str = legal(choices=("last", "best"))
     batch_size: int = legal(minimum=1, maximum=10**9)
@@ -80,6 +92,7 @@ class Config:
     optimizer: dict[str, Any] = MISSING
     schedule: dict[str, Any] = MISSING
     augment: dict[str, Any] = MISSING
+    parameters: list[ParameterGroup] = MISSING
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -99,8 +112,20 @@ def check_values(cfg: Config) -> None:
             raise ConfigError(f"{key}={value}: expected more than {meta['above']}")
         if meta.get("maximum") is not None and not value <= meta["maximum"]:
             raise ConfigError(f"{key}={value}: expected at most {meta['maximum']:,}")
+    check_groups(cfg.parameters)
     if len(cfg.data.shape) != 3 or min(cfg.data.shape) < 1:
         raise ConfigError(f"data.shape={cfg.data.shape}: expected [channels, height, width], each 1 or more")
+
+
+def check_groups(groups: Sequence[ParameterGroup]) -> None:
+    """Raise ConfigError for a value of `parameters` out of range, or none at all."""
+    for number, group in enumerate(groups):
+        where = f"parameters[{number}]"
+        for key, value in (("lr_factor", group.lr_factor), ("weight_decay", group.weight_decay)):
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigError(f"{where}.{key}={value}: expected 0 or more")
+        if group.frozen and (group.lr_factor != 1 or group.weight_decay is not None):
+            raise ConfigError(f"{where}: frozen parameters have no lr_factor and no weight_decay")
 
 
 def check_training(cfg: Config) -> None:
@@ -136,8 +161,11 @@ def from_plain(kind: type[T], values: Any, where: str = "") -> T:
         if name not in values:
             raise ConfigError(f"{prefix}{name}: needs a value")
         value, hint = values[name], cast(Any, item.type)
+        inner = next(iter(typing.get_args(hint)), None) if typing.get_origin(hint) is list else None
         if dataclasses.is_dataclass(hint):
             made[name] = from_plain(cast(type, hint), value, f"{prefix}{name}")
+        elif dataclasses.is_dataclass(inner) and isinstance(value, list):
+            made[name] = [from_plain(cast(type, inner), one, f"{prefix}{name}[{at}]") for at, one in enumerate(value)]
         elif not targets.fits(value, hint):
             shown = f"{prefix}{name}={value!s:.60}"
             raise ConfigError(f"{shown}: expected {targets.type_name(hint)}, got {type(value).__name__}")

@@ -44,11 +44,13 @@ def show(cfg: Config) -> None:
     """Print the table and the totals of the configured network."""
     from cnnlab.models import build_model
     from cnnlab.models.inspection import inspect_network
+    from cnnlab.training.groups import freeze
     from cnnlab.training.task import build_task
 
     channels, height, width = cfg.data.shape
     numbers = cfg.data.classes if cfg.data.classes is not None else list(range(cfg.data.num_classes))
     model, _ = build_model(cfg.model, (channels, height, width), build_task(cfg.task, numbers).num_outputs, cfg.seed)
+    freeze(model, cfg.parameters)
     found = inspect_network(model, (channels, height, width), bf16=cfg.trainer.precision == "bf16")
     console = wide_console()
     table = Table(box=None, header_style="bold", pad_edge=False)

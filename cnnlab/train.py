@@ -10,7 +10,7 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnlab import cli, composing, overrides, trust
+from cnnlab import cli, composing, config, overrides, trust
 from cnnlab.errors import ConfigError
 from cnnlab.sweep import place
 from cnnlab.tracking.run import begun, open_run
@@ -130,7 +130,7 @@ def help_text() -> str:
         textwrap.fill(" ".join(choices), 110, initial_indent=f"  {name:<11}", subsequent_indent=indent, break_on_hyphens=False)
         for name, choices in composing.groups().items()
     )
-    root = (composing.config_dir() / "config.yaml").read_text()
+    root = (config.config_dir() / "config.yaml").read_text()
     settings = root.partition("\n\n")[2].partition("\nhydra:")[0]
     return HELP.format(groups=groups, settings="\n".join("  " + row for row in settings.splitlines()) + "\n")
 
@@ -149,7 +149,7 @@ def _enter_hydra(changes: Sequence[str], options: Sequence[str]) -> int:
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own text
     sys.argv = ["cnnlab.train", *options, *changes]
-    enter = hydra.main(config_path=str(composing.config_dir()), config_name="config", version_base="1.3")
+    enter = hydra.main(config_path=str(config.config_dir()), config_name="config", version_base="1.3")
     try:
         enter(job)()  # other processes know `job` by its name
     except (HydraException, OmegaConfBaseException) as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from cnnlab.composing import config_dir
+from cnnlab.config import config_dir
 
 PUBLISHED: dict[str, Any] = yaml.safe_load((config_dir() / "published.yaml").read_text())
 ARITHMETIC: dict[str, Any] = PUBLISHED["arithmetic"]

@@ -142,3 +142,24 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, old: str, new: str, sa
         config.read(path)
     assert says in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_the_defaults_that_recipes_leave_out() -> None:
+    """A recipe is what departs from these: whoever changes one has to write the old value into the recipes of both ledgers."""
+    found = {key: value for key, value in config.defaults().items() if key not in config.NOT_THE_RECIPE}
+    assert found == {
+        "trainer.epochs": 10, "trainer.steps": None, "trainer.batch_size": 64, "trainer.precision": "fp32",
+        "trainer.deterministic": False, "trainer.clip_norm": None, "trainer.patience": None, "parameters": [],
+        "evaluation.every": 1, "evaluation.split": "validation", "evaluation.weights": "last",
+        "data.validation": 5000, "data.limit": None, "data.classes": None, "data.normalize": False,
+    }  # fmt: skip
+
+
+def test_a_recipe_is_what_departs_from_the_defaults() -> None:
+    plain, other = (composing.typed(composing.compose(list(changes))) for changes in ((), ("trainer.batch_size=32", "seed=5")))
+    departures = {"trainer.batch_size": 32}
+    assert config.recipe(other) == config.recipe(plain) | departures
+    assert not config.recipe(plain).keys() & config.defaults().keys()
+    assert {"model._target_", "optimizer.lr", "data.name"} <= config.recipe(plain).keys()  # choices are always told
+    longer = dict(config.flat(plain)) | {"trainer.batch_size": 64.0}
+    assert config.recipe(longer) == config.recipe(plain)

@@ -12,7 +12,7 @@ import yaml
 from conftest import write_idx
 from scipy import stats
 
-from cnnlab import composing
+from cnnlab import config
 from cnnlab.data import idx
 from scripts import lessons
 from scripts.lesson import figures, measure, page, probes, rules, sources, space, training
@@ -23,7 +23,7 @@ from scripts.lesson.rules import Finding, above, at_most, difference, estimate, 
 
 idx_load = idx.load
 ROOT = Path(__file__).parent.parent
-CLAIMS = yaml.safe_load((composing.config_dir() / "published.yaml").read_text())["claims"]
+CLAIMS = yaml.safe_load((config.config_dir() / "published.yaml").read_text())["claims"]
 TRANSFER = ("early layers", "a large network on little data")
 HIGH, LOW, WIDE = [0.90, 0.91, 0.92], [0.80, 0.81, 0.82], [0.7, 0.9, 1.1]
 

@@ -17,7 +17,7 @@ from cnnlab.schema import Config
 from cnnlab.sweep.manifest import Manifest
 
 EXPERIMENTS = composing.groups()["experiment"]
-RESULTS = OmegaConf.to_container(OmegaConf.load(composing.config_dir() / "published.yaml"))["results"]
+RESULTS = OmegaConf.to_container(OmegaConf.load(config.config_dir() / "published.yaml"))["results"]
 
 
 def experiment(name: str) -> Config:
@@ -61,7 +61,7 @@ def test_the_network_that_the_notes_also_show_with_dropout() -> None:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_header_tells_source_and_published_score(name: str) -> None:
-    header = (composing.config_dir() / "experiment" / f"{name}.yaml").read_text().partition("\n\n")[0]
+    header = (config.config_dir() / "experiment" / f"{name}.yaml").read_text().partition("\n\n")[0]
     assert header.startswith("# @package _global_\n# Source: ")
     for part in ("train", "test"):
         goal = RESULTS.get(name, {}).get(part)

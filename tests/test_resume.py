@@ -122,7 +122,7 @@ def test_what_a_continued_run_cannot_change(call, whole: Path, change: str, says
     ("settings", "longer", "says"),
     [
         (("trainer.epochs=1", "schedule=cosine"), "trainer.epochs=2", "depends on where the run ends"),
-        (("trainer.steps=2", "evaluation.weights=best"), "trainer.steps=8", "ended within an epoch"),
+        (("trainer.steps=2", "evaluation.weights=best"), "trainer.steps=8", "was judged where it ended"),
     ],
 )
 def test_a_run_that_a_later_end_would_have_changed_cannot_be_lengthened(

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cnnlab import composing
+from cnnlab import config
 from cnnlab.comparison import ledger
 from cnnlab.comparison.ledger import Comparison, Figure
 from cnnlab.comparison.statistics import summarize
@@ -39,7 +39,7 @@ Seconds are of whole runs on a machine that other work shared, the long ones mos
 
 def read(section: str) -> dict[str, Any]:
     """A section of configs/published.yaml."""
-    node: Any = OmegaConf.to_container(OmegaConf.load(composing.config_dir() / "published.yaml"))
+    node: Any = OmegaConf.to_container(OmegaConf.load(config.config_dir() / "published.yaml"))
     return dict(node[section])
 
 

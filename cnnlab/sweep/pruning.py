@@ -56,9 +56,9 @@ def worse_than_median(own: Scores, others: Sequence[Scores], higher_is_better: b
 
 
 def epoch_scores(run: RunDirectory) -> list[float | None]:
-    """The validation metric of each epoch so far; never that of the test images."""
+    """The validation metric of each epoch so far that was scored; never that of the test images."""
     found = [epoch_metric(line, "validation") for line in files.read_json_lines(run.metrics)]
-    return [None if metric is None else metric[1] for metric in found]
+    return [metric[1] for metric in found if metric is not None]
 
 
 def higher_is_better(cfg: Config) -> bool:

@@ -11,7 +11,7 @@ from cnnlab.schema import Config
 Value = bool | int | float | str
 
 NAMED = ("data", "model", "task", "optimizer", "schedule")  # one choice each
-SAID_BY_THE_DATA = ("data.name", "data.shape", "data.num_classes")
+NO_COLUMN = ("data.name", "data.shape", "data.num_classes", "parameters")  # said by data's column, or of several lines
 LONGEST = 40  # characters in a cell
 
 
@@ -24,11 +24,11 @@ def hyperparameters(cfg: Config, choices: Mapping[str, str]) -> dict[str, Value]
     Args:
         choices: names by config group, as environment.json records them.
     """
-    recipe = config.recipe(cfg)
-    shown: dict[str, Value] = {group: _name(group, choices, recipe) for group in NAMED}
+    settings = {key: value for key, value in config.flat(cfg).items() if key not in config.NOT_THE_RECIPE}
+    shown: dict[str, Value] = {group: _name(group, choices, settings) for group in NAMED}
     shown["augment"] = ",".join(cfg.augment) or "none"
-    idle = (*SAID_BY_THE_DATA, "trainer.epochs") if cfg.trainer.steps else SAID_BY_THE_DATA
-    for key, value in recipe.items():
+    idle = (*NO_COLUMN, "trainer.epochs") if cfg.trainer.steps else NO_COLUMN
+    for key, value in settings.items():
         cell = _cell(value)
         if cell is not None and key not in idle and not key.endswith("._target_"):
             shown[key] = cell

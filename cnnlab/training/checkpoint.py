@@ -1,7 +1,7 @@
 """Checkpoints: weights, optimiser state and position of a run in one safetensors file. Loading one runs no code.
 
-Tensors: `model.<name>`, `optimizer.<parameter>.<key>`, `progress.sums`. Metadata "cnnlab": JSON of the rest, with what the
-network is under "network" (see `Description`).
+Tensors: `model.<name>`, `optimizer.<name of the parameter>.<key>`, `progress.sums`. Metadata "cnnlab": JSON of the rest, with
+what the network is under "network" (see `Description`).
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.models.description import Description
 from cnnlab.schema import from_plain
 from cnnlab.tracking import files
+from cnnlab.training.groups import names_in_order
 
 
 @dataclass
@@ -62,12 +63,13 @@ def save_checkpoint(path: Path, state: State) -> None:
     """
     tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
     numbers: dict[str, Any] = {}
+    names = names_in_order(state.model, state.optimizer)
     for index, entries in state.optimizer.state_dict()["state"].items():
         for key, value in entries.items():
             if isinstance(value, Tensor):
-                tensors[f"optimizer.{index}.{key}"] = value
+                tensors[f"optimizer.{names[index]}.{key}"] = value
             else:
-                numbers[f"{index}.{key}"] = value
+                numbers[f"{names[index]}.{key}"] = value
     tensors["progress.sums"] = state.sums
     state.progress.seconds = state.elapsed_s()
     kind = type(state.optimizer).__name__
@@ -93,7 +95,7 @@ def load_checkpoint(path: Path, state: State) -> None:
         raise CheckpointError(f"{path}: holds the state of the optimizer {saved}, this run's is {own}")
     _require_same_network(meta, state.description, path)
     _copy_into(state.model, tensors, path)
-    optimizer = _optimizer_state(tensors, meta, state.optimizer, path)
+    optimizer = _optimizer_state(tensors, meta, state, path)
     state.optimizer.load_state_dict({"state": optimizer, "param_groups": state.optimizer.state_dict()["param_groups"]})
     try:
         state.sums.copy_(tensors["progress.sums"])
@@ -167,20 +169,21 @@ def _copy_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None
             tensor.copy_(held[name])  # into the live tensor, so that its memory format stays
 
 
-def _optimizer_state(
-    tensors: dict[str, Tensor], meta: dict[str, Any], optimizer: torch.optim.Optimizer, path: Path
-) -> dict[int, dict[str, Any]]:
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+def _optimizer_state(tensors: dict[str, Tensor], meta: dict[str, Any], state: State, path: Path) -> dict[int, dict[str, Any]]:
+    indices = {name: index for index, name in enumerate(names_in_order(state.model, state.optimizer))}
+    parameters = dict(state.model.named_parameters())
     entries: dict[int, dict[str, Any]] = {}
     try:
         flat = [(name.removeprefix("optimizer."), t) for name, t in tensors.items() if name.startswith("optimizer.")]
-        for name, value in [*flat, *meta["optimizer_numbers"].items()]:
-            index, _, key = name.partition(".")
-            parameter = parameters[int(index)]
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
+        for place, value in [*flat, *meta["optimizer_numbers"].items()]:
+            name, _, key = place.rpartition(".")
+            if isinstance(value, Tensor) and value.ndim:
                 # In the parameter's memory format: fused kernels walk both by address.
-                value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-            entries.setdefault(int(index), {})[key] = value
-    except (ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
+                if value.shape == parameters[name].shape:
+                    value = torch.empty_like(parameters[name], dtype=value.dtype).copy_(value)
+                elif state.optimizer.param_groups[0].get("fused"):
+                    raise ValueError(f"{place} is {tuple(value.shape)}, its parameter {tuple(parameters[name].shape)}")
+            entries.setdefault(indices[name], {})[key] = value
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}: holds the state of another optimizer or network ({error})") from error
     return entries

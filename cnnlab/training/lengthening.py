@@ -65,8 +65,8 @@ def _require_that_steps_stay(run: RunDirectory, cfg: Config, change: str) -> Non
         )
     steps, images = (run.read_result() or {}).get("steps", 0), run.recorded("data").get("train", 1)
     judged = cfg.trainer.patience is not None or cfg.evaluation.weights == "best"
-    if judged and steps % -(-images // cfg.trainer.batch_size):
+    if judged and steps % (-(-images // cfg.trainer.batch_size) * cfg.evaluation.every):
         raise ConfigError(
-            f"{change}: {run.name} ended within an epoch and was judged there, as a run that was longer from the start would "
-            "not have been; start a new one"
+            f"{change}: {run.name} was judged where it ended, as a run that was longer from the start would not have been "
+            "(within an epoch, or between two that evaluation.every scores); start a new one"
         )

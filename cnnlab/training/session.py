@@ -14,6 +14,7 @@ from cnnlab.models import MLP, ConvNet, build_model, rehearse
 from cnnlab.models.description import Description
 from cnnlab.models.preprocess import Preprocess
 from cnnlab.schema import Config
+from cnnlab.training.groups import freeze
 from cnnlab.training.runtime import Runtime, configure
 from cnnlab.training.schedule import build_schedule, depends_on_end
 from cnnlab.training.scoring import Score, outputs_of, score
@@ -62,10 +63,9 @@ class Session:
         """Whether the schedule leaves the steps so far as they are when the run ends later."""
         return not depends_on_end(self.cfg.schedule)
 
-    @property
-    def lr(self) -> float:
-        """The learning rate of the last update."""
-        return float(self.optimizer.param_groups[0]["lr"])
+    def lr(self, step: int) -> float:
+        """The learning rate of an update, but for the factors of parameter groups."""
+        return float(self.optimizer.defaults["lr"]) * self.lr_factor(step)
 
 
 def build_session(cfg: Config) -> Session:
@@ -92,7 +92,8 @@ def build_session(cfg: Config) -> Session:
     steps_per_epoch = -(-len(data.train) // cfg.trainer.batch_size)
     total_steps = cfg.trainer.steps or cfg.trainer.epochs * steps_per_epoch
     lr_factor = build_schedule(cfg.schedule, total_steps, steps_per_epoch)
-    optimizer = build_optimizer(cfg.optimizer, model, runtime.device)
+    freeze(model, cfg.parameters)
+    optimizer = build_optimizer(cfg.optimizer, model, runtime.device, cfg.parameters)
     parts = {name: Images(part.images, task.targets(part.labels)).to(runtime.device) for name, part in data.parts().items()}
     preprocess = description.preprocess().to(runtime.device)
     step = Step(model, optimizer, task, parts["train"], preprocess, chosen, runtime, cfg.seed, cfg.trainer.clip_norm)

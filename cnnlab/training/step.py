@@ -5,7 +5,7 @@ a tensor that a captured graph would hold. Sums, the finite check and the points
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,17 +15,24 @@ from cnnlab import seeding, targets
 from cnnlab.data.batches import Chosen, augment, gather
 from cnnlab.data.images import Images
 from cnnlab.errors import ConfigError
+from cnnlab.schema import ParameterGroup
+from cnnlab.training.groups import optimizer_groups
 from cnnlab.training.runtime import Runtime
 from cnnlab.training.task import Task
 
 
-def build_optimizer(section: Mapping[str, Any], model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+def build_optimizer(
+    section: Mapping[str, Any], model: nn.Module, device: torch.device, groups: Sequence[ParameterGroup] = ()
+) -> torch.optim.Optimizer:
     """The configured optimizer over all trainable parameters, in its fastest form: fused where it has one, else foreach.
 
     On CUDA the learning rate is a tensor, so that setting it needs no host and no capture is broken.
 
+    Args:
+        groups: the config's `parameters`.
+
     Raises:
-        ConfigError: the target is no optimizer, or refuses its arguments.
+        ConfigError: the target is no optimizer, or refuses its arguments; a group that it or the network cannot have.
     """
     takes = targets.parameters_of(section, "optimizer")
     step = inspect.signature(getattr(targets.locate(section, "optimizer"), "step", lambda: None)).parameters
@@ -36,10 +43,15 @@ def build_optimizer(section: Mapping[str, Any], model: nn.Module, device: torch.
     fast = {"fused": True} if "fused" in takes else {"foreach": True} if "foreach" in takes else {}
     if device.type == "cuda" and "fused" not in takes:
         fast["capturable"] = True
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = targets.instantiate(section, "optimizer", params=parameters, **fast)
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = targets.instantiate(
+        section, "optimizer", params=optimizer_groups(model, groups) if groups else trainable, **fast
+    )
     targets.require(optimizer, torch.optim.Optimizer, section, "optimizer")
+    if "weight_decay" not in optimizer.defaults and any(group.weight_decay is not None for group in groups):
+        raise ConfigError(f"parameters: {section['_target_']} has no weight_decay, which a group sets")
     for group in optimizer.param_groups:
+        group["lr"] *= group.get("lr_factor", 1.0)
         group["initial_lr"] = group["lr"]
         if device.type == "cuda":
             group["lr"] = torch.tensor(group["lr"], device=device)

@@ -10,6 +10,7 @@ from cnnlab.errors import DivergedError, InterruptedRunError, PrunedError
 from cnnlab.tracking.recorder import Recorder
 from cnnlab.tracking.run import RunDirectory
 from cnnlab.training.checkpoint import Progress, State, save_checkpoint
+from cnnlab.training.groups import train_mode
 from cnnlab.training.interrupt import Hopeless, StopRequest
 from cnnlab.training.session import Session
 
@@ -50,7 +51,7 @@ def fit(
         epoch, first, end = session.epoch_of(number)
         if order is None or number == first:
             order = epoch_order(cfg.seed, epoch, len(session.parts["train"]), session.runtime.device)
-            session.model.train()
+            train_mode(session.model)
             recorder.begin_epoch(epoch, number - first, end - first)
             trained.restart()
         start = (number - first) * cfg.trainer.batch_size
@@ -67,7 +68,8 @@ def fit(
         if ends:
             line = end_epoch(session, state, run, recorder)
             ended = ended or out_of_patience(session, progress)
-            reason = hopeless() if hopeless is not None and not ended else None
+            scored = "validation_loss" in line
+            reason = hopeless() if hopeless is not None and scored and not ended else None
         else:
             recorder.progress(progress.step - first, progress.train_s)
         asked = stop.signal_number
@@ -105,9 +107,10 @@ def epoch_line(session: Session, progress: Progress, epoch: int, steps: int) -> 
     metric, cfg = session.task.metric, session.cfg
     images = min(steps * cfg.trainer.batch_size, len(session.parts["train"]))
     loss, score = (total / images for total in session.step.sums.tolist())
-    line: dict[str, Any] = {"epoch": epoch + 1, "step": progress.step, "lr": session.lr}
+    line: dict[str, Any] = {"epoch": epoch + 1, "step": progress.step, "lr": session.lr(progress.step - 1)}
     line |= {"train_loss": loss, f"train_{metric}": score}
-    for part in ("validation", "test"):
+    due = (epoch + 1) % cfg.evaluation.every == 0 or progress.step == session.total_steps
+    for part in ("validation", "test") if due else ():
         if part in session.parts and (part == "validation" or cfg.evaluation.split == "test"):
             scored = session.score(part)
             line |= {f"{part}_loss": scored.loss, f"{part}_{metric}": scored.metric}

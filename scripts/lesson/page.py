@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from cnnlab import composing
+from cnnlab import config
 from cnnlab.comparison import ledger
 from cnnlab.comparison.ledger import Entry
 from cnnlab.reproduce import LEDGER as RESULTS
@@ -75,7 +75,7 @@ def show(chosen: Sequence[Claim]) -> None:
 
 def text(entries: Sequence[Entry]) -> str:
     """The page."""
-    published = yaml.safe_load((composing.config_dir() / "published.yaml").read_text())["claims"]
+    published = yaml.safe_load((config.config_dir() / "published.yaml").read_text())["claims"]
     sources = {entry["claim"]: entry["source"] for entry in published}
     summary, sections = ["| | claim | verdict |", "|---|---|---|"], []
     for number, claim in enumerate(CLAIMS, 1):

@@ -8,12 +8,12 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from cnnlab import composing
+from cnnlab import composing, config
 from cnnlab.models import ConvNet, build_model
 from cnnlab.models.inspection import inspect_network
 from cnnlab.models.layers import ACTIVATIONS
 
-PUBLISHED: dict[str, Any] = yaml.safe_load((composing.config_dir() / "published.yaml").read_text())
+PUBLISHED: dict[str, Any] = yaml.safe_load((config.config_dir() / "published.yaml").read_text())
 NETWORKS: dict[str, dict[str, Any]] = PUBLISHED["networks"]
 SHAPES = {"mnist": (1, 28, 28), "fashion": (1, 28, 28), "cifar10": (3, 32, 32)}
 UNPRINTED = {type(make()).__name__ for make in ACTIVATIONS.values()} | {"Dropout"}

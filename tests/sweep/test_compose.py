@@ -8,7 +8,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import HydraContext, RunMode
 
-from cnnlab import composing
+from cnnlab import composing, config
 from cnnlab.errors import ConfigError
 from cnnlab.sweep.compose import Composer
 
@@ -16,7 +16,7 @@ from cnnlab.sweep.compose import Composer
 @pytest.fixture
 def compose() -> Iterator[Composer]:
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(composing.config_dir()), version_base="1.3"):
+    with initialize_config_dir(str(config.config_dir()), version_base="1.3"):
         loader: ConfigLoader = GlobalHydra.instance().config_loader()
         node = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
         yield Composer(HydraContext(loader, None), node)  # type: ignore[arg-type]

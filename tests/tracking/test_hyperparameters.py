@@ -38,6 +38,7 @@ def test_every_column_of_a_plain_run() -> None:
         "trainer.precision": "fp32",
         "trainer.deterministic": False,
         "trainer.clip_norm": 1.0,
+        "evaluation.every": 1,
         "evaluation.split": "validation",
         "evaluation.weights": "last",
     }

@@ -138,6 +138,27 @@ def test_the_test_images_are_scored_every_epoch_only_when_asked(split: str, trai
     assert result(run)["validation"] == {key: lines[-1][f"validation_{key}"] for key in ("loss", "accuracy")}
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_scoring_every_second_epoch_and_the_last(split: str, train: Callable[..., Path]) -> None:
+    every = ("trainer.epochs=5", f"evaluation.split={split}")
+    sparse, dense = train(*every, "evaluation.every=2"), train(*every, name="dense")
+    lines = timeless(sparse)
+    assert [line["epoch"] for line in lines if "validation_loss" in line] == [2, 4, 5]
+    assert [line["epoch"] for line in lines if "test_loss" in line] == ([2, 4, 5] if split == "test" else [])
+    for line, full in zip(lines, timeless(dense), strict=True):
+        assert line == {key: full[key] for key in line}
+        assert line.keys() >= {"epoch", "step", "lr", "train_loss", "train_accuracy"}
+    assert result(sparse)["test"] == result(dense)["test"]
+
+
+def test_patience_counts_scorings(train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        validation_scores(patch, [0.5, 0.4, 0.3, 0.9])
+        run = train("trainer.epochs=20", "trainer.patience=2", "evaluation.every=3")
+    assert [line["epoch"] for line in metrics(run)][-1] == 9
+    assert result(run)["status"] == "early_stopped"
+
+
 def test_regression_reports_its_error_and_predicts_numbers(train: Callable[..., Path]) -> None:
     run = train("task=regression", "data.classes=[2,7]", "trainer.epochs=2", "evaluation.weights=best")
     assert all({"train_mae", "validation_mae"} < set(line) and "train_accuracy" not in line for line in metrics(run))

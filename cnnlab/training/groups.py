@@ -1,0 +1,78 @@
+"""Which parameters are trained, and how: the config's `parameters`, a list of name patterns of which the first match counts."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from cnnlab.errors import ConfigError, suggest
+from cnnlab.schema import ParameterGroup
+
+PLAIN = ParameterGroup(match="*", lr_factor=1.0, weight_decay=None, frozen=False)  # of parameters that no pattern matches
+
+
+def matched(model: nn.Module, groups: Sequence[ParameterGroup]) -> dict[str, ParameterGroup]:
+    """The group of each parameter, by its name.
+
+    Raises:
+        ConfigError: a pattern that is the first match of no parameter.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    found = {name: next((group for group in groups if fnmatchcase(name, group.match)), PLAIN) for name in names}
+    for number, group in enumerate(groups):
+        if all(group is not one for one in found.values()):
+            where = f"parameters[{number}].match={group.match}"
+            if any(fnmatchcase(name, group.match) for name in names):
+                raise ConfigError(f"{where}: every parameter that it matches is matched by an earlier one; put it first")
+            layers = dict.fromkeys(f"{name.rpartition('.')[0]}.*" for name in names if "." in name)
+            near = suggest(group.match, [*layers, *names])
+            raise ConfigError(f"{where}: matches no parameter.{near} There are: {', '.join(layers or names)}")
+    return found
+
+
+def freeze(model: nn.Module, groups: Sequence[ParameterGroup]) -> None:
+    """Let the frozen parameters have no gradient.
+
+    Raises:
+        ConfigError: a pattern that matches nothing, or nothing is left to train.
+    """
+    found = matched(model, groups)
+    for name, parameter in model.named_parameters():
+        if found[name].frozen:
+            parameter.requires_grad_(False)
+    if groups and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"parameters={[group.match for group in groups]}: all {len(found)} are frozen; leave some to train")
+
+
+def optimizer_groups(model: nn.Module, groups: Sequence[ParameterGroup]) -> list[dict[str, Any]]:
+    """The trainable parameters as torch's optimizers take them, a dict a group, each with its `lr_factor`.
+
+    Weight decay is that of the optimizer where a group does not say.
+    """
+    found = matched(model, groups)
+    made: list[dict[str, Any]] = []
+    for group in (*groups, PLAIN):
+        named = [(name, parameter) for name, parameter in model.named_parameters() if found[name] is group]
+        parameters = [parameter for _, parameter in named if parameter.requires_grad]
+        if parameters:
+            decay = {} if group.weight_decay is None else {"weight_decay": group.weight_decay}
+            made.append({"params": parameters, "lr_factor": group.lr_factor, **decay})
+    return made
+
+
+def train_mode(model: nn.Module) -> None:
+    """`model.train()`, but for batch norm whose parameters are frozen: it keeps its statistics and uses them."""
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        if isinstance(module, _NormBase) and own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
+
+
+def names_in_order(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """The names of an optimizer's parameters in the order in which its state counts them."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]

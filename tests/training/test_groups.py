@@ -1,0 +1,143 @@
+"""Groups of parameters: which pattern counts, what is frozen, and updates against a loop in float64 by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import assert_same_run
+from safetensors.torch import load_file
+from torch import nn
+
+from cnnlab import cli, composing, config
+from cnnlab.errors import ConfigError
+from cnnlab.schema import ParameterGroup
+from cnnlab.training import groups
+from cnnlab.training.step import build_optimizer
+
+CPU = torch.device("cpu")
+SMALL = ("data=digits", "data.limit=100", "data.validation=50", "model=lenet", "trainer.batch_size=32", "trainer.threads=1",
+         "trainer.epochs=2", "console=quiet")  # fmt: skip
+
+
+def network() -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+
+
+def group(match: str, **values: Any) -> ParameterGroup:
+    return ParameterGroup(match=match, **values)
+
+
+def test_the_first_match_counts() -> None:
+    chosen = [group("0.bias", frozen=True), group("0.*", lr_factor=0.1), group("*.weight", weight_decay=0.5)]
+    found = groups.matched(network(), chosen)
+    assert [found[name] for name in ("0.bias", "0.weight", "1.weight", "2.weight")] == [
+        chosen[0],
+        chosen[1],
+        chosen[2],
+        chosen[2],
+    ]
+    assert found["1.bias"] is found["2.bias"] is groups.PLAIN
+
+
+@pytest.mark.parametrize(
+    ("chosen", "says"),
+    [
+        ([group("blocks.*")], r"parameters\[0\]\.match=blocks\.\*: matches no parameter.* 0\.\*, 1\.\*, 2\.\*"),
+        ([group("*"), group("2.*")], r"parameters\[1\]\.match=2\.\*: every parameter that it matches is matched by an earlier"),
+        ([group("*", frozen=True)], r"all 6 are frozen"),
+        ([group("BatchNorm.*")], "matches no parameter"),
+    ],
+)
+def test_patterns_that_cannot_be_meant(chosen: list[ParameterGroup], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        groups.freeze(network(), chosen)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_updates_by_hand(name: str) -> None:
+    """Two steps of a gradient of ones: the last layer at a tenth of the rate and with weight decay, the first bias frozen."""
+    model, lr, decay = network(), 0.5, 0.25
+    before = {key: value.detach().double() for key, value in model.named_parameters()}
+    chosen = [group("0.bias", frozen=True), group("2.*", lr_factor=0.1, weight_decay=decay)]
+    groups.freeze(model, chosen)
+    optimizer = build_optimizer({"_target_": f"torch.optim.{name}", "lr": lr, "weight_decay": 0.0}, model, CPU, chosen)
+    for _ in range(2):
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+        optimizer.step()
+    for key, value in model.named_parameters():
+        expected, rate, own = before[key], lr * (0.1 if key.startswith("2.") else 1.0), decay if key.startswith("2.") else 0.0
+        if key == "0.bias":
+            assert torch.equal(value.detach(), before[key].float())
+            continue
+        first = second = torch.zeros_like(expected)
+        for step in (1, 2):
+            gradient = 1 + own * expected
+            if name == "Adam":  # Kingma and Ba 2015, algorithm 1, with L2 weight decay in the gradient
+                first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+                gradient = first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+            expected = expected - rate * gradient
+        torch.testing.assert_close(value.detach().double(), expected, rtol=0, atol=1e-6)  # float32 against float64
+
+
+def test_without_groups_the_optimizer_is_the_plain_one() -> None:
+    optimizer = build_optimizer({"_target_": "torch.optim.Adam", "lr": 0.5}, network(), CPU)
+    assert [len(one["params"]) for one in optimizer.param_groups] == [6]
+
+
+def test_an_optimizer_without_weight_decay_cannot_have_one() -> None:
+    section = {"_target_": "torch.optim.Rprop", "lr": 0.5}
+    with pytest.raises(ConfigError, match=r"torch\.optim\.Rprop has no weight_decay"):
+        build_optimizer(section, network(), CPU, [group("0.*", weight_decay=0.1)])
+
+
+def test_frozen_batch_norm_keeps_its_statistics_and_uses_them() -> None:
+    model = network()
+    groups.freeze(model, [group("1.*", frozen=True)])
+    groups.train_mode(model)
+    norm = model[1]
+    before = norm.running_mean.clone()
+    values = torch.randn(8, 3) * 5 + 2
+    assert torch.equal(norm(values), nn.functional.batch_norm(values, before, norm.running_var, norm.weight, norm.bias))
+    assert torch.equal(norm.running_mean, before)
+    assert model[0].training
+    assert model[2].training
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("[{match: 'head.*', lr_factor: -1}]", "lr_factor=-1.0: expected 0 or more"),
+        ("[{match: 'head.*', frozen: true, lr_factor: 2}]", "frozen parameters have no lr_factor"),
+        ("[{match: 'head.*', frozne: true}]", "frozne"),
+        ("[{frozen: true}]", "match"),
+        ("[{match: 'haed.*', frozen: true}]", "matches no parameter"),
+        ("{}", "parameters"),
+    ],
+)
+def test_bad_groups_on_the_command_line(value: str, says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code = cli.run("train", [*SMALL, f"parameters={value}", f"hydra.run.dir={tmp_path / 'run'}"])
+    err = capsys.readouterr().err
+    assert (code, err.count("\n")) == (2, 1)
+    assert says in err
+
+
+def test_a_run_that_trains_its_head_alone_resumes_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = "parameters=[{match: 'blocks.*', frozen: true}, {match: '*.bias', lr_factor: 2.0}]"
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    assert cli.run("train", [*SMALL, chosen, f"hydra.run.dir={whole}"]) == 0
+    assert cli.run("train", [*SMALL, chosen, "trainer.epochs=1", f"hydra.run.dir={parted}"]) == 0
+    assert cli.run("train", [f"resume={parted}", "trainer.epochs=2"]) == 0
+    assert_same_run(whole, parted)
+    tensors = load_file(whole / "last.safetensors")
+    moved = {name.split(".")[1] for name in tensors if name.startswith("optimizer.")}
+    assert moved == {"head"}  # state by the parameter's name, of those that are trained
+    start = composing.typed(composing.compose([*SMALL]))
+    from cnnlab.training.session import build_session
+
+    first = build_session(start).model.state_dict()
+    assert all(torch.equal(tensors[f"model.{name}"], value) for name, value in first.items() if name.startswith("blocks."))
+    assert config.read(whole / "config.yaml").parameters[0] == ParameterGroup(match="blocks.*", frozen=True)
