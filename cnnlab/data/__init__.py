@@ -1,6 +1,7 @@
 """Data sets: from files to uint8 tensors, split and ready for the device."""
 
 import hashlib
+import json
 
 import torch
 
@@ -10,7 +11,9 @@ from cnnlab.data.splits import held_out_count, limited, stratified
 from cnnlab.errors import ConfigError, DataError
 from cnnlab.schema import DataConfig
 
-__all__ = ["DataSet", "Images", "Source", "load_data"]
+__all__ = ["DataSet", "Images", "Source", "load_data", "share"]
+
+SHARED: dict[str, Source] = {}  # what `share` has read, by its place
 
 
 def load_data(cfg: DataConfig, seed: int) -> DataSet:
@@ -20,9 +23,7 @@ def load_data(cfg: DataConfig, seed: int) -> DataSet:
         DataError: files that are missing or not what they should be.
         ConfigError: data.shape is not the images', or a split, limit or class that the set cannot give.
     """
-    source: Source = targets.instantiate(cfg.source, "data.source", root=cfg.root, download=cfg.download)
-    targets.require(source, Source, cfg.source, "data.source")
-    _check_source(source)
+    source = SHARED.get(_place(cfg)) or _read(cfg)
     if list(source.train.images.shape[1:]) != cfg.shape or len(source.classes) != cfg.num_classes:
         raise ConfigError(
             f"data.shape={cfg.shape}, data.num_classes={cfg.num_classes}: {cfg.name} has images of "
@@ -47,6 +48,26 @@ def load_data(cfg: DataConfig, seed: int) -> DataSet:
     channels = train.images.shape[1]
     mean, std = _statistics(train) if cfg.normalize else (torch.zeros(channels), torch.ones(channels))
     return DataSet(cfg.name, train, validation, test, classes, numbers, mean, std, *digests)
+
+
+def share(cfg: DataConfig) -> None:
+    """Read the source that `cfg` names for this process and all that are forked from it; `load_data` then takes it from there.
+
+    Raises:
+        DataError, ConfigError: as `load_data`.
+    """
+    SHARED[_place(cfg)] = _read(cfg)
+
+
+def _place(cfg: DataConfig) -> str:
+    return json.dumps([cfg.source, cfg.root, cfg.download], sort_keys=True, default=str)
+
+
+def _read(cfg: DataConfig) -> Source:
+    source: Source = targets.instantiate(cfg.source, "data.source", root=cfg.root, download=cfg.download)
+    targets.require(source, Source, cfg.source, "data.source")
+    _check_source(source)
+    return source
 
 
 def _check_source(source: Source) -> None:

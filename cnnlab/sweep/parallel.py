@@ -1,5 +1,6 @@
 """hydra/launcher=parallel: the jobs of a sweep in worker processes, with one live display."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from cnnlab.sweep.manifest import KILLED, Manifest
 from cnnlab.sweep.pool import Outcome, run_all
 from cnnlab.training.interrupt import sigterm_exits
 
+SHARED_DATA = "CNNLAB_SWEEP_DATA"  # the environment variable that cnnlab.sweep.preload reads
 LOG = "output.log"  # what a job prints, in its directory
 
 
@@ -55,6 +57,7 @@ def launch(given: Settings, job_overrides: Sequence[Sequence[str]], first: int) 
         if outcome.exit_code:
             _record_death(manifest, names[number], outcome.exit_code)
 
+    os.environ[SHARED_DATA] = json.dumps(OmegaConf.to_container(node.data, resolve=True))
     with Display(manifest, names, str(node.console), first, given.expected) as display:
         stopped = run_all(_run, jobs, places, ended, display.look)
     if stopped is not None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from cnnlab.training.interrupt import StopRequest
 
-PRELOADED = ("torch", "torch.utils.tensorboard", "cnnlab.training.experiment")  # 3 s once, not in every job
+PRELOADED = "cnnlab.sweep.preload"  # packages and data: 3 s once, not in every job
 LOOK_EVERY_S = 0.5
 
 Arguments = tuple[Any, ...]
@@ -54,7 +54,7 @@ def run_all(
         The signal that stopped it, if one did: no job is begun after it, and those that run are told and waited for.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
+    context.set_forkserver_preload([PRELOADED])
     waiting, free, running = list(enumerate(jobs)), list(range(len(slots))), list[Worker]()
     told = False
     with StopRequest(tell=False) as stop:

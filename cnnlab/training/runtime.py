@@ -41,17 +41,35 @@ def configure(cfg: TrainerConfig) -> Runtime:
     threads = cfg.threads or num_cores()
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.precision == "tf32"
-    torch.use_deterministic_algorithms(cfg.deterministic)
+    if torch.are_deterministic_algorithms_enabled() != cfg.deterministic:  # to set it imports torch._inductor: 1.1 s
+        torch.use_deterministic_algorithms(cfg.deterministic)
     torch.backends.cudnn.benchmark = not cfg.deterministic
     if cfg.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     keep_freed_memory()
+    keep_dynamo_out()
     return Runtime(device, threads, cfg.precision)
 
 
 def num_cores() -> int:
     """The CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def keep_dynamo_out() -> None:
+    """Let torch's optimizers start without torch._dynamo, which they import (1.8 s) to keep torch.compile out of a few methods.
+
+    Each of these methods looks for the version of itself that `torch._dynamo.disable` made of it; without torch.compile that
+    version is the method. Where a version of torch has another way, nothing changes.
+    """
+    for method in vars(torch.optim.Optimizer).values():
+        plain = getattr(method, "__wrapped__", None)
+        if (
+            plain is not None
+            and getattr(method, "__module__", "") == "torch.optim.optimizer"
+            and "torch._dynamo" not in sys.modules
+        ):
+            setattr(plain, "__dynamo_disable", plain)
 
 
 def keep_freed_memory() -> None:

@@ -12,7 +12,7 @@ from cnnlab.schema import DataConfig
 MNIST = {"_target_": "cnnlab.data.idx.load", "name": "MNIST"}
 
 
-def load(root: Path | str = "", seed: int = 0, **changes: Any) -> DataSet:
+def section(root: Path | str, **changes: Any) -> DataConfig:
     values: dict[str, Any] = {
         "name": "mnist",
         "shape": [1, 28, 28],
@@ -25,7 +25,11 @@ def load(root: Path | str = "", seed: int = 0, **changes: Any) -> DataSet:
         "classes": None,
         "normalize": False,
     }
-    return data.load_data(DataConfig(**(values | changes)), seed)
+    return DataConfig(**(values | changes))
+
+
+def load(root: Path | str = "", seed: int = 0, **changes: Any) -> DataSet:
+    return data.load_data(section(root, **changes), seed)
 
 
 def coloured(constant: int | None = None, strided: bool = False) -> Source:
@@ -166,3 +170,22 @@ def test_a_source_may_store_its_images_with_channels_last() -> None:
 def test_a_source_that_cannot_be_read(tmp_path: Path, source: dict[str, str], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         load(tmp_path, source=source)
+
+
+def test_a_shared_source_is_read_once(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = load(data_root, seed=3, validation=50)
+    reads: list[str] = []
+    original = idx.load
+
+    def counted(root: str, download: bool, name: str) -> Source:
+        reads.append(root)
+        return original(root, download, name)
+
+    monkeypatch.setattr(idx, "load", counted)
+    monkeypatch.setattr(data, "SHARED", {})
+    data.share(section(data_root))
+    assert rows(load(data_root, seed=3, validation=50).train) == rows(alone.train)
+    assert load(data_root, seed=3).test_digest == alone.test_digest
+    assert reads == [str(data_root)]
+    assert len(load(data_root, source=MNIST | {"name": "FashionMNIST"}).train) == 300  # another source is read
+    assert len(reads) == 2

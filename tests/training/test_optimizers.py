@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cnnlab import composing
 from cnnlab.errors import ConfigError
-from cnnlab.training.step import build_optimizer, set_lr
+from cnnlab.training.step import build_optimizer, set_lr, unwrapped_step
 
 CPU, STEPS = torch.device("cpu"), 12
 Path = list[Tensor]
@@ -100,6 +100,31 @@ def test_set_lr_is_the_configured_lr_times_the_factor(choice: str) -> None:
     for factor in (0.5, 0.25, 1.0):  # each of the initial lr, not of the one before
         set_lr(optimizer, factor, torch.tensor(True))
         assert optimizer.param_groups[0]["lr"] == given["lr"] * factor
+
+
+@pytest.mark.parametrize("choice", [*choices("optimizer"), "sgd optimizer.momentum=0.9 optimizer.nesterov=true"])
+def test_the_unwrapped_step_is_the_step_bit_for_bit(choice: str) -> None:
+    models = linear(), linear()
+    optimizers = [build_optimizer(section(choice), model, CPU) for model in models]
+    step = unwrapped_step(optimizers[0])
+    assert step != optimizers[0].step
+    generator = torch.Generator().manual_seed(7)
+    for _ in range(3):
+        for own, other in zip(*(model.parameters() for model in models), strict=True):
+            own.grad = torch.randn(own.shape, generator=generator)
+            other.grad = own.grad.clone()
+        with torch.no_grad():
+            step()
+        optimizers[1].step()
+        assert all(torch.equal(*pair) for pair in zip(*(model.parameters() for model in models), strict=True))
+
+
+def test_somebody_s_own_optimizer_keeps_what_is_wrapped_around_its_step() -> None:
+    class Own(torch.optim.SGD):
+        pass
+
+    optimizer = Own(linear().parameters(), lr=0.1)
+    assert unwrapped_step(optimizer) == optimizer.step
 
 
 @pytest.mark.parametrize(("healthy", "expected"), [(True, 0.5), (False, 0.0)])

@@ -1,6 +1,8 @@
 """Device, threads and precision, as asked and as resolved."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,3 +105,19 @@ def test_describe_names_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
         "device": "some machine",
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def test_a_run_loads_no_compiler(tmp_path: Path) -> None:
+    """torch._dynamo and torch._inductor take longer to import than a small run to train."""
+    quick = [
+        "data=digits",
+        "model=mlp",
+        "data.limit=50",
+        "trainer.steps=2",
+        "console=quiet",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    ]
+    code = f"import sys; from cnnlab import cli; code = cli.run('train', {quick!r}); "
+    code += "sys.exit(code or ', '.join({'torch._dynamo', 'torch._inductor', 'torchvision'} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
