@@ -105,7 +105,7 @@ class Console:
             "network": f"{network} ({kind}), {session.num_parameters:,} parameters",
             "data": f"{data.name}, {height} x {width} x {channels}, {len(data.classes)} classes: {counts}{augment}",
             "training": f"{optimizer}, batches of {cfg.trainer.batch_size}, {steps}, seed {cfg.seed}",
-            "device": f"{session.runtime.device} ({device}), {session.runtime.threads} threads, {session.runtime.precision}",
+            "device": f"{session.runtime.device}: {device}, {session.runtime.threads} threads, {session.runtime.precision}",
             "run": self.run.name + (f", continued after step {first_step:,}" if first_step else ""),
         }
         for key, value in rows.items():
