@@ -119,7 +119,7 @@ def main() -> None:
             found = [[100 * rates(k, n, tables, 0, judge=judge, **how)[which] for judge in judges] for how in columns.values()]
             print(f"| {k} | {n} | {' | '.join(f'{ours:.1f} ({other:.1f})' for ours, other in found)} |", flush=True)
 
-    print(PAGE.format(tables=tables))
+    print(PAGE.format(tables=tables), end="")
     print(HEADS.format(title="False verdicts", text="Tables of equal configurations with at least one verdict, in %."))
     more = "two seeds not in common"
     table({"ranked by validation": {}, "ranked by test": {"by_test": True}, more: {"overlap": True}}, 0)
