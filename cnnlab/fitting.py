@@ -10,7 +10,7 @@ from cnnlab.tracking.run import begun
 from cnnlab.training.experiment import run_new
 
 
-def fit(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> OpenedRun:
+def fit(*overrides: str, config_dirs: str | Path | Sequence[str | Path] = ()) -> OpenedRun:
     """Train a network in a new run directory, and open the run.
 
     While it trains in the main thread, the first Ctrl-C saves and ends the run, which `python -m cnnlab.train resume=RUN`
@@ -18,16 +18,23 @@ def fit(*overrides: str, config_dirs: Sequence[str | Path] = ()) -> OpenedRun:
 
     Args:
         overrides: such as "model=lenet", "data=digits", "trainer.epochs=3", "console=quiet".
-        config_dirs: directories with further choices: mine/model/tiny.yaml is "model=tiny".
+        config_dirs: one or more directories with further choices: in "mine", model/tiny.yaml is "model=tiny".
 
     Raises:
         CnnlabError: a setting that cannot be used, data that is not there, a loss that diverged, Ctrl-C (InterruptedRunError).
     """
     with known_errors():
-        for directory in config_dirs:
-            if not Path(directory).is_dir():
+        for override in overrides:
+            if not isinstance(override, str):
+                raise ConfigError(
+                    f"{override!r}: expected overrides as on a command line, one string each: fit('model=lenet', ...)"
+                )
+        given = [config_dirs] if isinstance(config_dirs, str | Path) else config_dirs
+        directories = [Path(directory) for directory in given]
+        for directory in directories:
+            if not directory.is_dir():
                 raise ConfigError(f"config_dirs: {directory}: no such directory")
-        new = composing.new_run(overrides, [Path(directory) for directory in config_dirs])
+        new = composing.new_run(overrides, directories)
         with begun(new.directory, new.may_rename) as run:
             run_new(new.cfg, run.path, new.choices)
         named = trust.named(config.flat(new.cfg)).values()  # by the caller, so they are trusted

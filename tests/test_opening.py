@@ -313,8 +313,14 @@ def test_fit_takes_further_choices(tmp_path: Path) -> None:
     run = cnnlab.fit(*QUICK, "model=tiny", f"hydra.run.dir={tmp_path / 'run'}", config_dirs=[tmp_path / "mine"])
     assert isinstance(run.network, nn.Module)
     assert run.config.model["hidden"] == [4]
-    with pytest.raises(ConfigError, match="no such directory"):
-        cnnlab.fit("model=tiny", config_dirs=[str(tmp_path / "nowhere")])
+    with pytest.raises(ConfigError, match="nowhere: no such directory"):
+        cnnlab.fit("model=tiny", config_dirs=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("override", [["model=lenet"], 3, None])
+def test_fit_takes_one_string_each(override: object) -> None:
+    with pytest.raises(ConfigError, match="one string each"):
+        cnnlab.fit("data=digits", override)  # type: ignore[arg-type]
 
 
 def test_fit_in_another_thread_and_a_signal_in_the_main_one(tmp_path: Path) -> None:
