@@ -66,8 +66,8 @@ def main(arguments: Sequence[str]) -> int:
     if sort is not None:
         rows = sort_rows(rows, sort, legal)
     if form in ("--json", "--csv"):
-        of = {id(row): table for table in made for row in table.rows}
-        records = [presentation.as_values(of[id(row)], row, legal) for row in rows]
+        places = {id(row): (table, rank) for table in made for rank, row in enumerate(table.rows, 1)}
+        records = [presentation.as_values(*places[id(row)], legal) for row in rows]
         if form == "--json":
             print(json.dumps(files.finite(records), indent=2, default=str))
         else:

@@ -147,17 +147,16 @@ def notes(table: Table) -> list[str]:
     return lines
 
 
-def as_values(table: Table, row: Configuration, settings: Sequence[str]) -> dict[str, Any]:
-    """A row of a table for --json and --csv, nothing rounded. verdict: against the table's first row, whose own is null."""
-    rank = table.rows.index(row)
-    verdict = table.verdicts.rows[rank - 1] if rank else None
+def as_values(table: Table, rank: int, settings: Sequence[str]) -> dict[str, Any]:
+    """A row of a table, counted from 1, for --json and --csv, nothing rounded; the verdict is against row 1, its own null."""
+    row, verdict = table.rows[rank - 1], table.verdicts.rows[rank - 2] if rank > 1 else None
     return {
         "settings": {column: columns.value(row.runs[0], column) for column in settings},
         "data": table.measured_on.data,
         "test_images": table.measured_on.images,
         "test_digest": table.measured_on.digest,
         "metric": table.metric,
-        "rank": rank + 1,
+        "rank": rank,
         "seeds": row.seeds,
         "n": row.n,
         "test_mean": row.test.mean,

@@ -62,13 +62,10 @@ def keep_dynamo_out() -> None:
     Each of these methods looks for the version of itself that `torch._dynamo.disable` made of it; without torch.compile that
     version is the method. Where a version of torch has another way, nothing changes.
     """
+    if "torch._dynamo" in sys.modules:  # somebody compiles
+        return
     for method in vars(torch.optim.Optimizer).values():
-        plain = getattr(method, "__wrapped__", None)
-        if (
-            plain is not None
-            and getattr(method, "__module__", "") == "torch.optim.optimizer"
-            and "torch._dynamo" not in sys.modules
-        ):
+        if (plain := getattr(method, "__wrapped__", None)) is not None:
             setattr(plain, "__dynamo_disable", plain)
 
 

@@ -203,7 +203,7 @@ def test_predictions_that_cannot_be_paired(tmp_path: Path, tensors: dict | bytes
 def test_values_for_programs_are_not_rounded(tmp_path: Path) -> None:
     seeds(tmp_path, "adam", [1 / 3, 2 / 3], 0.99)
     table, _ = judged(tmp_path)
-    values = json.loads(json.dumps(presentation.as_values(table, table.rows[0], ["optimizer", "optimizer.lr", "no.such"])))
+    values = json.loads(json.dumps(presentation.as_values(table, 1, ["optimizer", "optimizer.lr", "no.such"])))
     assert values["settings"] == {"optimizer": "adam", "optimizer.lr": 0.001, "no.such": None}
     assert (values["seeds"], values["n"], values["test_mean"], values["parameters"]) == ([0, 1], 2, 0.5, 61_706)
     assert values["test_std"] == pytest.approx(1 / 18**0.5, rel=1e-12)
