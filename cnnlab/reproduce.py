@@ -30,7 +30,7 @@ The ledger is docs/results.json, the table docs/RESULTS.md. A result that the le
 not run again; a run that was stopped goes on where it was. The runs are one sweep, in outputs/reproduce.
 
 --check fails for an accuracy that is outside its tolerance and outside the prediction interval of the seeds, corrected for
-the number of published figures. --rerun trains one seed of the named experiments (without names: of the five cheapest) and
+the number of figures that have one. --rerun trains one seed of the named experiments (without names: of the five cheapest) and
 expects every digit of the ledger where CPU, instruction set, torch and threads are the same, else the tolerance; an entry
 of before the instruction set was recorded is held to the tolerance alone.
 
@@ -192,7 +192,8 @@ def _report(names: Sequence[str], precisions: Sequence[str], check: bool) -> int
         raise ConfigError(f"{LEDGER}: no such file; --check reads the repository's ledger, so call it in the repository's root")
     goals = published.read("results")
     rows = {(row.id, row.precision): row for row in comparisons(names) if row.precision in precisions}
-    failing = {key for key, row in rows.items() if row.fails(ledger.num_intervals(list(rows.values())))}
+    num_intervals = ledger.num_intervals(list(rows.values()))
+    failing = {key for key, row in rows.items() if row.fails(num_intervals)}
     missing = [name for name in names if (name, precisions[0]) not in rows]
     width = max(map(len, names))
     for name in sorted(names, key=cost):
