@@ -8,12 +8,16 @@ run.predict(images)
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cnnlab.machine import share_cores
+
 if TYPE_CHECKING:
     from cnnlab.fitting import fit
     from cnnlab.opening import OpenedRun, Predictions, load
 
 __version__ = "0.1.0"
 __all__ = ["OpenedRun", "Predictions", "fit", "load"]
+
+share_cores()
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from cnnlab.errors import ConfigError
+from cnnlab.machine import num_cores
 from cnnlab.schema import TrainerConfig
 
 
@@ -49,11 +50,6 @@ def configure(cfg: TrainerConfig) -> Runtime:
     keep_freed_memory()
     keep_dynamo_out()
     return Runtime(device, threads, cfg.precision)
-
-
-def num_cores() -> int:
-    """The CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_dynamo_out() -> None:
