@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cnnlab import __version__
-from cnnlab.errors import CnnlabError, ConfigError, InterruptedRunError, as_known, suggest
+from cnnlab.errors import CnnlabError, ConfigError, as_known, suggest
+from cnnlab.status import Status, StoppedError
 
 COMMANDS = {
     "train": "train a network, or continue a run",
@@ -114,7 +115,8 @@ def console_script() -> None:
 
 
 def _fail(error: CnnlabError) -> int:
-    prefix = "" if isinstance(error, InterruptedRunError) else "error: "
+    asked = isinstance(error, StoppedError) and error.stop.status is Status.INTERRUPTED
+    prefix = "" if asked else "error: "
     with suppress(OSError):  # nobody may be reading
         print(f"{prefix}{error}", file=sys.stderr, flush=True)
     return error.exit_code

@@ -153,7 +153,7 @@ def _print_left_out(left_out: Sequence[LeftOut], to_stderr: bool) -> None:
     start = "" if to_stderr else "\n"
     console.print(Text(f"{start}not counted: {len(left_out)} run{'s' if len(left_out) > 1 else ''}", "bold"))
     for one in left_out:
-        console.print(Text(f"  {one.state}: {one.name}: {one.cause}"))
+        console.print(Text(f"  {one.status}: {one.name}: {one.cause}"))
 
 
 def _print_csv(rows: Sequence[Configuration], records: Sequence[dict[str, Any]], legal: Sequence[str]) -> None:

@@ -34,12 +34,6 @@ class CheckpointError(CnnlabError):
     """A run directory or checkpoint that cannot be read."""
 
 
-class DivergedError(CnnlabError):
-    """The loss or a gradient stopped being a finite number."""
-
-    exit_code = 3
-
-
 class ResourceError(CnnlabError):
     """The disk or the memory gave out."""
 
@@ -50,22 +44,6 @@ class RunTakenError(CnnlabError):
     """The run directory belongs to another run."""
 
     exit_code = 5
-
-
-class InterruptedRunError(CnnlabError):
-    """A signal stopped the run; it can be resumed."""
-
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signal_number
-
-
-class PrunedError(CnnlabError):
-    """A run was stopped as hopeless; `scores` are its last on the validation images. It can be continued."""
-
-    def __init__(self, message: str, scores: dict[str, float | None]) -> None:
-        super().__init__(message)
-        self.scores = scores
 
 
 class FailedJobsError(CnnlabError):

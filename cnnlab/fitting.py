@@ -21,7 +21,7 @@ def fit(*overrides: str, config_dirs: str | Path | Sequence[str | Path] = ()) ->
         config_dirs: one or more directories with further choices: in "mine", model/tiny.yaml is "model=tiny".
 
     Raises:
-        CnnlabError: a setting that cannot be used, data that is not there, a loss that diverged, Ctrl-C (InterruptedRunError).
+        CnnlabError: a setting that cannot be used, data that is not there, a loss that diverged, Ctrl-C (StoppedError).
     """
     with known_errors():
         for override in overrides:

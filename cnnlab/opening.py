@@ -47,7 +47,7 @@ class OpenedRun:
     from 0 to 1, of any height and width that the network takes, and gives logits, N x outputs. It computes in float32,
     whatever trainer.precision was. preprocess, network: its two halves.
     description: the input shape, the classes and what else the network is. task: its loss, metric and predictions.
-    config: of the run. metrics: a mapping an epoch. result: the final scores, None while the run has not ended.
+    config: of the run. metrics: the lines of metrics.jsonl. result: that of result.json, None while the run has not ended.
     """
 
     directory: RunDirectory
@@ -110,7 +110,7 @@ def load(
     with known_errors():
         run, cfg = open_run(str(path), packages(trust))
         result = run.read_result()
-        chosen = weights or (result or {}).get("weights", "last")
+        chosen = weights or (result.weights if result else "last")
         if chosen not in WEIGHTS:
             where = "weights" if weights else run.result
             raise ConfigError(f"{where}: weights={chosen}, expected one of {', '.join(WEIGHTS)}")
@@ -124,8 +124,8 @@ def load(
         load_weights(checkpoint, network)
         preprocess = description.preprocess()
         model = nn.Sequential(OrderedDict(preprocess=preprocess, network=network)).to(find_device(str(device), "device")).eval()
-        lines = files.read_json_lines(run.metrics)
-        return OpenedRun(run, chosen, model, preprocess, network, description, task, cfg, lines, result)
+        metrics, ended = [epoch.line() for epoch in run.read_epochs()], None if result is None else result.content()
+        return OpenedRun(run, chosen, model, preprocess, network, description, task, cfg, metrics, ended)
 
 
 def _checked(images: Any, shape: tuple[int, int, int]) -> Tensor:

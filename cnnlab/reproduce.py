@@ -13,6 +13,7 @@ from cnnlab import cli, composing, config, overrides, train
 from cnnlab.comparison import ledger, published
 from cnnlab.comparison.ledger import Comparison
 from cnnlab.errors import ConfigError, suggest
+from cnnlab.machine import num_cores
 from cnnlab.sweep.manifest import Manifest
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
@@ -116,8 +117,6 @@ def _sweep(missing: Sequence[tuple[str, int]], precision: str, directory: Path, 
     """Train experiments with their seeds as the jobs of one sweep; the exit code."""
     import torch
 
-    from cnnlab.training.runtime import num_cores
-
     names, seeds = zip(*missing, strict=True)
     line = [f"experiment={','.join(names)}", f"seed={','.join(map(str, seeds))}", f"trainer.precision={precision}"]
     line += [f"hydra.sweep.dir={directory}", f"hydra.launcher.jobs={jobs or 'null'}"]
@@ -135,13 +134,13 @@ def _collect(directory: Path) -> int:
     for job in Manifest(directory).jobs():
         run = RunDirectory(directory / job.directory)
         name = run.recorded("choices").get("experiment")
-        if name is not None and job.state == "done" and job.key not in held and run.result.exists():
+        if name is not None and job.status.is_scored and job.key not in held and run.result.exists():
             entry = ledger.entry(name, run)
             ledger.add(LEDGER, entry)
             count += 1
             if entry["id"] in published.read("curves") and (entry["seed"], entry["precision"]) == (0, "fp32"):
-                lines = files.read_json_lines(run.metrics)
-                curve = [[round(line[f"train_{part}"], 4) for part in ("loss", "accuracy")] for line in lines]
+                scores = [epoch.scores["train"] for epoch in run.read_epochs()]
+                curve = [[round(score.loss, 4), round(score.metric, 4)] for score in scores]
                 files.write_atomic(CURVES, (json.dumps(measured_curves() | {entry["id"]: curve}) + "\n").encode())
     return count
 

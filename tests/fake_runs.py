@@ -11,6 +11,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from cnnlab import composing, config
+from cnnlab.status import Status
+from cnnlab.tracking import files
+from cnnlab.tracking.records import Epoch, Result, Score
+from cnnlab.tracking.run import RunDirectory
 
 LABELS = np.arange(100) % 10
 
@@ -47,17 +51,24 @@ def fake_run(
     data = {"name": "digits", "classes": list("0123456789"), "test": 100}
     data |= {} if images is None else {"train_digest": "a", "test_digest": images}
     (path / "environment.json").write_text(json.dumps({"choices": choices, "data": data}))
-    part = "train" if validation is None else "validation"
-    lines = [{"epoch": epoch, "step": 10 * epoch, f"{part}_{metric}": score} for epoch, score in enumerate(curve, 1)]
-    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    scores: dict[str, Any] = {"test": {"loss": 0.5, metric: test}, "higher_is_better": metric != "mae"}
-    if validation is not None:
-        scores["validation"] = {"loss": 0.5, metric: validation}
-    common = {"status": "finished", "epochs": len(curve), "parameters": 61_706, "seconds": 10.0}
-    (path / "result.json").write_text(json.dumps(common | scores | result))
-    os.utime(path / "result.json", (ended, ended))
+    split = "train" if validation is None else "validation"
+    run = RunDirectory(path)
+    epochs = [
+        Epoch(epoch, 10 * epoch, 0.1, metric, {split: Score(0.5, score)}, 1.0, 60.0) for epoch, score in enumerate(curve, 1)
+    ]
+    files.write_json_lines(run.metrics, [epoch.line() for epoch in epochs])
+    scores = {"test": Score(0.5, test)} | ({} if validation is None else {"validation": Score(0.5, validation)})
+    ends = {"epochs": len(curve), "parameters": 61_706, "seconds": 10.0, "metric": metric, "higher_is_better": metric != "mae"}
+    files.write_json(run.result, Result(Status.FINISHED, scores=scores, **ends).content() | result)
+    os.utime(run.result, (ended, ended))
     if wrong is not None:
         predicted = LABELS.copy()
         predicted[list(wrong)] = (predicted[list(wrong)] + 1) % 10
         save_file({"class": predicted, "label": LABELS}, path / "predictions.safetensors")
+    return path
+
+
+def failed_run(path: Path, *changes: str, status: Status = Status.DIVERGED, cause: str = "at step 3", seed: int = 0) -> Path:
+    """A run in `path` that ended without a score."""
+    RunDirectory(fake_run(path, *changes, seed=seed)).write_result(Result(status, cause))
     return path

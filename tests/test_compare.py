@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_runs import fake_run
+from fake_runs import failed_run, fake_run
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +22,7 @@ def outputs() -> Path:
     for seed in range(3):
         fake_run(Path(f"outputs/lenet-{seed}"), seed=seed, test=0.95 + 0.01 * seed, validation=0.96, wrong=[1])
         fake_run(Path(f"outputs/mlp-{seed}"), "model=mlp", seed=seed, test=0.8 + 0.02 * seed, validation=0.8, wrong=[1])
-    diverged = fake_run(Path("outputs/wild"), "optimizer.lr=100")
-    (diverged / "result.json").write_text('{"status": "diverged", "cause": "at step 3"}')
+    failed_run(Path("outputs/wild"), "optimizer.lr=100")
     return Path("outputs")
 
 

@@ -21,7 +21,10 @@ from torch import Tensor, nn
 
 import cnnlab
 from cnnlab.data import load_data
-from cnnlab.errors import CheckpointError, CnnlabError, ConfigError, DataError, InterruptedRunError
+from cnnlab.errors import CheckpointError, CnnlabError, ConfigError, DataError
+from cnnlab.status import Status, StoppedError
+from cnnlab.tracking.records import Result
+from cnnlab.tracking.run import RunDirectory
 from cnnlab.training.interrupt import StopRequest
 
 QUICK = ("data=digits", "data.limit=200", "data.validation=100", "console=quiet", "trainer.epochs=2", "trainer.batch_size=32")
@@ -175,7 +178,7 @@ def test_a_run_without_a_result_opens_with_its_last_weights(copied: Path) -> Non
     (copied / "result.json").unlink()
     opened = cnnlab.load(str(copied))
     assert (opened.result, opened.weights) == (None, "last")
-    (copied / "result.json").write_text('{"status": "interrupted"}')
+    RunDirectory(copied).write_result(Result(Status.INTERRUPTED))
     assert cnnlab.load(copied).weights == "last"
     for name in ("metrics.jsonl", "environment.json", "predictions.safetensors", "best.safetensors"):
         (copied / name).unlink()
@@ -248,7 +251,7 @@ def test_arguments_that_are_wrong_are_named(copied: Path) -> None:
     with pytest.raises(ConfigError, match="batch_size=0"):
         cnnlab.load(copied, device=torch.device("cpu")).predict(torch.zeros(1, 1, 28, 28), batch_size=0)
     (copied / "result.json").write_text('{"weights": ["best"]}')
-    with pytest.raises(ConfigError, match=r"result\.json"):
+    with pytest.raises(CheckpointError, match=r"result\.json"):
         cnnlab.load(copied)
 
 
@@ -332,7 +335,7 @@ def test_fit_in_another_thread_and_a_signal_in_the_main_one(tmp_path: Path) -> N
     timer = threading.Timer(3, signal.raise_signal, [signal.SIGINT])
     timer.start()
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(InterruptedRunError, match="resume="):
+    with pytest.raises(StoppedError, match="resume="):
         fitted(tmp_path / "long", "trainer.epochs=100000", "checkpoint.every_s=1000")
     timer.cancel()
     assert signal.getsignal(signal.SIGINT) == before

@@ -196,7 +196,7 @@ def test_where_nothing_can_be_written_nothing_is_trained() -> None:
 @pytest.mark.usefixtures("tiny")
 def test_what_was_finished_before_a_kill_is_kept(call) -> None:
     process, manifest = start("mlp-sigmoid-xavier", "--seeds", "2", "--jobs", "1"), Manifest(Path("outputs/reproduce/fp32"))
-    while [job.state for job in manifest.jobs()][:1] != ["done"]:
+    while [job.status for job in manifest.jobs()][:1] != ["finished"]:
         assert process.poll() is None
         time.sleep(0.05)
     process.kill()

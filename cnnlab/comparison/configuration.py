@@ -1,6 +1,5 @@
 """A configuration: the runs of one recipe, and their numbers over the seeds."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
@@ -30,19 +29,14 @@ class Configuration:
     @cached_property
     def validation_mean(self) -> float | None:
         """None where a run had no validation split."""
-        return _mean(run.validation for run in self.runs)
+        scores = [run.validation for run in self.runs if run.validation is not None]
+        return fmean(scores) if len(scores) == self.n else None
 
     @cached_property
-    def seconds(self) -> float | None:
+    def seconds(self) -> float:
         """The mean over the seeds."""
-        return _mean(run.seconds for run in self.runs)
+        return fmean(run.seconds for run in self.runs)
 
     @property
-    def parameters(self) -> int | None:
+    def parameters(self) -> int:
         return self.runs[0].parameters
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    found = list(values)
-    numbers = [value for value in found if value is not None]
-    return fmean(numbers) if numbers and len(numbers) == len(found) else None

@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -61,10 +62,12 @@ def require_matplotlib() -> None:
 
 def read_curve(row: Configuration) -> Curve | None:
     """The curve of a configuration, up to the last epoch that all its seeds reached; None where nothing was recorded."""
-    histories = [files.read_json_lines(run.directory.metrics) for run in row.runs]
+    histories = [run.directory.read_epochs() for run in row.runs]
     for part in PARTS:
-        name = f"{part}_{row.runs[0].metric}"
-        seeds = [{line["epoch"]: line[name] for line in lines if _is_number(line, name)} for lines in histories]
+        seeds = [
+            {epoch.epoch: score.metric for epoch in history if (score := epoch.scores.get(part)) and isfinite(score.metric)}
+            for history in histories
+        ]
         epochs = sorted(set.intersection(*map(set, seeds)))
         if epochs:
             scores = [[seed[epoch] for seed in seeds] for epoch in epochs]
@@ -173,7 +176,3 @@ def _rendered(figure: "Figure", form: str) -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "cnnlab"}):
         figure.savefig(target, format=form, dpi=150, metadata=metadata, transparent=form == "svg")
     return target.getvalue()
-
-
-def _is_number(line: dict[str, Any], name: str) -> bool:
-    return isinstance(line.get("epoch"), int) and isinstance(line.get(name), int | float)

@@ -137,16 +137,17 @@ def _wrong(found: object) -> str:
 
 def entry(name: str, run: RunDirectory) -> Entry:
     """What a finished run measured, as the entry of `name`."""
-    cfg, result, made_on = config.read(run.config), run.read_result() or {}, run.read_environment()
+    cfg, result, made_on = config.read(run.config), run.read_result(), run.read_environment()
+    assert result is not None
     return {
         "id": name,
         "recipe": config.recipe_hash(cfg),
         "precision": cfg.trainer.precision,
         "seed": cfg.seed,
-        "train": files.read_json_lines(run.metrics)[-1]["train_accuracy"],
-        "test": result["test"]["accuracy"],
-        "parameters": result["parameters"],
-        "seconds": result["seconds"],
+        "train": run.read_epochs()[-1].scores["train"].metric,
+        "test": result.scores["test"].metric,
+        "parameters": result.parameters,
+        "seconds": result.seconds,
         "device": made_on["device"],
         "instructions": made_on["instructions"],
         "threads": cfg.trainer.threads,

@@ -49,8 +49,7 @@ def cells(table: Table, row: Configuration, rank: int) -> list[str]:
     interval = f"{test.interval[0]:.4f} – {test.interval[1]:.4f}" if test.interval else "-"
     return [
         str(rank), *settings, str(row.n), number(test.mean), number(test.std), interval, number(row.validation_mean),
-        "-" if row.seconds is None else f"{row.seconds:,.1f}",
-        "-" if row.parameters is None else f"{row.parameters:,}",
+        f"{row.seconds:,.1f}", f"{row.parameters:,}",
     ]  # fmt: skip
 
 

@@ -204,7 +204,7 @@ def _left_out(left_out: Sequence[LeftOut]) -> str:
     if not left_out:
         return ""
     lines = "".join(
-        f'<tr><td class=left>{escape(one.state)}</td><td class="left path">{escape(one.name)}</td>'
+        f'<tr><td class=left>{escape(one.status)}</td><td class="left path">{escape(one.name)}</td>'
         f'<td class="left wide">{escape(one.cause)}</td></tr>\n'
         for one in left_out
     )

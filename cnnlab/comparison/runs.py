@@ -9,8 +9,9 @@ from typing import Any
 
 from cnnlab import config, trust
 from cnnlab.errors import CheckpointError, CnnlabError, ConfigError
-from cnnlab.tracking import files
-from cnnlab.tracking.run import RunDirectory, metric_of
+from cnnlab.status import Status
+from cnnlab.tracking.records import Result
+from cnnlab.tracking.run import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Run:
     higher_is_better: bool
     test: float
     validation: float | None
-    seconds: float | None
-    parameters: int | None
+    seconds: float
+    parameters: int
     ended: float
 
     @property
@@ -53,13 +54,14 @@ class Run:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run that is not counted. state: running or killed, diverged, failed, interrupted, broken, counted already.
+    """A run that is not counted.
 
+    status: of a run whose files cannot be read FAILED, of one that is counted already FINISHED. cause: why it is not counted.
     settings, choices: as in Run, empty where they cannot be read.
     """
 
     name: str
-    state: str
+    status: Status
     cause: str
     settings: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
@@ -76,7 +78,7 @@ def read_runs(paths: Sequence[str]) -> list[Run | LeftOut]:
         try:
             runs.append(_read(directory))
         except (CnnlabError, OSError, ValueError) as error:
-            runs.append(LeftOut(directory.name, "broken", " ".join(str(error).split())))
+            runs.append(LeftOut(directory.name, Status.FAILED, " ".join(str(error).split())))
     return runs
 
 
@@ -118,20 +120,16 @@ def _read(directory: RunDirectory) -> Run | LeftOut:
     if isinstance(digest := _recorded_data(environment).get("train_digest"), str):
         settings["data.train_digest"] = digest  # two data roots may hold other images
     if result is None:
-        return LeftOut(directory.name, "running or killed", _how_far(directory, settings), settings, choices)
-    if not isinstance(result.get("test"), dict):
-        state, cause = str(result.get("status", "failed")), str(result.get("cause", "no cause recorded"))
-        return LeftOut(directory.name, state, cause, settings, choices)
-    metric = metric_of(result["test"])
-    test, validation = (_score(result.get(part), metric) for part in ("test", "validation"))
+        status = Status.RUNNING if directory.is_locked() else Status.INTERRUPTED
+        return LeftOut(directory.name, status, _how_far(directory, settings), settings, choices)
+    if not result.status.is_scored:
+        return LeftOut(directory.name, result.status, result.cause, settings, choices)
+    test, validation = (_metric(result, split) for split in ("test", "validation"))
     if test is None:
-        raise CheckpointError(f"{directory.result}: its test {metric} is not a number")
-    seconds, parameters = result.get("seconds"), result.get("parameters")
+        raise CheckpointError(f"{directory.result}: its test {result.metric} is not a number")
     return Run(
         directory, settings, choices, _measured_on(environment, settings),
-        metric, bool(result.get("higher_is_better", metric != "mae")), test, validation,
-        float(seconds) if isinstance(seconds, int | float) else None,
-        parameters if isinstance(parameters, int) else None,
+        result.metric, result.higher_is_better, test, validation, result.seconds, result.parameters,
         directory.result.stat().st_mtime,
     )  # fmt: skip
 
@@ -147,9 +145,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _score(scores: Any, metric: str) -> float | None:
-    value = scores.get(metric) if isinstance(scores, dict) else None
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+def _metric(result: Result, split: str) -> float | None:
+    """The score of a split, None where it was not scored or is not a finite number."""
+    score = result.scores.get(split)
+    return score.metric if score is not None and math.isfinite(score.metric) else None
 
 
 def _choices(environment: dict[str, Any], settings: dict[str, Any]) -> dict[str, str]:
@@ -179,7 +178,6 @@ def _measured_on(environment: dict[str, Any], settings: dict[str, Any]) -> Measu
 
 
 def _how_far(directory: RunDirectory, settings: dict[str, Any]) -> str:
-    lines = files.read_json_lines(directory.metrics)
-    done = lines[-1].get("epoch", 0) if lines else 0
+    done = len(directory.read_epochs())
     command = f"python -m cnnlab.train resume={directory.quoted}{trust.argument(settings)}"
     return f"no result after {done} epochs; if it is not running, {command} continues it"

@@ -13,8 +13,9 @@ from cnnlab.comparison.configuration import Configuration
 from cnnlab.comparison.runs import LeftOut, MeasuredOn, Run
 from cnnlab.comparison.verdicts import Verdicts, judge
 from cnnlab.errors import ConfigError, suggest
+from cnnlab.status import Status
 
-LOST = ("diverged", "failed", "pruned")
+LOST = (Status.DIVERGED, Status.FAILED, Status.PRUNED)
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ def configurations(runs: Sequence[Run | LeftOut]) -> tuple[list[Configuration], 
     for run in sorted(scored, key=lambda run: (run.ended, str(run.directory.path))):
         seeds = groups.setdefault((_recipe(run), run.measured_on, run.metric), {})
         if run.seed in seeds:
-            cause = f"the same configuration and seed {run.seed} as {run.directory.name}, which ended later"
-            left_out.append(LeftOut(seeds[run.seed].directory.name, "counted already", cause))
+            cause = f"counted already: the same configuration and seed {run.seed} as {run.directory.name}, which ended later"
+            left_out.append(LeftOut(seeds[run.seed].directory.name, Status.FINISHED, cause))
         seeds[run.seed] = run
     return [Configuration(tuple(seeds[seed] for seed in sorted(seeds))) for seeds in groups.values()], left_out
 
@@ -64,7 +65,7 @@ def tables(rows: Sequence[Configuration], left_out: Sequence[LeftOut] = ()) -> l
 
     left_out: runs without a score, of which the table tells how many each row lost.
     """
-    lost = Counter(_recipe(run) for run in left_out if run.settings and run.state in LOST)
+    lost = Counter(_recipe(run) for run in left_out if run.settings and run.status in LOST)
     groups: dict[tuple[MeasuredOn, str, bool], list[Configuration]] = {}
     for row in rows:
         first = row.runs[0]
@@ -92,7 +93,7 @@ def ranked(rows: Iterable[Configuration], higher_is_better: bool) -> list[Config
 
     def key(row: Configuration) -> tuple[Any, ...]:
         score = row.test.mean if row.validation_mean is None else row.validation_mean
-        return row.validation_mean is None, sign * score, row.parameters or 0, str(row.runs[0].directory.path)
+        return row.validation_mean is None, sign * score, row.parameters, str(row.runs[0].directory.path)
 
     return sorted(rows, key=key)
 

@@ -1,6 +1,5 @@
 """From the changes of a sweep's jobs to finished runs: what is done already is left out, the rest launched, and told."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +10,11 @@ from rich.markup import escape
 
 from cnnlab import overrides
 from cnnlab.errors import FailedJobsError
+from cnnlab.status import Status
 from cnnlab.sweep.compose import Composer, job_key
+from cnnlab.sweep.display import count_by_status
 from cnnlab.sweep.grid import job_names, unused
-from cnnlab.sweep.manifest import ENDED, STATES, Job, Manifest
+from cnnlab.sweep.manifest import Job, Manifest
 from cnnlab.sweep.place import SWEEPS
 from cnnlab.tracking.console import duration, wide_console
 
@@ -73,7 +74,7 @@ def enter(
 
 def run(manifest: Manifest, jobs: Sequence[Job], launcher: Launcher, first: int = 0) -> None:
     """Launch those of the jobs that have not come to their end; Hydra counts them from `first`."""
-    todo = [job for job in jobs if job.state not in ENDED]
+    todo = [job for job in jobs if not job.status.is_final]
     try:
         if todo:
             manifest.renew({job.directory for job in todo})
@@ -84,15 +85,14 @@ def run(manifest: Manifest, jobs: Sequence[Job], launcher: Launcher, first: int 
 
 def require_all_done(jobs: Sequence[Job]) -> None:
     """Raise FailedJobsError, with the last one's exit code, if a job failed or was interrupted."""
-    bad = [job for job in jobs if job.state not in ENDED]
+    bad = [job for job in jobs if not job.status.is_final]
     if bad:
         raise FailedJobsError(f"{len(bad)} of {len(jobs)} jobs are not done", bad[-1].exit_code or 1)
 
 
 def _tell_begin(manifest: Manifest, jobs: Sequence[Job], asked: int, added: Sequence[Job], others: int) -> None:
     terminal = wide_console()
-    states = Counter(job.state for job in jobs)
-    counts = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
+    counts = ", ".join(count_by_status(jobs))
     terminal.print(f"[bold]sweep[/]  {manifest.directory}  {len(jobs)} job{'s' if len(jobs) > 1 else ''}: {counts}")
     if asked > len(jobs):
         terminal.print(f"       {asked - len(jobs)} asked for twice run once")
@@ -106,22 +106,23 @@ def _tell_begin(manifest: Manifest, jobs: Sequence[Job], asked: int, added: Sequ
 def tell_end(manifest: Manifest, jobs: Sequence[Job]) -> None:
     """The jobs that are not done, together where the cause is the same; what to do next."""
     terminal = wide_console()
-    states = Counter(job.state for job in jobs)
-    causes: dict[tuple[str, str], list[str]] = {}
+    scored = sum(job.status.is_scored for job in jobs)
+    causes: dict[tuple[Status, str], list[str]] = {}
     for job in jobs:
-        if job.state in ("failed", "interrupted"):
+        if job.status in (Status.DIVERGED, Status.FAILED, Status.INTERRUPTED):
             cause = (job.cause or "").replace(f"/{job.directory}", "/JOB")
-            causes.setdefault((job.state, cause), []).append(job.directory)
-    for (state, cause), names in causes.items():
+            causes.setdefault((job.status, cause), []).append(job.directory)
+    for (status, cause), names in causes.items():
         cause = cause if len(names) > 1 else cause.replace("/JOB", f"/{names[0]}")
-        colour = "red" if state == "failed" else "yellow"
-        terminal.print(f"\n[{colour}]{state}[/]  {', '.join(names)}\n  {escape(cause)}")
-    seconds = sum(job.seconds or 0.0 for job in jobs if job.state in ENDED)
-    pruned = f", {states['pruned']} pruned" if states["pruned"] else ""
-    terminal.print(f"\n{states['done']} of {len(jobs)} jobs done{pruned}, {duration(seconds)} of training")
+        colour = "yellow" if status is Status.INTERRUPTED else "red"
+        terminal.print(f"\n[{colour}]{status}[/]  {', '.join(names)}\n  {escape(cause)}")
+    seconds = sum(job.seconds or 0.0 for job in jobs if job.status.is_final)
+    pruned = sum(job.status is Status.PRUNED for job in jobs)
+    told = f", {pruned} pruned" if pruned else ""
+    terminal.print(f"\n{scored} of {len(jobs)} jobs finished{told}, {duration(seconds)} of training")
     place = manifest.directory
-    if any(job.state not in ENDED and not job.diverged for job in jobs):
+    if any(job.could_go_on for job in jobs):
         named = f", with sweep.name={place.name}" if place.parent == SWEEPS else ""  # elsewhere: the command itself said where
         terminal.print(f"go on         the same command{named}")
-    if states["done"]:
+    if scored:
         terminal.print(f"compare       python -m cnnlab.compare {place}")

@@ -11,10 +11,11 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from cnnlab.sweep.manifest import STATES, Job, Manifest
-from cnnlab.tracking import files
+from cnnlab.status import Status
+from cnnlab.sweep.manifest import Job, Manifest
 from cnnlab.tracking.console import Terminal, duration
-from cnnlab.tracking.run import RunDirectory, epoch_metric
+from cnnlab.tracking.records import Epoch
+from cnnlab.tracking.run import RunDirectory
 
 
 class Display:
@@ -51,21 +52,21 @@ class Display:
             self.terminal.print("[yellow]stopping[/]: the running jobs save; Ctrl-C once more to leave at once")
         jobs = [job for job in self.manifest.jobs() if job.directory in self.names]
         for job in jobs:
-            if job.state in ("done", "pruned", "failed", "interrupted") and job.directory not in self.told:
+            if job.status not in (Status.RUNNING, Status.PENDING) and job.directory not in self.told:
                 self.told.add(job.directory)
                 self.terminal.print(ended_line(job, self.before + len(self.told), self.total))
         if self.live is not None:
             self.live.update(self._table(jobs), refresh=True)
 
     def _table(self, jobs: Sequence[Job]) -> Table:
-        running = [(job.directory, *self._progress(job.directory)) for job in jobs if job.state == "running"]
-        states = Counter(job.state for job in jobs)
-        counts = "  ".join(f"{states[state]} {state}" for state in STATES if states[state])
-        left = time_left(time.monotonic() - self.started, len(self.told), [share for _, share, _ in running], states["pending"])
+        running = [(job.directory, *self._progress(job.directory)) for job in jobs if job.status is Status.RUNNING]
+        pending = sum(job.status is Status.PENDING for job in jobs)
+        left = time_left(time.monotonic() - self.started, len(self.told), [share for _, share, _ in running], pending)
         table = Table.grid(padding=(0, 2))
         for name, _, text in running[: max(1, self.terminal.height - 4)]:
             table.add_row(f"  {escape(name)}", text)
         outer = Table.grid()
+        counts = "  ".join(count_by_status(jobs))
         outer.add_row(f"[bold]{counts}[/]" + (f"  about {duration(left)} left" if left is not None else ""))
         outer.add_row(table)
         return outer
@@ -77,33 +78,38 @@ class Display:
                 self.trainers[name] = yaml.safe_load(run.config.read_text())["trainer"]
             except (OSError, KeyError, TypeError, yaml.YAMLError):
                 return 0.0, "starts"
-        return progress(files.read_json_lines(run.metrics), self.trainers[name])
+        return progress(run.read_epochs(), self.trainers[name])
+
+
+def count_by_status(jobs: Sequence[Job]) -> list[str]:
+    """ "3 finished", "1 running", in the order of Status; those that there are."""
+    counts = Counter(job.status for job in jobs)
+    return [f"{counts[status]} {status}" for status in Status if counts[status]]
 
 
 def ended_line(job: Job, number: int, total: int) -> str:
     """ "3/12  lenet-seed2  validation accuracy 0.8912  12.1 s"."""
     place = f"{number:>{len(str(total))}}/{total}  {escape(job.directory)}"
     took = f"  {duration(job.seconds)}" if job.seconds is not None else ""
-    if job.state == "done":
-        return f"{place}  {job.metric} {_number(job.score)}{took}"
-    colour = "yellow" if job.state == "pruned" else "red"
-    return f"{place}  [{colour}]{job.state}[/]: {escape(job.cause or '')}{took}"
+    if job.status.is_scored:
+        return f"{place}  {job.split} {job.metric} {_number(job.score)}{took}"
+    colour = "yellow" if job.status is Status.PRUNED else "red"
+    return f"{place}  [{colour}]{job.status}[/]: {escape(job.cause or '')}{took}"
 
 
-def progress(lines: Sequence[Mapping[str, Any]], trainer: Mapping[str, Any]) -> tuple[float, str]:
+def progress(epochs: Sequence[Epoch], trainer: Mapping[str, Any]) -> tuple[float, str]:
     """How much of a run is done, 0 to 1, and its last epoch and score.
 
     Args:
-        lines: of its metrics.jsonl. trainer: that section of its configuration.
+        epochs: that have ended. trainer: that section of its configuration.
     """
-    if not lines:
+    if not epochs:
         return 0.0, f"epoch 1 of {trainer['epochs']}"
-    last = lines[-1]
-    share = last["step"] / trainer["steps"] if trainer["steps"] else last["epoch"] / trainer["epochs"]
+    last = epochs[-1]
+    share = last.step / trainer["steps"] if trainer["steps"] else last.epoch / trainer["epochs"]
     of = "" if trainer["steps"] else f" of {trainer['epochs']}"
-    metric = epoch_metric(last, "validation") or epoch_metric(last, "train")
-    score = "" if metric is None else f"  {metric[0]} {_number(metric[1])}"
-    return share, f"epoch {last['epoch']}{of}{score}"
+    split = "validation" if "validation" in last.scores else "train"
+    return share, f"epoch {last.epoch}{of}  {split} {last.metric} {_number(last.scores[split].metric)}"
 
 
 def _number(value: float | None) -> str:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnlab.errors import CheckpointError, DivergedError, RunTakenError
+from cnnlab.errors import CheckpointError
+from cnnlab.status import Status
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
 
-STATES = ("done", "pruned", "running", "pending", "interrupted", "failed")
-ENDED = ("done", "pruned")  # what a sweep does not run again
 KILLED = "killed before it could say why (by someone, or by the system for want of memory)"
 
 
@@ -22,16 +21,17 @@ class Job:
     """One job of a sweep.
 
     directory: of its run, inside the sweep's. recipe: `config.recipe_hash` of its resolved configuration; with the seed it
-    says which job this is, however it was asked for. score: by validation, where nothing is held out by the test images.
-    cause, exit_code: of a job that failed, was interrupted or pruned.
+    says which job this is, however it was asked for. score: the value of `metric` on `split`: validation, where nothing is held
+    out test. cause, exit_code: of a job that failed, was interrupted or pruned.
     """
 
     directory: str
     overrides: list[str]
     recipe: str
     seed: int
-    state: str = "pending"
+    status: Status = Status.PENDING
     cause: str | None = None
+    split: str | None = None
     metric: str | None = None
     score: float | None = None
     seconds: float | None = None
@@ -42,9 +42,9 @@ class Job:
         return self.recipe, self.seed
 
     @property
-    def diverged(self) -> bool:
-        """Run again, it would again: a run is repeatable to the bit."""
-        return self.exit_code == DivergedError.exit_code
+    def could_go_on(self) -> bool:
+        """Whether running it again may bring more; what diverged would again, to the bit."""
+        return not self.status.is_final and self.status is not Status.DIVERGED
 
 
 class Manifest:
@@ -62,7 +62,7 @@ class Manifest:
         """
         try:
             entries = json.loads(self.path.read_text())["jobs"]
-            return [Job(**entry) for entry in entries]
+            return [Job(**entry | {"status": Status(entry["status"])}) for entry in entries]
         except FileNotFoundError:
             return []
         except (ValueError, TypeError, KeyError) as error:
@@ -89,7 +89,7 @@ class Manifest:
         with self._changing() as jobs:
             for job in jobs:
                 if job.directory in directories:
-                    job.state, job.cause, job.exit_code = "pending", None, None
+                    job.status, job.cause, job.exit_code = Status.PENDING, None, None
 
     def settle(self) -> None:
         """Set right what a killed process could not: jobs that nobody runs are interrupted, runs that are gone pending."""
@@ -98,10 +98,10 @@ class Manifest:
         with self._changing() as jobs:
             for job in jobs:
                 run = RunDirectory(self.directory / job.directory)
-                if job.state == "running" and not _is_locked(run):
-                    job.state, job.cause, job.exit_code = "interrupted", KILLED, 137
-                if job.state in ENDED and not run.result.exists():
-                    job.state, job.score, job.seconds = "pending", None, None
+                if job.status is Status.RUNNING and not run.is_locked():
+                    job.status, job.cause, job.exit_code = Status.INTERRUPTED, KILLED, 137
+                if job.status.is_final and not run.result.exists():
+                    job.status, job.score, job.seconds = Status.PENDING, None, None
 
     @contextmanager
     def _changing(self) -> Iterator[list[Job]]:
@@ -109,13 +109,3 @@ class Manifest:
             jobs = self.jobs()
             yield jobs
             files.write_json(self.path, {"jobs": [dataclasses.asdict(job) for job in jobs]})
-
-
-def _is_locked(run: RunDirectory) -> bool:
-    if not run.path.is_dir():
-        return False
-    try:
-        with run.locked():
-            return False
-    except RunTakenError:
-        return True

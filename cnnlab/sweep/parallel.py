@@ -12,7 +12,9 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cnnlab.errors import CnnlabError, InterruptedRunError
+from cnnlab.errors import CnnlabError
+from cnnlab.machine import num_cores
+from cnnlab.status import Status, Stop, StoppedError
 from cnnlab.sweep.display import Display
 from cnnlab.sweep.manifest import KILLED, Manifest
 from cnnlab.sweep.pool import Outcome, run_all
@@ -37,7 +39,7 @@ def launch(given: Settings, job_overrides: Sequence[Sequence[str]], first: int) 
     """Run the jobs; what each returned, in order.
 
     Raises:
-        InterruptedRunError: a signal stopped the sweep; running jobs have saved.
+        StoppedError: a signal stopped the sweep; running jobs have saved.
     """
     setup_globals()
     node = given.config
@@ -61,7 +63,7 @@ def launch(given: Settings, job_overrides: Sequence[Sequence[str]], first: int) 
     with Display(manifest, names, str(node.console), first, given.expected) as display:
         stopped = run_all(_run, jobs, places, ended, display.look)
     if stopped is not None:
-        raise InterruptedRunError("interrupted; what ran has been saved", stopped)
+        raise StoppedError(Stop(Status.INTERRUPTED, "interrupted; what ran has been saved", stopped))
     return [_returned(overrides, outcomes[number]) for number, overrides in enumerate(job_overrides)]
 
 
@@ -71,8 +73,6 @@ def slots(given: Settings, jobs: int) -> list[Mapping[str, str]]:
 
     device = str(given.config.trainer.device)
     if not _uses_gpu(device):
-        from cnnlab.training.runtime import num_cores
-
         return [{} for _ in range(min(jobs, given.jobs or num_cores()))]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(str(number) for number in range(torch.cuda.device_count()))
     gpus: list[Mapping[str, str]] = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in visible.split(",")]
@@ -117,9 +117,9 @@ def _record_death(manifest: Manifest, directory: str, exit_code: int) -> None:
     if exit_code < 0 and not stopped:
         cause = f"{KILLED}: {Signals(-exit_code).name}"
     for job in manifest.jobs():
-        if job.directory == directory and job.state in ("running", "pending"):
+        if job.directory == directory and job.status in (Status.RUNNING, Status.PENDING):
             code = exit_code if exit_code > 0 else 128 - exit_code
-            manifest.update(directory, state="interrupted", cause=cause, exit_code=code)
+            manifest.update(directory, status=Status.INTERRUPTED, cause=cause, exit_code=code)
 
 
 def _returned(overrides: Sequence[str], outcome: Outcome) -> JobReturn:

@@ -1,6 +1,7 @@
 """Which trials of a search are hopeless: the median rule, read from the sweep's manifest and its runs' metrics. No Optuna here:
 a job needs none, under any launcher."""
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -9,8 +10,7 @@ from cnnlab import targets
 from cnnlab.errors import ConfigError
 from cnnlab.schema import Config
 from cnnlab.sweep.manifest import Manifest
-from cnnlab.tracking import files
-from cnnlab.tracking.run import RunDirectory, epoch_metric
+from cnnlab.tracking.run import RunDirectory
 from cnnlab.training.interrupt import Hopeless
 
 Scores = Sequence[float | None]  # the validation score of each epoch; None: not a finite number
@@ -31,7 +31,7 @@ def watch(manifest: Manifest, name: str, cfg: Config, settings: Mapping[str, Any
         own = epoch_scores(RunDirectory(manifest.directory / name))
         if len(own) <= settings["prune_after_epochs"]:
             return None
-        done = [job.directory for job in manifest.jobs() if job.state == "done" and job.seed == cfg.seed]
+        done = [job.directory for job in manifest.jobs() if job.status.is_scored and job.seed == cfg.seed]
         others = [epoch_scores(RunDirectory(manifest.directory / directory)) for directory in done]
         beyond = worse_than_median(own, others, higher) if len(done) >= number else None
         if beyond is None:
@@ -57,8 +57,8 @@ def worse_than_median(own: Scores, others: Sequence[Scores], higher_is_better: b
 
 def epoch_scores(run: RunDirectory) -> list[float | None]:
     """The validation metric of each epoch so far that was scored; never that of the test images."""
-    found = [epoch_metric(line, "validation") for line in files.read_json_lines(run.metrics)]
-    return [metric[1] for metric in found if metric is not None]
+    scores = [epoch.scores["validation"].metric for epoch in run.read_epochs() if "validation" in epoch.scores]
+    return [score if math.isfinite(score) else None for score in scores]
 
 
 def higher_is_better(cfg: Config) -> bool:

@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from cnnlab import config
 from cnnlab.errors import ConfigError
+from cnnlab.status import Status
 from cnnlab.sweep import conduct, study
 from cnnlab.sweep.compose import Composer
 from cnnlab.sweep.manifest import Job, Manifest
@@ -80,15 +81,15 @@ def search(given: Search, changes: Sequence[Override]) -> list[Job]:
             missing -= asked
             _run(batch, trials, space, given, manifest, launched)
             launched += len(batch) * len(space.seeds)
-            failures = [(job.state, job.cause) for job in manifest.jobs()]
-            if len(failures) >= ENOUGH_ALIKE and len(set(failures)) == 1 and failures[0][0] == "failed":
+            ends = [(job.status, job.cause) for job in manifest.jobs()]
+            if len(ends) >= ENOUGH_ALIKE and len(set(ends)) == 1 and ends[0][0] in (Status.FAILED, Status.DIVERGED):
                 break  # and so would all others
     finally:
         jobs = [job for job in manifest.jobs() if job.directory not in given_up]
         conduct.tell_end(manifest, jobs)
         _tell_best(manifest, trials)
-    learnt = [job for job in jobs if not job.diverged]  # where it diverges, the search knows not to go
-    conduct.require_all_done(learnt if any(job.state == "done" for job in jobs) else jobs)
+    learnt = [job for job in jobs if job.status is not Status.DIVERGED]  # where it diverges, the search knows not to go
+    conduct.require_all_done(learnt if any(job.status.is_scored for job in jobs) else jobs)
     return jobs
 
 
@@ -123,7 +124,7 @@ def _run(batch: "Sequence[FrozenTrial]", trials: "Study", space: Space, given: S
         study.note_runs(trials, trial, [job.directory for job in entered[trial.number]])
     try:
         unique = {job.key: job for jobs in entered.values() for job in jobs}
-        again = [job for job in unique.values() if not job.diverged]
+        again = [job for job in unique.values() if job.status is not Status.DIVERGED]
         conduct.run(manifest, again, given.jobs_launcher, first)
     finally:
         ended = {job.key: job for job in manifest.jobs()}
@@ -138,13 +139,13 @@ def _tell(trials: "Study", trial: "FrozenTrial", jobs: Sequence[Job], manifest: 
     """
     from optuna.trial import TrialState
 
-    states = {job.state for job in jobs}
-    if states & {"pending", "running", "interrupted"}:
+    statuses = {job.status for job in jobs}
+    if statuses & {Status.PENDING, Status.RUNNING, Status.INTERRUPTED}:
         return
     runs = [epoch_scores(RunDirectory(manifest.directory / job.directory)) for job in jobs]
     study.report(trials, trial, [None if None in scores else fmean(scores) for scores in zip(*runs, strict=False)])
-    value = fmean(validation_score(job) for job in jobs) if states == {"done"} else math.nan
-    if any(job.state == "failed" and not job.diverged for job in jobs):
+    value = fmean(validation_score(job) for job in jobs) if all(status.is_scored for status in statuses) else math.nan
+    if Status.FAILED in statuses:
         trials.tell(trial.number, state=TrialState.FAIL)
     elif math.isfinite(value):
         trials.tell(trial.number, value)
@@ -154,7 +155,7 @@ def _tell(trials: "Study", trial: "FrozenTrial", jobs: Sequence[Job], manifest: 
 
 def validation_score(job: Job) -> float:
     """What a search is told of a job that is done: a validation score, and no other."""
-    if job.metric is None or not job.metric.startswith("validation "):
+    if job.split != "validation":
         raise ConfigError(f"{job.directory}: has no validation score; set a larger data.validation")
     return math.nan if job.score is None else job.score
 
@@ -167,7 +168,7 @@ def _batch(given: Search, jobs: int, seeds: int) -> int:
 
 def _tell_begin(manifest: Manifest, trials: "Study", space: Space, missing: int) -> None:
     states = Counter(trial.state.name.lower() for trial in trials.get_trials(deepcopy=False))
-    names = {"complete": "done", "pruned": "pruned", "fail": "failed", "running": "to go on with"}
+    names = {"complete": "finished", "pruned": "pruned", "fail": "failed", "running": "to go on with"}
     counts = [f"{states[state]} {name}" for state, name in names.items() if states[state]]
     seeds = f", each with {len(space.seeds)} seeds" if len(space.seeds) > 1 else ""
     terminal = wide_console()
@@ -191,7 +192,7 @@ def _tell_best(manifest: Manifest, trials: "Study") -> None:
     places = " ".join(shlex.quote(str(manifest.directory / run)) for run in runs)
     command = shlex.join(["python", "-m", "cnnlab.train", "-m", *changes])
     wide_console().print(
-        f"\n[bold]best          {job.metric} {best.value:.4f}[/]{mean}  {escape('  '.join(settings))}\n"
+        f"\n[bold]best          {job.split} {job.metric} {best.value:.4f}[/]{mean}  {escape('  '.join(settings))}\n"
         f"run           {escape(places)}\n"
         f"train again   {escape(command)} 'seed=range({seed},{seed + 5})'\n"
         f"              (the best of {len(trials.trials)} trials was lucky, too: other seeds tell how good it is)"

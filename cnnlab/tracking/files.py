@@ -11,14 +11,14 @@ from typing import Any
 
 
 @contextmanager
-def exclusive(path: Path, wait: bool = False) -> Iterator[None]:
+def exclusive(path: Path, wait: bool = False, create: bool = True) -> Iterator[None]:
     """Hold the lock file `path`; a process that dies lets go.
 
     Raises:
-        BlockingIOError: another process holds it, and `wait` is false.
+        BlockingIOError: another process holds it, and `wait` is false. FileNotFoundError: there is none, and `create` is false.
     """
     while True:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        handle = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not path.exists() or not os.path.samestat(os.fstat(handle), path.stat()):
@@ -83,7 +83,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 
 def write_json_lines(path: Path, lines: list[dict[str, Any]]) -> None:
     """Replace `path` durably with these lines."""
-    write_atomic(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    write_atomic(path, "".join(json.dumps(finite(line)) + "\n" for line in lines).encode())
 
 
 def as_json(content: Any) -> Any:

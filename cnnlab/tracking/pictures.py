@@ -1,7 +1,6 @@
 """Pictures for TensorBoard: confusion matrix, sheets of images with captions. All are uint8, H x W x 3."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -9,11 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from cnnlab.data.batches import epoch_order
 from cnnlab.tracking.confusion import confusion_counts
-
-if TYPE_CHECKING:
-    from cnnlab.training.session import Session
 
 Picture = NDArray[np.uint8]
 NUM_SHOWN = 40  # images on a sheet, at most
@@ -70,13 +65,6 @@ def sheet(images: Tensor, captions: Sequence[str], columns: int = 8) -> Picture:
         page.paste(one.resize((width * scale, height * scale), Image.Resampling.NEAREST), (x, y))
         draw.multiline_text((x, y + height * scale + 1), caption, "black", font, spacing=1)
     return np.asarray(page)
-
-
-def first_batch(session: "Session") -> Tensor:
-    """The images of step 0 as the network saw them before scaling: uint8, at most 40 x C x H x W."""
-    order = epoch_order(session.cfg.seed, 0, len(session.parts["train"]), session.runtime.device)
-    images, _ = session.step.batch(order[: session.cfg.trainer.batch_size], 0)
-    return images[:NUM_SHOWN]
 
 
 def worst_mistakes(labels: Tensor, predicted: Tensor, probability: Tensor, classes: Sequence[str]) -> tuple[Tensor, list[str]]:

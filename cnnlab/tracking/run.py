@@ -5,7 +5,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +14,9 @@ from typing import Any
 from cnnlab import config, trust
 from cnnlab.errors import DISK_FULL, CheckpointError, ConfigError, RunTakenError
 from cnnlab.schema import Config
+from cnnlab.status import Status
 from cnnlab.tracking import files
+from cnnlab.tracking.records import Epoch, Result
 
 
 class RunDirectory:
@@ -61,6 +63,16 @@ class RunDirectory:
                 left.unlink()
             yield
 
+    def is_locked(self) -> bool:
+        """Whether another process is training this run."""
+        try:
+            with files.exclusive(self.path / ".lock", create=False):
+                return False
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+
     def begin(self, cfg: Config, record: dict[str, Any]) -> None:
         """Write config.yaml and environment.json of a new run; `record` goes into the latter."""
         files.write_json(self.environment, environment() | record)
@@ -68,7 +80,7 @@ class RunDirectory:
 
     def never_began(self, cfg: Config, cause: str) -> None:
         """Write down a job of a sweep that failed before its first step: what was asked and why not, no environment."""
-        files.write_json(self.result, {"status": "failed", "cause": cause})
+        self.write_result(Result(Status.FAILED, cause))
         files.write_atomic(self.config, config.to_yaml(cfg).encode())
 
     def goes_on(self, cfg: Config) -> None:
@@ -76,9 +88,32 @@ class RunDirectory:
         self.result.unlink(missing_ok=True)
         files.write_atomic(self.config, config.to_yaml(cfg).encode())
 
-    def read_result(self) -> dict[str, Any] | None:
-        """result.json, or None where there is none yet."""
-        return _read_json(self.result)
+    def write_result(self, result: Result) -> None:
+        """Write result.json."""
+        files.write_json(self.result, result.content())
+
+    def read_result(self) -> Result | None:
+        """result.json, or None where there is none yet.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        content = _read_json(self.result)
+        try:
+            return None if content is None else Result.of_content(content)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.result}: {error}") from error
+
+    def read_epochs(self) -> list[Epoch]:
+        """The epochs in metrics.jsonl so far.
+
+        Raises:
+            CheckpointError: a line is damaged.
+        """
+        try:
+            return [Epoch.of_line(line) for line in files.read_json_lines(self.metrics)]
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.metrics}: {error}") from error
 
     def read_environment(self) -> dict[str, Any]:
         """environment.json, empty where there is none."""
@@ -91,11 +126,12 @@ class RunDirectory:
 
     def keep_metrics(self, step: int, steps_per_epoch: int, total_steps: int) -> None:
         """Drop the lines of epochs that a run continued from `step` will go through again."""
-        done = [(line, line.get("step")) for line in files.read_json_lines(self.metrics)]
-        kept = [
-            line for line, at in done if isinstance(at, int) and at <= step and (at % steps_per_epoch == 0 or at == total_steps)
-        ]
         if self.metrics.exists():
+            kept = [
+                epoch.line()
+                for epoch in self.read_epochs()
+                if epoch.step <= step and (epoch.step % steps_per_epoch == 0 or epoch.step == total_steps)
+            ]
             files.write_json_lines(self.metrics, kept)
 
     def is_unused(self) -> bool:
@@ -188,21 +224,6 @@ def open_run(path: str, trusted: Sequence[str] = ()) -> tuple[RunDirectory, Conf
     except ConfigError as error:
         raise CheckpointError(f"{run.config}: {error}") from error
     return run, cfg
-
-
-def metric_of(scores: Mapping[str, Any]) -> str:
-    """The name of what a part's scores in result.json are judged by: the metric, where there is none the loss."""
-    return next((name for name in scores if name != "loss"), "loss")
-
-
-def epoch_metric(line: Mapping[str, Any], part: str) -> tuple[str, float | None] | None:
-    """The metric that is not the loss, of a line of metrics.jsonl: its name and value (None: not a finite number).
-
-    Args:
-        part: "train", "validation" or "test"; None is returned where the line has none of it.
-    """
-    names = [key for key in line if key.startswith(f"{part}_") and key not in (f"{part}_loss", f"{part}_s")]
-    return (names[0].replace("_", " "), line[names[0]]) if names else None
 
 
 def environment() -> dict[str, Any]:

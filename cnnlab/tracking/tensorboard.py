@@ -19,6 +19,7 @@ from cnnlab import config
 from cnnlab.schema import Config
 from cnnlab.tracking import files
 from cnnlab.tracking.hyperparameters import hyperparameters
+from cnnlab.tracking.records import Result
 from cnnlab.tracking.run import RunDirectory
 
 if TYPE_CHECKING:
@@ -57,15 +58,14 @@ class Events:
         """picture: H x W x 3."""
         self.writer.add_image(tag, picture, step, dataformats="HWC")
 
-    def finished(self, result: Mapping[str, Any]) -> None:
+    def finished(self, result: Result) -> None:
         """Write the numbers of result.json that rank the run, and that it ended well.
 
         The tab shows the first five metrics by name at first, and colours by the first of them: the test score.
         """
-        scored = [part for part in ("test", "validation") if part in result]
-        numbers = {f"{part}_{name}": result[part][name] for part in scored for name in (self.metric, "loss")}
-        numbers["time_s"] = result["seconds"]
-        self.scalars({FINAL + name: value for name, value in numbers.items()}, result["steps"])
+        numbers = {f"{split}_{self.metric}": score.metric for split, score in result.scores.items()}
+        numbers |= {f"{split}_loss": score.loss for split, score in result.scores.items()} | {"time_s": result.seconds}
+        self.scalars({FINAL + name: value for name, value in numbers.items()}, result.steps)
         self._end("STATUS_SUCCESS")
 
     def failed(self) -> None:

@@ -1,35 +1,38 @@
 """One run from its configuration to its result, new or continued."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
 
-from cnnlab.errors import CheckpointError, DivergedError, InterruptedRunError, PrunedError, RunTakenError, as_known
+from cnnlab.errors import CheckpointError, RunTakenError, as_known
 from cnnlab.schema import Config
+from cnnlab.status import Status, Stop, StoppedError
 from cnnlab.tracking import files
 from cnnlab.tracking.recorder import Recorder
+from cnnlab.tracking.records import Result, Score
 from cnnlab.tracking.run import RunDirectory
 from cnnlab.training.checkpoint import State, load_checkpoint, load_weights
 from cnnlab.training.interrupt import Hopeless, StopRequest
+from cnnlab.training.reporting import run_info, test_predictions
 from cnnlab.training.runtime import describe
 from cnnlab.training.scoring import score
 from cnnlab.training.session import Session, build_session
-from cnnlab.training.trainer import fit, out_of_patience
-
-STATUS: dict[type | None, str] = {DivergedError: "diverged", InterruptedRunError: "interrupted", PrunedError: "pruned"}
+from cnnlab.training.trainer import fit
 
 
-def run_new(cfg: Config, directory: Path, choices: dict[str, str], hopeless: Hopeless | None = None) -> dict[str, Any]:
+def run_new(cfg: Config, directory: Path, choices: dict[str, str], hopeless: Hopeless | None = None) -> Result:
     """Train a new run in `directory`, which the caller has locked; `choices` are the names that the config groups were
     chosen by; `hopeless` is asked after each epoch (see `trainer.fit`).
 
     Returns:
-        The content of result.json.
+        The result, also of a run that was pruned.
 
     Raises:
         CnnlabError: a run that fails before its first step leaves no directory; a later failure is in its result.json.
+        StoppedError: it diverged, or a signal interrupted it.
     """
     run = RunDirectory(directory)
     if run.config.exists():
@@ -45,7 +48,7 @@ def run_new(cfg: Config, directory: Path, choices: dict[str, str], hopeless: Hop
     return _train(session, run, hopeless)
 
 
-def run_resumed(cfg: Config, run: RunDirectory, hopeless: Hopeless | None = None) -> dict[str, Any]:
+def run_resumed(cfg: Config, run: RunDirectory, hopeless: Hopeless | None = None) -> Result:
     """Continue `run`, which the caller has locked, with `cfg` as its configuration, from its checkpoint or from step 0.
 
     Raises:
@@ -61,60 +64,71 @@ def run_resumed(cfg: Config, run: RunDirectory, hopeless: Hopeless | None = None
     return _train(session, run, hopeless)
 
 
-def _train(session: Session, run: RunDirectory, hopeless: Hopeless | None) -> dict[str, Any]:
+def _train(session: Session, run: RunDirectory, hopeless: Hopeless | None) -> Result:
     state = State(session.model, session.optimizer, session.step.sums, session.description)
     if run.last.exists():
         load_checkpoint(run.last, state)
     run.goes_on(session.cfg)
-    progress = state.progress
-    run.keep_metrics(progress.step, session.steps_per_epoch, session.total_steps)
-    recorder = Recorder(session, run, progress.step)
-
-    def outcome(status: str) -> dict[str, Any]:
-        return {
-            "status": status,
-            "epochs": -(-progress.step // session.steps_per_epoch),
-            "steps": progress.step,
-            "parameters": session.num_parameters,
-            "seconds": round(state.elapsed_s(), 3),
-        }
-
+    run.keep_metrics(state.progress.step, session.steps_per_epoch, session.total_steps)
+    recorder = Recorder(run_info(session, state.progress.step), run)
     try:
-        with StopRequest() as stop:
-            fit(session, state, run, recorder, stop, hopeless)
-            result = outcome("early_stopped" if out_of_patience(session, progress) else "finished")
-            result |= _final_scores(session, run, recorder)
-            recorder.result(result)  # before result.json: a run that was killed in between is finished again
-            files.write_json(run.result, result)
+        with StopRequest() as request:
+            stop = fit(session, state, run, recorder, request, hopeless)
+            scores = _final_scores(session, run, recorder) if stop.status.is_scored else _last_scores(run, stop)
+            result = _result(session, state, stop, scores)
+            if stop.status.is_scored:
+                recorder.result(result)  # before result.json: a run that was killed in between is finished again
+            run.write_result(result)
     except Exception as error:
-        known = as_known(error)
-        status = STATUS.get(type(known), "failed")
-        scores = {"validation": known.scores} if isinstance(known, PrunedError) else {}
+        stop = Stop(Status.FAILED, str(as_known(error) or error))
         with suppress(OSError):  # the disk may be what failed
-            files.write_json(run.result, outcome(status) | {"cause": str(known or error)} | scores)
+            run.write_result(_result(session, state, stop, {}))
         with suppress(OSError):
-            recorder.close(failed=status in ("diverged", "failed"))
+            recorder.close(failed=True)
         raise
-    recorder.finish(result)
+    if stop.status.is_scored:
+        recorder.finish(result)
+    else:
+        recorder.close(failed=stop.status is Status.DIVERGED)
+    if not stop.status.is_final:
+        raise StoppedError(stop)
     return result
 
 
-def _final_scores(session: Session, run: RunDirectory, recorder: Recorder) -> dict[str, Any]:
-    """The scores of the weights that `evaluation.weights` names, and each test image's prediction beside its class."""
-    weights, task = session.cfg.evaluation.weights, session.task
-    if weights == "best":
+def _result(session: Session, state: State, stop: Stop, scores: Mapping[str, Score]) -> Result:
+    return Result(
+        stop.status,
+        stop.cause,
+        -(-state.progress.step // session.steps_per_epoch),
+        state.progress.step,
+        session.num_parameters,
+        round(state.elapsed_s(), 3),
+        session.task.metric,
+        session.task.higher_is_better,
+        session.cfg.evaluation.weights,
+        scores,
+    )
+
+
+def _final_scores(session: Session, run: RunDirectory, recorder: Recorder) -> dict[str, Score]:
+    """The scores of the weights that `evaluation.weights` names; each test image's prediction is written beside its class."""
+    task = session.task
+    if session.cfg.evaluation.weights == "best":
         load_weights(run.best, session.model)
-    scores: dict[str, Any] = {"weights": weights, "higher_is_better": task.higher_is_better}
     outputs = {part: session.outputs(part) for part in ("validation", "test") if part in session.parts}
-    for part, given in outputs.items():
-        scored = score(task, given, session.parts[part].labels)
-        scores[part] = {"loss": scored.loss, task.metric: scored.metric}
     value, probability = task.predict(outputs["test"])
     tensors = {"prediction": value} if probability is None else {"class": value, "probability": probability}
     tensors["label"] = session.data.test.labels
     files.write_atomic(run.predictions, save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
-    recorder.pictures(value.cpu(), None if probability is None else probability.cpu())
-    return scores
+    recorder.pictures(test_predictions(session, value.cpu(), None if probability is None else probability.cpu()))
+    return {part: score(task, given, session.parts[part].labels) for part, given in outputs.items()}
+
+
+def _last_scores(run: RunDirectory, stop: Stop) -> dict[str, Score]:
+    """The last scores on the validation images of a run that was pruned for them; of others none."""
+    if stop.status is not Status.PRUNED:
+        return {}
+    return {"validation": run.read_epochs()[-1].scores["validation"]}
 
 
 def _data_record(session: Session) -> dict[str, Any]:

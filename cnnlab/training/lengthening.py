@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from cnnlab import composing
 from cnnlab.errors import ConfigError
 from cnnlab.schema import Config
+from cnnlab.status import Status
 from cnnlab.tracking.console import epochs
 from cnnlab.tracking.run import RunDirectory
 from cnnlab.training.schedule import depends_on_end
@@ -42,12 +43,14 @@ def changed(run: RunDirectory, recorded: Config, changes: Sequence[str]) -> Conf
 
 def nothing_to_do(run: RunDirectory, recorded: Config, cfg: Config) -> str | None:
     """A sentence for a run that has ended and is not made longer by `cfg`; None for one that goes on."""
-    result = run.read_result() or {}
+    result = run.read_result()
+    if result is None:
+        return None
     unit, before = _end(recorded)
-    after = f"after {epochs(result.get('epochs', 0))}: nothing to do"
-    if result.get("status") == "early_stopped":
+    after = f"after {epochs(result.epochs)}: nothing to do"
+    if result.status is Status.EARLY_STOPPED:
         return f"{run.name} has stopped early, as trainer.patience asked, {after}"
-    if result.get("status") == "finished" and _end(cfg)[1] == before:
+    if result.status is Status.FINISHED and _end(cfg)[1] == before:
         return f"{run.name} has finished {after}; {unit}={before * 2} would lengthen it"
     return None
 
@@ -63,7 +66,8 @@ def _require_that_steps_stay(run: RunDirectory, cfg: Config, change: str) -> Non
             f"{change}: the schedule {cfg.schedule['_target_']} depends on where the run ends, so this run cannot be "
             "lengthened; start a new one"
         )
-    steps, images = (run.read_result() or {}).get("steps", 0), run.recorded("data").get("train", 1)
+    result, images = run.read_result(), run.recorded("data").get("train", 1)
+    steps = 0 if result is None else result.steps
     judged = cfg.trainer.patience is not None or cfg.evaluation.weights == "best"
     if judged and steps % (-(-images // cfg.trainer.batch_size) * cfg.evaluation.every):
         raise ConfigError(

@@ -1,21 +1,12 @@
-"""Scoring a network on a part of a data set."""
-
-from dataclasses import dataclass
+"""Scoring a network on a split of a data set."""
 
 import torch
 from torch import Tensor, nn
 
 from cnnlab.seeding import reseed_default
+from cnnlab.tracking.records import Score
 from cnnlab.training.runtime import Runtime
 from cnnlab.training.task import Task
-
-
-@dataclass(frozen=True)
-class Score:
-    """The mean loss and the mean metric of a part."""
-
-    loss: float
-    metric: float
 
 
 def outputs_of(model: nn.Module, images: Tensor, runtime: Runtime, batch_size: int, seed: int) -> Tensor:

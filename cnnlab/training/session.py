@@ -9,15 +9,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnnlab import targets
 from cnnlab.data import DataSet, Images, load_data
-from cnnlab.data.batches import augmentations
+from cnnlab.data.batches import augmentations, epoch_order
 from cnnlab.models import MLP, ConvNet, build_model, rehearse
 from cnnlab.models.description import Description
 from cnnlab.models.preprocess import Preprocess
 from cnnlab.schema import Config
+from cnnlab.tracking.records import Score
 from cnnlab.training.groups import freeze
 from cnnlab.training.runtime import Runtime, configure
 from cnnlab.training.schedule import build_schedule, depends_on_end
-from cnnlab.training.scoring import Score, outputs_of, score
+from cnnlab.training.scoring import outputs_of, score
 from cnnlab.training.step import Step, build_optimizer
 from cnnlab.training.task import Task, build_task
 
@@ -53,6 +54,15 @@ class Session:
         """The epoch of a step, counted from 0, its first step and the one after its last, which the run's end may cut short."""
         epoch = step // self.steps_per_epoch
         return epoch, epoch * self.steps_per_epoch, min((epoch + 1) * self.steps_per_epoch, self.total_steps)
+
+    def images(self, steps: int) -> int:
+        """The number of images in the first `steps` steps of an epoch."""
+        return min(steps * self.cfg.trainer.batch_size, len(self.parts["train"]))
+
+    def first_batch(self) -> Tensor:
+        """The images of step 0 as the network saw them before scaling: uint8, N x C x H x W."""
+        order = epoch_order(self.cfg.seed, 0, len(self.parts["train"]), self.runtime.device)
+        return self.step.batch(order[: self.cfg.trainer.batch_size], 0)[0]
 
     @property
     def num_parameters(self) -> int:

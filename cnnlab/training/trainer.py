@@ -2,16 +2,16 @@
 
 import math
 import time
-from typing import Any
 
 from cnnlab import config, trust
 from cnnlab.data.batches import epoch_order
-from cnnlab.errors import DivergedError, InterruptedRunError, PrunedError
+from cnnlab.status import Status, Stop
 from cnnlab.tracking.recorder import Recorder
 from cnnlab.tracking.run import RunDirectory
 from cnnlab.training.checkpoint import Progress, State, save_checkpoint
 from cnnlab.training.groups import train_mode
 from cnnlab.training.interrupt import Hopeless, StopRequest
+from cnnlab.training.reporting import epoch_progress, epoch_record, loss_points
 from cnnlab.training.session import Session
 
 LOOK_EVERY_S = 0.5  # how often, at most, the loop waits for the device within an epoch
@@ -32,90 +32,69 @@ class Stopwatch:
 
 
 def fit(
-    session: Session, state: State, run: RunDirectory, recorder: Recorder, stop: StopRequest, hopeless: Hopeless | None = None
-) -> None:
-    """Train from `state.progress.step` to the end of the run, in place.
+    session: Session,
+    state: State,
+    run: RunDirectory,
+    recorder: Recorder,
+    request: StopRequest,
+    hopeless: Hopeless | None = None,
+) -> Stop:
+    """Train from `state.progress.step` to the end of the run, in place; why it stops.
 
     At each epoch's end: a line for the metrics, then the best checkpoint if it is the best. `last` is saved every
-    `checkpoint.every_s` seconds at most, on a signal and at the end.
+    `checkpoint.every_s` seconds at most, and where the run stops, unless it diverged.
 
-    Raises:
-        DivergedError: a loss or gradient norm that is not finite. InterruptedRunError: a signal; the run can be resumed.
-        PrunedError: `hopeless` gave a reason; the run can be resumed.
+    Args:
+        request: a signal that asks the run to stop where it can be resumed.
+        hopeless: asked after each scoring why the run is not worth going on with, if it is not.
     """
     cfg, step, progress = session.cfg, session.step, state.progress
-    if out_of_patience(session, progress):
-        return
-    order, saved, trained = None, Stopwatch(), Stopwatch()
-    for number in range(progress.step, session.total_steps):
-        epoch, first, end = session.epoch_of(number)
-        if order is None or number == first:
+    stop, order, saved, trained = end_of_run(session, progress), None, Stopwatch(), Stopwatch()
+    step.snapshot(progress.step)  # where the loss curve goes on
+    while stop is None:
+        epoch, first, end = session.epoch_of(progress.step)
+        if order is None or progress.step == first:
             order = epoch_order(cfg.seed, epoch, len(session.parts["train"]), session.runtime.device)
             train_mode(session.model)
-            recorder.begin_epoch(epoch, number - first, end - first)
+            recorder.begin_epoch(epoch + 1, progress.step - first, end - first)
             trained.restart()
-        start = (number - first) * cfg.trainer.batch_size
-        step(order[start : start + cfg.trainer.batch_size], number, session.lr_factor(number))
-        progress.step, ends = number + 1, number + 1 == end
+        start = (progress.step - first) * cfg.trainer.batch_size
+        step(order[start : start + cfg.trainer.batch_size], progress.step, session.lr_factor(progress.step))
+        progress.step += 1
+        ends = progress.step == end
         if ends or progress.step % cfg.trainer.log_every == 0:
             step.snapshot(progress.step)
-        if not ends and stop.signal_number is None and trained.seconds < LOOK_EVERY_S:
+        if not ends and request.signal_number is None and trained.seconds < LOOK_EVERY_S:
             continue
 
-        require_finite(session, progress)  # waits for the device
+        if (stop := divergence(session, progress)) is not None:  # waits for the device
+            return stop
         progress.train_s += trained.seconds
-        reason, ended = None, progress.step == session.total_steps
-        if ends:
-            line = end_epoch(session, state, run, recorder)
-            ended = ended or out_of_patience(session, progress)
-            scored = "validation_loss" in line
-            reason = hopeless() if hopeless is not None and scored and not ended else None
-        else:
-            recorder.progress(progress.step - first, progress.train_s)
-        asked = stop.signal_number
-        if ended or reason is not None or asked is not None or saved.seconds >= cfg.checkpoint.every_s:
-            recorder.curve()  # what lies after a checkpoint is written again on resume
+        is_scored = ends and end_epoch(session, state, run, recorder)
+        if not ends:
+            recorder.progress(epoch_progress(session, progress))
+        stop = reason_to_stop(session, progress, run, request, hopeless if is_scored else None)
+        if stop is not None or saved.seconds >= cfg.checkpoint.every_s:
+            recorder.curve(loss_points(session))  # what lies after a checkpoint is written again on resume
             save_checkpoint(run.last, state)
             saved.restart()
-        if ended:
-            return
-        if reason is not None:
-            raise PrunedError(reason, {name: line[f"validation_{name}"] for name in ("loss", session.task.metric)})
-        if asked is not None:
-            command = f"python -m cnnlab.train resume={run.quoted}{trust.argument(config.flat(cfg))}"
-            raise InterruptedRunError(f"interrupted, and saved; continue with: {command}", asked)
         trained.restart()
+    return stop
 
 
-def end_epoch(session: Session, state: State, run: RunDirectory, recorder: Recorder) -> dict[str, Any]:
-    """Score the epoch that `state.progress.step` ends, save the best weights, tell; its line of metrics."""
+def end_epoch(session: Session, state: State, run: RunDirectory, recorder: Recorder) -> bool:
+    """Score the epoch that `state.progress.step` ends if that is due, save the best weights, tell; whether it was due."""
     progress = state.progress
-    epoch, first, end = session.epoch_of(progress.step - 1)
-    line = epoch_line(session, progress, epoch, end - first)
-    improved = "validation_loss" in line and judge(session, progress, line[f"validation_{session.task.metric}"])
+    epoch = epoch_record(session, progress)
+    is_scored = "validation" in epoch.scores
+    improved = is_scored and judge(session, progress, epoch.scores["validation"].metric)
     if improved:
         save_checkpoint(run.best, state)
-    recorder.epoch(line, improved)
-    if end - first == session.steps_per_epoch:  # else the run ends within an epoch, and may be lengthened
+    recorder.epoch(epoch, loss_points(session), improved)
+    if progress.step % session.steps_per_epoch == 0:  # else the run ends within an epoch, and may be lengthened
         session.step.sums.zero_()
         progress.train_s = 0.0
-    return line
-
-
-def epoch_line(session: Session, progress: Progress, epoch: int, steps: int) -> dict[str, Any]:
-    """The line of metrics.jsonl for the epoch that `progress.step` ends, `steps` steps long."""
-    metric, cfg = session.task.metric, session.cfg
-    images = min(steps * cfg.trainer.batch_size, len(session.parts["train"]))
-    loss, score = (total / images for total in session.step.sums.tolist())
-    line: dict[str, Any] = {"epoch": epoch + 1, "step": progress.step, "lr": session.lr(progress.step - 1)}
-    line |= {"train_loss": loss, f"train_{metric}": score}
-    due = (epoch + 1) % cfg.evaluation.every == 0 or progress.step == session.total_steps
-    for part in ("validation", "test") if due else ():
-        if part in session.parts and (part == "validation" or cfg.evaluation.split == "test"):
-            scored = session.score(part)
-            line |= {f"{part}_loss": scored.loss, f"{part}_{metric}": scored.metric}
-    train_s = progress.train_s
-    return line | {"train_s": round(train_s, 4), "images_per_s": round(images / train_s, 1)}
+    return is_scored
 
 
 def judge(session: Session, progress: Progress, score: float) -> bool:
@@ -128,22 +107,40 @@ def judge(session: Session, progress: Progress, score: float) -> bool:
     return False
 
 
-def out_of_patience(session: Session, progress: Progress) -> bool:
-    """Whether early stopping ends the run here."""
+def reason_to_stop(
+    session: Session, progress: Progress, run: RunDirectory, request: StopRequest, hopeless: Hopeless | None
+) -> Stop | None:
+    """The end of the run, that it is hopeless, or a signal, in this order; None to go on."""
+    if (end := end_of_run(session, progress)) is not None:
+        return end
+    if hopeless is not None and (cause := hopeless()) is not None:
+        return Stop(Status.PRUNED, cause)
+    if request.signal_number is not None:
+        command = f"python -m cnnlab.train resume={run.quoted}{trust.argument(config.flat(session.cfg))}"
+        return Stop(Status.INTERRUPTED, f"interrupted, and saved; continue with: {command}", request.signal_number)
+    return None
+
+
+def end_of_run(session: Session, progress: Progress) -> Stop | None:
+    """Early stopping or the last step; None before."""
     patience = session.cfg.trainer.patience
-    return patience is not None and progress.bad_epochs >= patience
+    if patience is not None and progress.bad_epochs >= patience:
+        return Stop(Status.EARLY_STOPPED)
+    return Stop(Status.FINISHED) if progress.step == session.total_steps else None
 
 
-def require_finite(session: Session, progress: Progress) -> None:
-    """Raise DivergedError, with the step counted from 1, if the device has seen a number that is not finite.
+def divergence(session: Session, progress: Progress) -> Stop | None:
+    """The step, counted from 1, at which the device has seen a number that is not finite; None where it has not.
 
     An update can also overflow a weight itself, which the next step's loss would tell too late for a checkpoint.
     """
     bad = int(session.step.first_bad)
     if bad < 0 and not session.step.weights_are_finite():
         bad = progress.step - 1
-    if bad >= 0:
-        raise DivergedError(
-            f"the loss, the gradient or a weight became infinite or nan at step {bad + 1}; the last good checkpoint is kept. "
-            "Try a smaller optimizer.lr, or trainer.clip_norm=1"
-        )
+    if bad < 0:
+        return None
+    return Stop(
+        Status.DIVERGED,
+        f"the loss, the gradient or a weight became infinite or nan at step {bad + 1}; the last good checkpoint is kept. "
+        "Try a smaller optimizer.lr, or trainer.clip_norm=1",
+    )

@@ -10,6 +10,7 @@ from cnnlab import composing, config
 from cnnlab.comparison import ledger
 from cnnlab.comparison.ledger import Entry
 from cnnlab.schema import Config
+from cnnlab.status import Status
 from cnnlab.tracking.run import RunDirectory
 
 RUNS = Path("outputs/lessons")
@@ -84,5 +85,5 @@ def _train(of: Arm, seed: int, run: RunDirectory) -> None:
 
     if not run.config.exists():
         train.main([*of.settings, f"seed={seed}", "console=quiet", f"hydra.run.dir={run.path}"])
-    elif (run.read_result() or {}).get("status") != "finished":
+    elif (result := run.read_result()) is None or result.status is not Status.FINISHED:
         train.main([f"resume={run.path}", "trust=scripts"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from conftest import choices
-from fake_runs import composed, fake_run
+from fake_runs import composed, failed_run, fake_run
 
 from cnnlab import config
 from cnnlab.comparison import presentation
@@ -13,6 +13,8 @@ from cnnlab.comparison.filters import matching
 from cnnlab.comparison.runs import LeftOut, Run, find_runs, read_runs
 from cnnlab.comparison.tables import Table, configurations, sort_rows, tables
 from cnnlab.errors import ConfigError
+from cnnlab.status import Status
+from cnnlab.tracking.records import Result
 
 
 def read(*paths: Path) -> list[Run]:
@@ -57,16 +59,20 @@ def test_no_run_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pat
         find_runs(path)
 
 
+def result_with(test: bytes) -> bytes:
+    """A result.json with this test score."""
+    return json.dumps(Result(Status.FINISHED, metric="accuracy").content()).encode()[:-1] + b', "test": ' + test + b"}"
+
+
 def test_what_has_no_score_is_left_out_with_its_cause(tmp_path: Path) -> None:
     fake_run(tmp_path / "good")
     (fake_run(tmp_path / "killed") / "result.json").unlink()
     for name, status in (("diverged", "diverged"), ("stopped", "interrupted"), ("full", "failed")):
-        result = {"status": status, "cause": f"why {name}"}
-        (fake_run(tmp_path / name) / "result.json").write_text(json.dumps(result))
+        failed_run(tmp_path / name, status=Status(status), cause=f"why {name}")
     rows, left_out = configurations(read_runs([str(tmp_path)]))
     assert [run.directory.path.name for row in rows for run in row.runs] == ["good"]
-    assert {Path(one.name).name: one.state for one in left_out} == {
-        "diverged": "diverged", "stopped": "interrupted", "full": "failed", "killed": "running or killed",
+    assert {Path(one.name).name: one.status for one in left_out} == {
+        "diverged": "diverged", "stopped": "interrupted", "full": "failed", "killed": "interrupted",
     }  # fmt: skip
     assert {one.cause for one in left_out if one.cause.startswith("why")} == {"why diverged", "why stopped", "why full"}
     assert any("no result after 3 epochs" in one.cause for one in left_out)
@@ -87,10 +93,10 @@ def test_what_has_no_score_is_left_out_with_its_cause(tmp_path: Path) -> None:
         ("result.json", b""),
         ("result.json", b"[1]"),
         ("result.json", b"\xff"),
-        ("result.json", b'{"test": {}}'),
-        ("result.json", b'{"test": {"loss": 1, "accuracy": null}}'),
-        ("result.json", b'{"test": {"loss": 1, "accuracy": NaN}}'),
-        ("result.json", b'{"test": {"loss": 1, "accuracy": "good"}}'),
+        ("result.json", result_with(b"{}")),
+        ("result.json", result_with(b'{"loss": 1, "accuracy": null}')),
+        ("result.json", result_with(b'{"loss": 1, "accuracy": NaN}')),
+        ("result.json", result_with(b'{"loss": 1, "accuracy": "good"}')),
     ],
 )
 def test_a_broken_file_costs_one_run_only(tmp_path: Path, file: str, content: bytes) -> None:
@@ -99,16 +105,16 @@ def test_a_broken_file_costs_one_run_only(tmp_path: Path, file: str, content: by
     rows, left_out = configurations(read_runs([str(tmp_path)]))
     assert [run.directory.path.name for row in rows for run in row.runs] == ["good"]
     (broken,) = left_out
-    assert broken.state == "broken"
+    assert broken.status == "failed"
     assert file in broken.cause
     assert "\n" not in broken.cause
 
 
 def test_odd_but_readable_records_do_not_stop_it(tmp_path: Path) -> None:
-    path = fake_run(tmp_path / "odd", parameters="many", seconds=None)
+    path = fake_run(tmp_path / "odd")
     (path / "environment.json").write_text('{"choices": [], "data": {"name": 3, "classes": 4, "test": "x"}}')
     table = only_table(path)
-    assert (table.rows[0].parameters, table.rows[0].seconds, table.measured_on.images) == (None, None, 0)
+    assert table.measured_on.images == 0
 
 
 def test_seeds_are_grouped(tmp_path: Path) -> None:
@@ -141,7 +147,7 @@ def test_of_two_runs_of_one_seed_the_later_counts(tmp_path: Path) -> None:
     rows, left_out = configurations(read(tmp_path))
     assert [(row.n, row.test.mean) for row in rows] == [(1, 0.7)]
     assert {Path(one.name).name for one in left_out} == {"z-early", "b-earliest"}
-    assert all("seed 0" in one.cause and one.state == "counted already" for one in left_out)
+    assert all("seed 0" in one.cause and "counted already" in one.cause for one in left_out)
 
 
 def test_validation_ranks_and_rows_without_it_come_last(tmp_path: Path) -> None:
@@ -247,7 +253,7 @@ def test_where(tmp_path: Path, conditions: list[str], expected: str) -> None:
 def test_where_holds_for_runs_without_a_score_too(tmp_path: Path) -> None:
     fake_run(tmp_path / "a")
     for name, rate in (("b", 0.5), ("c", 0.7)):
-        (fake_run(tmp_path / name, f"optimizer.lr={rate}") / "result.json").write_text('{"status": "diverged"}')
+        failed_run(tmp_path / name, f"optimizer.lr={rate}")
     (fake_run(tmp_path / "d") / "config.yaml").write_text("{")
     kept = matching(read_runs([str(tmp_path)]), ["optimizer.lr=0.5"])
     assert [Path(run.name).name for run in kept if isinstance(run, LeftOut)] == ["b", "d"]

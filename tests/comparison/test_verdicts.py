@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_runs import LABELS, fake_run
+from fake_runs import LABELS, failed_run, fake_run
 from safetensors.numpy import save_file
 
 from cnnlab.comparison import presentation
@@ -137,8 +137,7 @@ def test_what_the_seeds_that_are_missing_did(tmp_path: Path) -> None:
     seeds(tmp_path, "adam", [0.95, 0.96], 0.99)
     seeds(tmp_path, "sgd", [0.93, 0.94], 0.90)
     for seed in (2, 3):
-        path = fake_run(tmp_path / f"lost{seed}", "optimizer=adam", seed=seed) / "result.json"
-        path.write_text('{"status": "diverged", "cause": "at step 3"}')
+        failed_run(tmp_path / f"lost{seed}", "optimizer=adam", seed=seed)
     rows, left_out = configurations(read_runs([str(tmp_path)]))
     (table,) = tables(rows, left_out)
     assert table.lost == [2, 0]

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from cnnlab.status import Status
 from cnnlab.sweep.conduct import tell_end
 from cnnlab.sweep.manifest import Job, Manifest
 
@@ -11,8 +12,8 @@ def told(path: Path, capsys: pytest.CaptureFixture[str], *jobs: Job) -> str:
     return capsys.readouterr().out
 
 
-def failed(name: str, cause: str, exit_code: int) -> Job:
-    return Job(name, [], "r", 0, "failed", cause, exit_code=exit_code)
+def failed(name: str, cause: str, exit_code: int, status: Status = Status.FAILED) -> Job:
+    return Job(name, [], "r", 0, status, cause, exit_code=exit_code)
 
 
 def test_alike_causes_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,12 +25,12 @@ def test_alike_causes_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_nothing_to_go_on_with_where_it_would_diverge_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    done = Job("a", [], "r", 0, "done", seconds=61.0)
-    diverged = failed("b", "the loss is not finite", 3)
+    done = Job("a", [], "r", 0, Status.FINISHED, seconds=61.0)
+    diverged = failed("b", "the loss is not finite", 3, Status.DIVERGED)
     said = told(tmp_path, capsys, done, diverged)
     assert "go on" not in said
     assert "compare" in said
-    stopped = Job("c", [], "r", 0, "interrupted", "stopped by a signal", exit_code=130)
+    stopped = Job("c", [], "r", 0, Status.INTERRUPTED, "stopped by a signal", exit_code=130)
     assert "go on" in told(tmp_path, capsys, diverged, stopped)
 
 
@@ -38,4 +39,4 @@ def test_the_place_is_named_where_the_command_may_not_have(
     place: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert f"the same {hint}\n" in told(Path(place), capsys, Job("c", [], "r", 0, "interrupted", "a signal", exit_code=130))
+    assert f"the same {hint}\n" in told(Path(place), capsys, Job("c", [], "r", 0, Status.INTERRUPTED, "a signal"))

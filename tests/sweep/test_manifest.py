@@ -6,41 +6,42 @@ from pathlib import Path
 import pytest
 
 from cnnlab.errors import CheckpointError
+from cnnlab.status import Status
 from cnnlab.sweep.manifest import KILLED, Job, Manifest
 from cnnlab.tracking.run import RunDirectory
 
 
-def manifest(path: Path, *states: str) -> Manifest:
+def manifest(path: Path, *statuses: Status) -> Manifest:
     made = Manifest(path)
-    made.add([Job(f"job{number}", [f"seed={number}"], "r", number, state) for number, state in enumerate(states)])
+    made.add([Job(f"job{number}", [f"seed={number}"], "r", number, status) for number, status in enumerate(statuses)])
     return made
 
 
 def mark(path: Path, number: int) -> None:
-    Manifest(path).update(f"job{number}", state="done", score=number / 10)
+    Manifest(path).update(f"job{number}", status=Status.FINISHED, score=number / 10)
 
 
 def test_no_change_of_many_processes_is_lost(tmp_path: Path) -> None:
-    made = manifest(tmp_path, *["running"] * 12)
+    made = manifest(tmp_path, *[Status.RUNNING] * 12)
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         pool.starmap(mark, [(tmp_path, number) for number in range(12)])
-    assert [(job.state, job.score) for job in made.jobs()] == [("done", number / 10) for number in range(12)]
+    assert [(job.status, job.score) for job in made.jobs()] == [("finished", number / 10) for number in range(12)]
 
 
 def test_after_a_kill_nobody_seems_to_run_and_lost_runs_are_due_again(tmp_path: Path) -> None:
-    made = manifest(tmp_path, "running", "running", "done", "done", "failed")
+    made = manifest(tmp_path, *map(Status, ("running", "running", "finished", "finished", "failed")))
     for name in ("job0", "job3"):
         (tmp_path / name).mkdir()
     (tmp_path / "job3" / "result.json").write_text("{}")
     with RunDirectory(tmp_path / "job0").locked():  # a process is at it
         made.settle()
-    assert [job.state for job in made.jobs()] == ["running", "interrupted", "pending", "done", "failed"]
+    assert [job.status for job in made.jobs()] == ["running", "interrupted", "pending", "finished", "failed"]
     assert made.jobs()[1].cause == KILLED
 
 
 def test_without_a_manifest_there_are_no_jobs_and_none_is_made(tmp_path: Path) -> None:
     made = Manifest(tmp_path)
-    made.update("job0", state="done")
+    made.update("job0", status=Status.FINISHED)
     made.settle()
     assert made.jobs() == []
     assert not made.path.exists()

@@ -18,11 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnlab import cli, composing, config
-from cnnlab.errors import ConfigError, PrunedError
+from cnnlab.errors import ConfigError
+from cnnlab.status import Status
 from cnnlab.sweep.manifest import Job, Manifest
 from cnnlab.sweep.pruning import watch, worse_than_median
 from cnnlab.sweep.space import Space, parse
 from cnnlab.tracking import files
+from cnnlab.tracking.records import Epoch, Score
 from cnnlab.tracking.run import RunDirectory
 
 optuna = pytest.importorskip("optuna", reason="needs the extra cnnlab[optuna]")
@@ -150,19 +152,24 @@ def test_a_job_reads_the_rule_from_its_siblings(tmp_path: Path) -> None:
     cfg = composing.typed(composing.compose(["data=digits", "seed=1"]))
     manifest = Manifest(tmp_path)
     curves = {"a": [0.5, 0.6], "b": [0.7, 0.8], "other-seed": [0.9, 0.9], "pruned": [0.9, 0.9], "own": []}
-    states = {"own": "running", "pruned": "pruned"}
-    manifest.add([Job(name, [], name, 0 if name == "other-seed" else 1, states.get(name, "done")) for name in curves])
+    statuses = {"own": Status.RUNNING, "pruned": Status.PRUNED}
+    seeds = {"other-seed": 0}
+    manifest.add([Job(name, [], name, seeds.get(name, 1), statuses.get(name, Status.FINISHED)) for name in curves])
+
+    def line(score: float) -> dict[str, Any]:
+        scores = {"validation": Score(9.0, score), "test": Score(1.0, 1.0)}
+        return Epoch(1, 1, 0.1, "accuracy", scores, 1.0, 1.0).line()
+
     for name, scores in curves.items():
         (tmp_path / name).mkdir()
-        lines = [{"validation_loss": 9.0, "validation_accuracy": score, "test_accuracy": 1.0} for score in scores]
-        files.write_json_lines(tmp_path / name / "metrics.jsonl", lines)
+        files.write_json_lines(tmp_path / name / "metrics.jsonl", [line(score) for score in scores])
     settings = {"prune": True, "prune_after_trials": 2, "prune_after_epochs": 1}
     asks = watch(manifest, "own", cfg, settings)
     assert asks is not None
     own = tmp_path / "own" / "metrics.jsonl"
-    files.append_json_line(own, {"validation_loss": 1.0, "validation_accuracy": 0.1})
+    files.append_json_line(own, line(0.1))
     assert asks() is None  # warm-up
-    files.append_json_line(own, {"validation_loss": 1.0, "validation_accuracy": 0.65})
+    files.append_json_line(own, line(0.65))
     assert asks() == "after epoch 2, worse than the median 0.7000 of 2 finished trials"
     too_few = watch(manifest, "own", cfg, settings | {"prune_after_trials": 3})
     assert too_few is not None
@@ -176,13 +183,10 @@ def test_a_pruned_run_is_a_clean_one_and_can_be_continued(here: Path) -> None:
     cfg = composing.typed(composing.compose([*QUICK, "trainer.steps=null", "trainer.epochs=3", "trainer.threads=1"]))
     run = RunDirectory(here / "pruned")
     run.path.mkdir()
-    with pytest.raises(PrunedError):
-        run_new(cfg, run.path, {}, lambda: "hopeless" if len(files.read_json_lines(run.metrics)) == 2 else None)
-    last = files.read_json_lines(run.metrics)[-1]
-    stopped = run.read_result() or {}
-    assert (stopped["status"], stopped["cause"], stopped["epochs"]) == ("pruned", "hopeless", 2)
-    assert stopped["validation"] == {"loss": last["validation_loss"], "accuracy": last["validation_accuracy"]}
-    assert "test" not in stopped
+    pruned = run_new(cfg, run.path, {}, lambda: "hopeless" if len(run.read_epochs()) == 2 else None)
+    assert (pruned.status, pruned.cause, pruned.epochs) == (Status.PRUNED, "hopeless", 2)
+    assert pruned.scores == {"validation": run.read_epochs()[-1].scores["validation"]}
+    assert run.read_result() == pruned
     run_resumed(config.read(run.config), run)
     (here / "whole").mkdir()
     run_new(config.read(run.config), here / "whole", {})
@@ -203,7 +207,7 @@ def test_a_study_is_told_validation_scores_only_and_goes_on_as_if_never_stopped(
     journal.with_name("study.journal.lock").symlink_to(journal.name)
     code, out, err = search(call, *settings, trials=4)
     assert (code, err) == (0, "")
-    assert "trials: 2 done, 1 to go on with, 1 to come" in out
+    assert "trials: 2 finished, 1 to go on with, 1 to come" in out
     assert (SWEEPS / "search/trial000/result.json").stat().st_mtime_ns == first
     assert study().trials[2].params == trial.params
 
@@ -224,7 +228,7 @@ def test_a_study_is_told_validation_scores_only_and_goes_on_as_if_never_stopped(
     manifest = (SWEEPS / "search/manifest.json").read_text()
     code, out, _ = search(call, *settings, trials=4)
     assert (code, (SWEEPS / "search/manifest.json").read_text()) == (0, manifest)
-    assert "4 of 4 jobs done" in out
+    assert "4 of 4 jobs finished" in out
     code, _, err = search(call, *settings, "trainer.batch_size=32,128", trials=4)
     assert (code, err.count("\n")) == (2, 1)
     assert "searched with other values of: trainer.batch_size; choose another sweep.name" in err

@@ -42,7 +42,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
 
 
 def states() -> dict[str, str]:
-    return {job.directory: job.state for job in Manifest(NIGHT).jobs()}
+    return {job.directory: job.status for job in Manifest(NIGHT).jobs()}
 
 
 def workers(run: Path) -> list[int]:
@@ -75,24 +75,24 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
 def test_the_others_finish_and_the_same_command_runs_what_failed(alone: Callable[..., Path]) -> None:
     settings = (*QUICK, "trainer.steps=20")
     code, out, err = sweep(*settings, "model=mlp,cats-dogs,lenet")
-    assert (code, states()) == (2, {"mlp": "done", "cats-dogs": "failed", "lenet": "done"})
+    assert (code, states()) == (2, {"mlp": "finished", "cats-dogs": "failed", "lenet": "finished"})
     assert err == "error: 1 of 3 jobs are not done\n"
     assert out.count("does not fit") == 2  # when it fails, and at the end
     (left_out,) = [run for run in read_runs([str(NIGHT)]) if isinstance(run, LeftOut)]
-    assert (left_out.state, "does not fit" in left_out.cause) == ("failed", True)
+    assert (left_out.status, "does not fit" in left_out.cause) == ("failed", True)
     assert_same_run(NIGHT / "lenet", alone(*settings, "model=lenet"))
     finished = (NIGHT / "lenet" / "result.json").stat().st_mtime_ns
 
     code, out, _ = sweep(*settings, "model=mlp,cats-dogs,lenet,chollet")
     assert code == 2
-    assert "4 jobs: 2 done, 1 pending, 1 failed" in out
+    assert "4 jobs: 2 finished, 1 pending, 1 failed" in out
     assert "1 new in this grid: chollet" in out
-    assert states() == {"mlp": "done", "cats-dogs": "failed", "lenet": "done", "chollet": "done"}
+    assert states() == {"mlp": "finished", "cats-dogs": "failed", "lenet": "finished", "chollet": "finished"}
     assert (NIGHT / "lenet" / "result.json").stat().st_mtime_ns == finished
 
     code, out, _ = sweep(*settings, "model=mlp,lenet")
     assert code == 0
-    assert "2 jobs: 2 done" in out
+    assert "2 jobs: 2 finished" in out
     assert "2 earlier jobs are not in this grid" in out
 
 
@@ -114,7 +114,7 @@ def test_a_killed_worker_ends_its_own_job_alone() -> None:
     for worker in workers(NIGHT / "seed0"):
         os.kill(worker, signal.SIGKILL)
     out, err = process.communicate(timeout=120)
-    assert (process.returncode, states()) == (137, {"seed0": "interrupted", "seed1": "done"})
+    assert (process.returncode, states()) == (137, {"seed0": "interrupted", "seed1": "finished"})
     assert "SIGKILL" in out
     assert "Traceback" not in out + err
 
@@ -161,9 +161,9 @@ def test_hydras_other_launchers_run_the_same_sweep(launcher: str) -> None:
         pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     settings = (*QUICK, "trainer.steps=2", "model=mlp", "seed=0,1", f"hydra/launcher={launcher}")
     code, out, _ = sweep(*settings)
-    assert (code, states()) == (0, {"seed0": "done", "seed1": "done"})
+    assert (code, states()) == (0, {"seed0": "finished", "seed1": "finished"})
     code, out, _ = sweep(*settings)
-    assert "2 jobs: 2 done" in out
+    assert "2 jobs: 2 finished" in out
 
 
 @pytest.mark.usefixtures("alone")

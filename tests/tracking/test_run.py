@@ -11,6 +11,8 @@ import pytest
 
 from cnnlab import composing
 from cnnlab.errors import CheckpointError, CnnlabError, RunTakenError
+from cnnlab.status import Status
+from cnnlab.tracking.records import Epoch, Result, Score
 from cnnlab.tracking.run import RunDirectory, claim, environment, open_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -144,8 +146,9 @@ def test_begin_is_read_back(tmp_path: Path) -> None:
     assert read == cfg
     assert opened.read_environment()["device"] == "abacus"
     assert opened.read_result() is None
-    run.result.write_text('{"status": "finished"}')
-    assert opened.read_result() == {"status": "finished"}
+    result = Result(Status.FINISHED, "", 2, 9, 61_706, 1.5, "mae", False, "best", {"test": Score(0.5, 0.25)})
+    run.write_result(result)
+    assert opened.read_result() == result
     cfg.trainer.epochs += 5
     run.goes_on(cfg)
     assert opened.read_result() is None
@@ -186,7 +189,8 @@ def test_keep_metrics_drops_what_will_be_run_again(step: int, kept: list[int], t
     run = RunDirectory(tmp_path)
     run.keep_metrics(step, 4, 100)
     assert not run.metrics.exists()
-    lines = [{"step": at, "train_loss": at / 10} for at in (4, 8, 10, 12)]  # 10 ended a run within an epoch
+    epochs = [Epoch(1, at, 0.1, "mae", {"train": Score(at / 10, 0.0)}, 1.0, 60.0) for at in (4, 8, 10, 12)]
+    lines = [epoch.line() for epoch in epochs]  # 10 ended a run within an epoch
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 16, "tra')
     run.keep_metrics(step, 4, 100)
     assert run.metrics.read_text() == "".join(json.dumps(line) + "\n" for line in lines if line["step"] in kept)

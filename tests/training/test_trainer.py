@@ -17,9 +17,9 @@ from cnnlab import composing, config
 from cnnlab.data import load_data
 from cnnlab.data.batches import epoch_order
 from cnnlab.data.splits import held_out_count, stratified
+from cnnlab.tracking.records import Score
 from cnnlab.training import trainer
 from cnnlab.training.checkpoint import Progress
-from cnnlab.training.scoring import Score
 from cnnlab.training.session import Session, build_session
 from cnnlab.training.step import Step
 from cnnlab.training.trainer import judge
@@ -100,7 +100,7 @@ def test_epochs_means_equal_a_plain_loop_in_float64(train: Callable[..., Path]) 
     changes = ("optimizer=sgd", "optimizer.lr=0.125", "trainer.epochs=3")
     lines = metrics(train(*changes))
     for number, (line, expected) in enumerate(zip(lines, float64_lines(changes, 3, 0.125), strict=True), 1):
-        assert list(line) == ["epoch", "step", "lr", *expected, "train_s", "images_per_s"]
+        assert list(line) == ["epoch", "step", "lr", "metric", *expected, "train_s", "images_per_s"]
         assert (line["epoch"], line["step"], line["lr"]) == (number, 4 * number, 0.125)
         # float32 against float64 over 12 steps; one image more or less would show as 0.01 or 0.02.
         assert {key: line[key] for key in expected} == pytest.approx(expected, rel=1e-5)
@@ -147,7 +147,7 @@ def test_scoring_every_second_epoch_and_the_last(split: str, train: Callable[...
     assert [line["epoch"] for line in lines if "test_loss" in line] == ([2, 4, 5] if split == "test" else [])
     for line, full in zip(lines, timeless(dense), strict=True):
         assert line == {key: full[key] for key in line}
-        assert line.keys() >= {"epoch", "step", "lr", "train_loss", "train_accuracy"}
+        assert line.keys() >= {"epoch", "step", "lr", "metric", "train_loss", "train_accuracy"}
     assert result(sparse)["test"] == result(dense)["test"]
 
 
@@ -156,7 +156,7 @@ def test_patience_counts_scorings(train: Callable[..., Path], monkeypatch: pytes
         validation_scores(patch, [0.5, 0.4, 0.3, 0.9])
         run = train("trainer.epochs=20", "trainer.patience=2", "evaluation.every=3")
     assert [line["epoch"] for line in metrics(run)][-1] == 9
-    assert result(run)["status"] == "early_stopped"
+    assert result(run)["status"] == "stopped early"
 
 
 def test_regression_reports_its_error_and_predicts_numbers(train: Callable[..., Path]) -> None:
@@ -196,7 +196,7 @@ def test_early_stopping_and_the_best_weights(train: Callable[..., Path], monkeyp
         validation_scores(patch, [0.3, 0.5, 0.4, 0.6, 0.5, 0.5, 0.9])  # patience begins anew at 0.6
         longer = train("trainer.epochs=10", "trainer.patience=2", name="longer")
     assert [line["step"] for line in metrics(run)] == [4, 8, 12, 16]
-    assert (result(run)["status"], result(run)["epochs"], result(run)["weights"]) == ("early_stopped", 4, "best")
+    assert (result(run)["status"], result(run)["epochs"], result(run)["weights"]) == ("stopped early", 4, "best")
     assert (position(run, "best")["step"], position(run, "last")["step"]) == (8, 16)
     assert len(metrics(longer)) == 6
     short = train("trainer.epochs=2", name="short")  # ends where the best epoch did

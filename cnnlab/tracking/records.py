@@ -1,0 +1,191 @@
+"""What a run tells while it trains, and leaves behind: typed records, which the trainer makes and the views receive.
+
+Metrics travel by name in a field, beside their value; a file's keys are joined from them and never taken apart. Loads no torch.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cnnlab.errors import CheckpointError
+from cnnlab.schema import Config
+from cnnlab.status import Status
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Score:
+    """The mean loss and the mean metric of a split; nan or inf where they are not finite."""
+
+    loss: float
+    metric: float
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run is, told before its first step. counts: images of each split. first_step: updates done before a resume.
+    can_be_lengthened: whether the schedule leaves the steps so far as they are when the run ends later."""
+
+    cfg: Config
+    metric: str
+    data: str
+    shape: tuple[int, int, int]
+    counts: Mapping[str, int]
+    num_classes: int
+    num_parameters: int
+    steps: int
+    steps_per_epoch: int
+    first_step: int
+    can_be_lengthened: bool
+
+
+@dataclass(frozen=True)
+class EpochProgress:
+    """Within an epoch: steps done of it, the seconds they took, images a second, and the training score so far."""
+
+    steps: int
+    train_s: float
+    images_per_s: float
+    score: Score
+
+
+@dataclass(frozen=True)
+class LossPoint:
+    """The mean training loss since the point before; gradient_norms: of the last step, by layer, where asked for."""
+
+    step: int
+    loss: float
+    gradient_norms: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch that ended: a line of metrics.jsonl.
+
+    epoch: counted from 1. step: updates done. lr: of the last update. scores: by split; validation and test where scored.
+    train_s: seconds of training steps.
+    """
+
+    epoch: int
+    step: int
+    lr: float
+    metric: str
+    scores: Mapping[str, Score]
+    train_s: float
+    images_per_s: float
+
+    def line(self) -> dict[str, Any]:
+        """The content of its line: {"epoch": 1, ..., "metric": "accuracy", "train_loss": 0.5, "train_accuracy": 0.8, ...}."""
+        given: dict[str, Any] = {"epoch": self.epoch, "step": self.step, "lr": self.lr, "metric": self.metric}
+        for split, score in self.scores.items():
+            given |= {f"{split}_loss": score.loss, f"{split}_{self.metric}": score.metric}
+        return given | {"train_s": self.train_s, "images_per_s": self.images_per_s}
+
+    @classmethod
+    def of_line(cls, line: Mapping[str, Any]) -> "Epoch":
+        """The epoch of a line.
+
+        Raises:
+            CheckpointError: something is missing, or of another type.
+        """
+        try:
+            metric = str(line["metric"])
+            scores = {
+                split: Score(_number(line[f"{split}_loss"]), _number(line[f"{split}_{metric}"]))
+                for split in SPLITS
+                if f"{split}_loss" in line
+            }
+            speed = _number(line["train_s"]), _number(line["images_per_s"])
+            return cls(int(line["epoch"]), int(line["step"]), _number(line["lr"]), metric, scores, *speed)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"not a line of metrics ({type(error).__name__}: {error})") from error
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended: result.json.
+
+    parameters: of the network. metric: the name of what the task is judged by. weights: "last" or "best", those of the final
+    scores. scores: by split, of a run that was pruned its last ones on the validation images.
+    """
+
+    status: Status
+    cause: str = ""
+    epochs: int = 0
+    steps: int = 0
+    parameters: int = 0
+    seconds: float = 0.0
+    metric: str = ""
+    higher_is_better: bool = True
+    weights: str = "last"
+    scores: Mapping[str, Score] = field(default_factory=dict)
+
+    @property
+    def judged_by(self) -> str:
+        """The split whose score a choice may rest on: validation, where nothing is held out test."""
+        return "validation" if "validation" in self.scores else "test"
+
+    def content(self) -> dict[str, Any]:
+        """The content of result.json, the scores as {"test": {"loss": 0.3, "accuracy": 0.9}}."""
+        given = {name: value for name, value in vars(self).items() if name != "scores" and (name != "cause" or value)}
+        given["status"] = str(self.status)
+        return given | {split: {"loss": s.loss, self.metric: s.metric} for split, s in self.scores.items()}
+
+    @classmethod
+    def of_content(cls, content: Mapping[str, Any]) -> "Result":
+        """The result that result.json holds.
+
+        Raises:
+            CheckpointError: something is missing, or of another type.
+        """
+        try:
+            metric = str(content["metric"])
+            scores = {
+                split: Score(_number(content[split]["loss"]), _number(content[split][metric]))
+                for split in SPLITS
+                if split in content
+            }
+            return cls(
+                status=Status(content["status"]),
+                cause=str(content.get("cause", "")),
+                epochs=int(content["epochs"]),
+                steps=int(content["steps"]),
+                parameters=int(content["parameters"]),
+                seconds=_number(content["seconds"]),
+                metric=metric,
+                higher_is_better=bool(content["higher_is_better"]),
+                weights=str(content["weights"]),
+                scores=scores,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"not the result of a run ({type(error).__name__}: {error})") from error
+
+
+@dataclass(frozen=True)
+class TestPredictions:
+    """What a run that ended says of the test images, for pictures.
+
+    labels: int64, N, the class of each. predicted: N, the class or the value. probability: of that class, N, or None in
+    regression. images: uint8, C x H x W each, at indices into the N. first_batch: the images of step 0 as the network saw
+    them before scaling. numbers: the label of each class in regression.
+    """
+
+    __test__ = False  # not a test case of pytest
+
+    labels: "Tensor"
+    predicted: "Tensor"
+    probability: "Tensor | None"
+    images: "Callable[[Tensor], Tensor]"
+    first_batch: "Tensor"
+    classes: tuple[str, ...]
+    numbers: tuple[int, ...]
+
+
+def _number(value: Any) -> float:
+    """A number of a JSON file, where null stands for what is not finite."""
+    return math.nan if value is None else float(value)
