@@ -19,7 +19,7 @@ def job_key(cfg: Config) -> tuple[str, int]:
 
 
 class Composer:
-    """The checked configuration of a job, from its changes.
+    """The checked configuration of a job, from its overrides.
 
     Hydra takes 60 ms to compose one, so jobs that differ only in plain values share one composition.
     """
@@ -28,27 +28,27 @@ class Composer:
         self.context, self.node, self.groups = context, node, composing.groups()
         self.composed: dict[tuple[str, ...], DictConfig] = {}
 
-    def __call__(self, changes: Sequence[str]) -> Config:
+    def __call__(self, overrides: Sequence[str]) -> Config:
         """
         Raises:
             ConfigError: the configuration cannot be used.
         """
-        parsed = OverridesParser.create().parse_overrides(list(changes))
-        values = {change.key_or_group: change for change in parsed if self._is_value(change)}
-        key = tuple(change.input_line or "" for change in parsed if change.key_or_group not in values)
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        values = {override.key_or_group: override for override in parsed if self._is_value(override)}
+        key = tuple(override.input_line or "" for override in parsed if override.key_or_group not in values)
         if key not in self.composed:
             setup_globals()
             whole = self.context.config_loader.load_sweep_config(self.node, list(key))
             self.composed[key] = composing.own_node(whole)
         own = copy.deepcopy(self.composed[key])
-        for name, change in values.items():
-            OmegaConf.update(own, name, change.value(), merge=True, force_add=True)
+        for name, override in values.items():
+            OmegaConf.update(own, name, override.value(), merge=True, force_add=True)
         cfg = composing.typed(own)
         for name, provided in targets.PROVIDED.items():
             targets.check(getattr(cfg, name), name, provided)
         return cfg
 
-    def _is_value(self, change: Override) -> bool:
-        """Whether a change sets a value in the configuration, and neither chooses a part of it nor concerns Hydra."""
-        name = change.key_or_group
-        return not (name in self.groups or name.startswith("hydra") or change.is_add() or change.is_delete())
+    def _is_value(self, override: Override) -> bool:
+        """Whether an override sets a value in the configuration, and neither chooses from a group nor concerns Hydra."""
+        name = override.key_or_group
+        return not (name in self.groups or name.startswith("hydra") or override.is_add() or override.is_delete())

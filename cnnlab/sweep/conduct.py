@@ -1,4 +1,4 @@
-"""From the changes of a sweep's jobs to finished runs: what is done already is left out, the rest launched, and told."""
+"""From the overrides of a sweep's jobs to finished runs: what is done already is left out, the rest launched, and told."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 from rich.markup import escape
 
-from cnnlab import overrides
 from cnnlab.errors import FailedJobsError
+from cnnlab.overrides import quoted
 from cnnlab.status import Status
 from cnnlab.sweep.compose import Composer, job_key
 from cnnlab.sweep.display import count_by_status
@@ -23,7 +23,7 @@ def conduct(asked: Sequence[Sequence[str]], context: HydraContext, node: DictCon
     """Run those of the jobs that are not done; the entries of all that were asked for, in their order.
 
     Args:
-        asked: the changes of each job; a job that is asked for twice runs once.
+        asked: the overrides of each job; a job that is asked for twice runs once.
         context, node: what Hydra gives a sweeper; the sweep's directory is `hydra.sweep.dir`.
 
     Raises:
@@ -63,10 +63,10 @@ def enter(
     taken = {job.directory for job in known.values()}
     jobs: dict[tuple[str, int], Job] = {}
     compose = Composer(context, node)
-    keys = [job_key(compose(changes)) for changes in asked]
-    for key, changes, name in zip(keys, asked, names, strict=True):
+    keys = [job_key(compose(overrides)) for overrides in asked]
+    for key, overrides, name in zip(keys, asked, names, strict=True):
         if key not in jobs:
-            jobs[key] = known.get(key) or Job(unused(name, taken), list(changes), *key)
+            jobs[key] = known.get(key) or Job(unused(name, taken), list(overrides), *key)
             taken.add(jobs[key].directory)
     manifest.add([job for key, job in jobs.items() if key not in known])
     return [jobs[key] for key in keys]
@@ -78,7 +78,7 @@ def run(manifest: Manifest, jobs: Sequence[Job], launcher: Launcher, first: int 
     try:
         if todo:
             manifest.renew({job.directory for job in todo})
-            launcher.launch([[*job.overrides, f"hydra.sweep.subdir={overrides.quoted(job.directory)}"] for job in todo], first)
+            launcher.launch([[*job.overrides, f"hydra.sweep.subdir={quoted(job.directory)}"] for job in todo], first)
     finally:
         manifest.settle()
 

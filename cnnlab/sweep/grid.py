@@ -12,11 +12,11 @@ from cnnlab.errors import ConfigError, suggest
 LONGEST_NAME = 80  # characters; file systems allow 255 bytes
 
 
-def expand(changes: Sequence[Override], zipped: Sequence[str] = ()) -> list[list[str]]:
-    """The changes of every job: each combination of the values given; `zipped` keys take their values side by side.
+def expand(overrides: Sequence[Override], zipped: Sequence[str] = ()) -> list[list[str]]:
+    """The overrides of every job: each combination of the values given; `zipped` keys take their values side by side.
 
     Args:
-        changes: parsed from the command line; of two for one key the later counts.
+        overrides: parsed from the command line; of two for one key the later counts.
         zipped: keys with equally many values, such as ["optimizer.lr", "trainer.batch_size"].
 
     Raises:
@@ -24,18 +24,18 @@ def expand(changes: Sequence[Override], zipped: Sequence[str] = ()) -> list[list
     """
     values: dict[str, list[str]] = {}
     names: dict[str, str] = {}  # without + or ++
-    for change in changes:
-        if change.is_sweep_override() and not change.is_discrete_sweep():
-            asked = (change.input_line or "").lstrip("+")
+    for override in overrides:
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            asked = (override.input_line or "").lstrip("+")
             raise ConfigError(f"{asked}: an interval has no end of values; search it with hydra/sweeper=optuna")
-        key = change.get_key_element()
-        names[change.key_or_group] = key
-        if change.is_sweep_override():
-            values[key] = [f"{key}={value}" for value in change.sweep_string_iterator()]
+        key = override.get_key_element()
+        names[override.key_or_group] = key
+        if override.is_sweep_override():
+            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
             if not values[key]:
-                raise ConfigError(f"{change.key_or_group}: no value in {(change.input_line or '').partition('=')[2]}")
+                raise ConfigError(f"{override.key_or_group}: no value in {(override.input_line or '').partition('=')[2]}")
         else:
-            values[key] = [key if change.is_delete() else f"{key}={change.get_value_element_as_str()}"]
+            values[key] = [key if override.is_delete() else f"{key}={override.get_value_element_as_str()}"]
     together = [names[name] for name in zipped if name in names]
     _check_zipped(zipped, {name: values[key] for name, key in names.items()})
     axes: list[list[tuple[str, ...]]] = []
@@ -66,7 +66,7 @@ def job_names(jobs: Sequence[Sequence[str]]) -> list[str]:
     An experiment is always named, since another may come to the same sweep later. Only letters, digits and "._+-"; two
     jobs may get the same.
     """
-    settings = [dict(change.lstrip("+").partition("=")[::2] for change in job) for job in jobs]
+    settings = [dict(override.lstrip("+").partition("=")[::2] for override in job) for job in jobs]
     keys = list(dict.fromkeys(key for job in settings for key in job))
     lone = len(jobs) == 1
     varying = [key for key in keys if lone or key == "experiment" or len({job.get(key) for job in settings}) > 1]

@@ -90,7 +90,7 @@ def _uses_gpu(device: str) -> bool:
 def _directory(overrides: Sequence[str]) -> str:
     """The name of a job's directory, which the sweeper chose."""
     prefix = "hydra.sweep.subdir="
-    return next((change.removeprefix(prefix).strip("'") for change in overrides if change.startswith(prefix)), "")
+    return next((override.removeprefix(prefix).strip("'") for override in overrides if override.startswith(prefix)), "")
 
 
 def _run(context: HydraContext, task_function: TaskFunction, node: DictConfig, overrides: Sequence[str], number: int) -> Any:

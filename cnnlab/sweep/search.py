@@ -47,7 +47,7 @@ class Search(Protocol):
     jobs_launcher: Launcher
 
 
-def search(given: Search, changes: Sequence[Override]) -> list[Job]:
+def search(given: Search, overrides: Sequence[Override]) -> list[Job]:
     """Run trials until the study has as many as asked for; the jobs of all its trials.
 
     Raises:
@@ -56,7 +56,7 @@ def search(given: Search, changes: Sequence[Override]) -> list[Job]:
     from optuna.trial import TrialState
 
     study.require_optuna()
-    space = parse(changes)
+    space = parse(overrides)
     searched, higher = _check(space, given)
     manifest = conduct.open_manifest(given.node)
     path = manifest.directory / study.NAME
@@ -96,7 +96,7 @@ def search(given: Search, changes: Sequence[Override]) -> list[Job]:
 def _check(space: Space, given: Search) -> tuple[dict[str, str], bool]:
     """What the study is to search, and whether higher scores are better; configurations at the ends of the space checked."""
     compose = Composer(given.context, given.node)
-    cfgs = [compose(changes) for params in space.probes() for changes in space.jobs(params)]
+    cfgs = [compose(overrides) for params in space.probes() for overrides in space.jobs(params)]
     for cfg in cfgs:
         if not cfg.data.validation:
             raise ConfigError(
@@ -186,11 +186,11 @@ def _tell_best(manifest: Manifest, trials: "Study") -> None:
     runs: list[str] = best.user_attrs["runs"]
     jobs = [job for job in manifest.jobs() if job.directory in runs]
     job, seed = jobs[0], max(job.seed for job in jobs) + 1
-    changes = [change.removeprefix("++") for change in job.overrides if not change.startswith("seed=")]
+    overrides = [override.removeprefix("++") for override in job.overrides if not override.startswith("seed=")]
     settings = [f"{name}={value}" for name, value in best.params.items()]
     mean = f", the mean of {len(runs)} seeds" if len(runs) > 1 else ""
     places = " ".join(shlex.quote(str(manifest.directory / run)) for run in runs)
-    command = shlex.join(["python", "-m", "cnnlab.train", "-m", *changes])
+    command = shlex.join(["python", "-m", "cnnlab.train", "-m", *overrides])
     wide_console().print(
         f"\n[bold]best          {job.split} {job.metric} {best.value:.4f}[/]{mean}  {escape('  '.join(settings))}\n"
         f"run           {escape(places)}\n"

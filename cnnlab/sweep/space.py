@@ -18,8 +18,8 @@ EXAMPLE = "'optimizer.lr=tag(log,interval(1e-4,1e-1))' 'trainer.batch_size=32,64
 
 @dataclass
 class Space:
-    """fixed: changes that every trial has. seeds: a trial runs with each; [None]: with the default. distributions: by key,
-    as in "optimizer.lr"; keys: the same keys as a change writes them, as in "++optimizer.lr"."""
+    """fixed: overrides that every trial has. seeds: a trial runs with each; [None]: with the default. distributions: by key,
+    as in "optimizer.lr"; keys: the same keys as an override writes them, as in "++optimizer.lr"."""
 
     fixed: list[str]
     seeds: Sequence[str | None]
@@ -27,7 +27,7 @@ class Space:
     keys: dict[str, str]
 
     def jobs(self, params: Mapping[str, Any]) -> list[list[str]]:
-        """The changes of a trial's jobs, one a seed."""
+        """The overrides of a trial's jobs, one a seed."""
         chosen = [f"{key}={params[name]}" for name, key in self.keys.items()]
         return [[*self.fixed, *chosen, *([f"seed={seed}"] if seed else [])] for seed in self.seeds]
 
@@ -44,36 +44,36 @@ class Space:
         return {name: distribution_to_json(distribution) for name, distribution in self.distributions.items()}
 
 
-def parse(changes: Sequence[Override]) -> Space:
+def parse(overrides: Sequence[Override]) -> Space:
     """Sort a command line into what is fixed, the seeds and what is searched.
 
     `interval(a,b)` is a float from a to b, `int(interval(a,b))` an integer, `range(a,b,step)` in steps, without b;
-    `tag(log,interval(a,b))` on a logarithmic scale; `x,y,z` or `choice(x,y,z)` are categories. Of two changes of a key the
+    `tag(log,interval(a,b))` on a logarithmic scale; `x,y,z` or `choice(x,y,z)` are categories. Of two overrides of a key the
     later counts.
 
     Raises:
         ConfigError: a range that is empty or none that can be searched, or nothing to search.
     """
     space = Space([], [None], {}, {})
-    for change in {change.key_or_group: change for change in changes}.values():
-        name, key = change.key_or_group, change.get_key_element()
-        if not change.is_sweep_override():
-            space.fixed.append(key if change.is_delete() else f"{key}={change.get_value_element_as_str()}")
+    for override in {override.key_or_group: override for override in overrides}.values():
+        name, key = override.key_or_group, override.get_key_element()
+        if not override.is_sweep_override():
+            space.fixed.append(key if override.is_delete() else f"{key}={override.get_value_element_as_str()}")
         elif name == "seed":
-            if change.is_interval_sweep():
-                raise ConfigError(f"{change.input_line}: a trial runs with each seed; list them: seed=0,1,2")
-            space.seeds = list(change.sweep_string_iterator())
+            if override.is_interval_sweep():
+                raise ConfigError(f"{override.input_line}: a trial runs with each seed; list them: seed=0,1,2")
+            space.seeds = list(override.sweep_string_iterator())
         else:
-            space.distributions[name], space.keys[name] = _distribution(change), key
+            space.distributions[name], space.keys[name] = _distribution(override), key
     if not space.distributions:
         raise ConfigError(f"hydra/sweeper=optuna: nothing to search; give keys a range or choices: {EXAMPLE}")
     return space
 
 
-def _distribution(change: Override) -> "BaseDistribution":
+def _distribution(override: Override) -> "BaseDistribution":
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    line, given = change.input_line, change.value()
+    line, given = override.input_line, override.value()
     tags = set(getattr(given, "tags", ()))
     if tags - {"log"} or (tags and not isinstance(given, IntervalSweep)):
         raise ConfigError(f"{line}: expected no tag but log, and that of an interval: tag(log,interval(1e-4,1e-1))")
@@ -85,7 +85,7 @@ def _distribution(change: Override) -> "BaseDistribution":
             raise ConfigError(f"{line}: expected an interval above 0 for a logarithmic scale")
         if isinstance(low, int) and isinstance(high, int):
             return IntDistribution(low, high, log=bool(tags))
-        if key_types().get(change.key_or_group) in (int, int | None):
+        if key_types().get(override.key_or_group) in (int, int | None):
             raise ConfigError(f"{line}: takes whole numbers; write int(interval({low:g},{high:g}))")
         return FloatDistribution(low, high, log=bool(tags))
     if isinstance(given, RangeSweep):
@@ -96,7 +96,7 @@ def _distribution(change: Override) -> "BaseDistribution":
         if all(isinstance(value, int) for value in values):
             return IntDistribution(int(values[0]), int(values[-1]), step=int(step))
         return FloatDistribution(values[0], values[-1], step=abs(float(given.step)))
-    return CategoricalDistribution(list(dict.fromkeys(change.sweep_string_iterator())))
+    return CategoricalDistribution(list(dict.fromkeys(override.sweep_string_iterator())))
 
 
 def _candidates(distribution: "BaseDistribution") -> list[Any]:

@@ -13,31 +13,31 @@ from cnnlab.training.schedule import depends_on_end
 KEYS = ("trainer.epochs", "trainer.steps", "console")
 
 
-def changed(run: RunDirectory, recorded: Config, changes: Sequence[str]) -> Config:
+def changed(run: RunDirectory, recorded: Config, overrides: Sequence[str]) -> Config:
     """The configuration to continue `run` with.
 
     Args:
         run: its directory.
         recorded: its configuration so far.
-        changes: `key=value` of KEYS.
+        overrides: `key=value` of KEYS.
 
     Raises:
         ConfigError: another key, a value that is not legal, an earlier end, or an end that would have changed the steps
             already done.
     """
-    for change in changes:
-        if change.partition("=")[0] not in KEYS:
-            raise ConfigError(f"{change}: a continued run keeps its settings; only {', '.join(KEYS)} may change")
-    cfg = composing.changed(recorded, changes)
+    for override in overrides:
+        if override.partition("=")[0] not in KEYS:
+            raise ConfigError(f"{override}: a continued run keeps its settings; only {', '.join(KEYS)} may change")
+    cfg = composing.changed(recorded, overrides)
     unit, before = _end(recorded)
-    for change in changes:
-        key = change.partition("=")[0]
+    for override in overrides:
+        key = override.partition("=")[0]
         if key.startswith("trainer.") and key != unit:
-            raise ConfigError(f"{change}: {run.name} is counted in {unit}; change {unit}={before}")
+            raise ConfigError(f"{override}: {run.name} is counted in {unit}; change {unit}={before}")
         if key == unit and (_end(cfg)[0] != unit or _end(cfg)[1] < before):
-            raise ConfigError(f"{change}: {run.name} is set to {before} already; expected more")
+            raise ConfigError(f"{override}: {run.name} is set to {before} already; expected more")
         if key == unit and _end(cfg)[1] > before:
-            _require_that_steps_stay(run, cfg, change)
+            _require_that_steps_stay(run, cfg, override)
     return cfg
 
 
@@ -60,10 +60,10 @@ def _end(cfg: Config) -> tuple[str, int]:
     return ("trainer.steps", cfg.trainer.steps) if cfg.trainer.steps else ("trainer.epochs", cfg.trainer.epochs)
 
 
-def _require_that_steps_stay(run: RunDirectory, cfg: Config, change: str) -> None:
+def _require_that_steps_stay(run: RunDirectory, cfg: Config, override: str) -> None:
     if depends_on_end(cfg.schedule):
         raise ConfigError(
-            f"{change}: the schedule {cfg.schedule['_target_']} depends on where the run ends, so this run cannot be "
+            f"{override}: the schedule {cfg.schedule['_target_']} depends on where the run ends, so this run cannot be "
             "lengthened; start a new one"
         )
     result, images = run.read_result(), run.recorded("data").get("train", 1)
@@ -71,6 +71,6 @@ def _require_that_steps_stay(run: RunDirectory, cfg: Config, change: str) -> Non
     judged = cfg.trainer.patience is not None or cfg.evaluation.weights == "best"
     if judged and steps % (-(-images // cfg.trainer.batch_size) * cfg.evaluation.every):
         raise ConfigError(
-            f"{change}: {run.name} was judged where it ended, as a run that was longer from the start would not have been "
+            f"{override}: {run.name} was judged where it ended, as a run that was longer from the start would not have been "
             "(within an epoch, or between two that evaluation.every scores); start a new one"
         )
