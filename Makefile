@@ -17,7 +17,7 @@ lint: .venv/installed-dev
 
 # Trains a seed of the five cheapest published experiments again (or of IDS="lenet-fashion ...") and expects the ledger's digits.
 rerun: .venv/installed
-	$(BIN)/python -m cnnlab.reproduce --rerun $(IDS)
+	$(BIN)/python -m scripts.reproduce --rerun $(IDS)
 
 wheel: .venv/installed
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

@@ -17,7 +17,6 @@ COMMANDS = {
     "evaluate": "score a run on the test images, class by class",
     "compare": "runs side by side: seeds grouped, honest error bars, paired tests, curves, a report",
     "summary": "a network's layers, sizes, parameters and memory, before any training",
-    "reproduce": "run the experiments of the course notes, and compare with what was published",
 }
 HELP = f"""cnnlab {__version__}: config-driven training of convolutional networks
 
@@ -75,13 +74,13 @@ def only_one_run(line: CommandLine, command: str) -> str:
     return line.words[0]
 
 
-def run(command: str, arguments: Sequence[str]) -> int:
-    """Call a command's `main`; the exit code. What a person did or met becomes one line on stderr."""
+def run(command: str, arguments: Sequence[str], package: str = "cnnlab") -> int:
+    """Call the `main` of a package's command; the exit code. What a person did or met becomes one line on stderr."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal of another encoding
     try:
-        main: Callable[[Sequence[str]], int] = importlib.import_module(f"cnnlab.{command}").main
+        main: Callable[[Sequence[str]], int] = importlib.import_module(f"{package}.{command}").main
         code = main(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -13,10 +13,12 @@ import json
 import sys
 from pathlib import Path
 
-from cnnlab import composing, config, reproduce
+from cnnlab import composing, config
 from cnnlab.schema import Config
 from cnnlab.tracking import files
+from scripts import ledger
 from scripts.lesson import measure, page
+from scripts.published import views
 
 ADDED = ("evaluation.every", "parameters")  # keys that the old recipe did not have
 
@@ -29,9 +31,9 @@ def old_recipe(cfg: Config) -> str:
 
 def configurations() -> list[Config]:
     """Of every experiment in both precisions, and of every lesson."""
-    names = [(name, precision) for name in composing.groups()["experiment"] for precision in reproduce.PRECISIONS]
+    names = [(name, precision) for name in composing.groups()["experiment"] for precision in views.PRECISIONS]
     lines = [(f"experiment={name}", f"trainer.precision={precision}") for name, precision in names]
-    return [measure.typed(line) for line in (*lines, *(arm.settings for claim in page.CLAIMS for arm in claim.arms))]
+    return [ledger.configuration(*line) for line in (*lines, *(arm.settings for claim in page.CLAIMS for arm in claim.arms))]
 
 
 def migrate(path: Path, recipes: dict[str, str]) -> int:
@@ -53,7 +55,7 @@ def main() -> int:
     print(f"{len(found)} configurations, {distinct[0]} old and {distinct[1]} new recipes")
     if distinct[0] != distinct[1]:
         sys.exit("two configurations that were apart would become one")
-    return 1 if sum(migrate(path, recipes) for path in (reproduce.LEDGER, measure.LEDGER)) else 0
+    return 1 if sum(migrate(path, recipes) for path in (views.LEDGER, measure.LEDGER)) else 0
 
 
 if __name__ == "__main__":

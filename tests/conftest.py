@@ -67,12 +67,23 @@ def data_root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def mnist(tmp_path: Path) -> str:
+    """Four images: grey 40, 80, 120, 160, one pixel of 255 in each."""
+    images = (torch.arange(1, 5, dtype=torch.uint8) * 40).view(4, 1, 1).repeat(1, 28, 28)
+    images[:, 13, 14] = 255
+    for prefix in ("train", "t10k"):
+        write_idx(tmp_path / "MNIST/raw" / f"{prefix}-images-idx3-ubyte", images.numpy())
+        write_idx(tmp_path / "MNIST/raw" / f"{prefix}-labels-idx1-ubyte", torch.arange(4, dtype=torch.uint8).numpy())
+    return str(tmp_path)
+
+
+@pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]):
     """call("train", "data=digits", ...) runs a command in this process: (exit code, stdout, stderr)."""
 
-    def run(command: str, *arguments: object) -> tuple[int, str, str]:
+    def run(command: str, *arguments: object, package: str = "cnnlab") -> tuple[int, str, str]:
         capsys.readouterr()
-        code = cli.run(command, [str(argument) for argument in arguments])
+        code = cli.run(command, [str(argument) for argument in arguments], package)
         out, err = capsys.readouterr()
         return code, out, err
 

@@ -1,4 +1,4 @@
-"""What can be said of scores over seeds: their spread, where a further one falls, paired tests, Holm's correction."""
+"""What can be said of scores over seeds: their spread, paired tests, Holm's correction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,18 +40,6 @@ def half_width(standard_error: float, freedom: float, level: float = LEVEL) -> f
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, 1 - level / 2)) * standard_error
-
-
-def prediction_interval(found: Summary, n: int, level: float = LEVEL) -> tuple[float, float] | None:
-    """Where one more value falls with the chance 1 - `level`, after `n` normally distributed ones; None for a single value.
-
-    mean ± t(1 - level / 2, n - 1) std sqrt(1 + 1 / n). Source: Hahn 1969, "Factors for calculating two-sided prediction
-    intervals for samples from a normal distribution", Journal of the American Statistical Association 64.
-    """
-    if found.std is None:
-        return None
-    half = half_width(found.std * (1 + 1 / n) ** 0.5, n - 1, level)
-    return found.mean - half, found.mean + half
 
 
 def mcnemar(right: NDArray[np.bool_]) -> NDArray[np.float64]:

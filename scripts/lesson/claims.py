@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cnnlab.comparison.ledger import Entry
+from scripts import ledger
+from scripts.ledger import Entry
 from scripts.lesson.arms import ARMS
-from scripts.lesson.measure import Arm, entries_of
+from scripts.lesson.measure import Arm
 from scripts.lesson.rules import Finding, estimate, plain
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Measured:
 
     def __init__(self, arms: Sequence[Arm], entries: Sequence[Entry]) -> None:
         self.arms = arms
-        self.entries = {arm.name: entries_of(arm, entries) for arm in arms}
+        self.entries = {arm.name: ledger.of_recipe(entries, arm.recipe) for arm in arms}
 
     def values(self, arm: str, of: Value = test) -> list[float]:
         """One number a seed; none where nothing is measured."""
@@ -66,15 +67,15 @@ class Table:
 class Claim:
     """One entry of `claims:` in configs/published.yaml; its words stand in words.yaml, what is trained for it in arms.py.
 
-    find: the parts of the claim, tested. published: the experiments of `cnnlab.reproduce` that it takes from
-    docs/results.json. tables: what was measured. draw: its picture; None where what it needs is not at hand.
+    find: the parts of the claim, tested. published: the experiments of `scripts.reproduce` that it takes from
+    docs/results.json. tables: what was measured. draw: its picture, once all is measured.
     """
 
     name: str
     find: Callable[[Measured], list[Finding]]
     published: Sequence[Arm] = ()
     tables: Callable[[Measured], list[Table]] = field(default=lambda measured: [scores(measured)])
-    draw: "Callable[[Measured], Figure | None] | None" = None
+    draw: "Callable[[Measured], Figure] | None" = None
 
     @property
     def arms(self) -> Sequence[Arm]:
@@ -86,7 +87,7 @@ class Claim:
 
 
 def experiment(name: str, identifier: str) -> Arm:
-    """An arm that `python -m cnnlab.reproduce IDENTIFIER` measures."""
+    """An arm that `python -m scripts.reproduce IDENTIFIER` measures."""
     return Arm(name, (f"experiment={identifier}",))
 
 

@@ -1,13 +1,25 @@
 """The pictures of the lessons, one function each: 1280 x 720 pixels, large type, colours that the colour-blind can tell apart.
 
-A large dot is a mean, its line the 95 % interval, a small ring a seed. A function gives None where what it needs is not there.
+A large dot is a mean, its line the 95 % interval, a small ring a seed. The functions take claims whose arms are all measured;
+two of them need images, too, and one the network of a run: DataError or CheckpointError where they are not there.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scripts.lesson.claims import Measured, Value, probed, test, train
+import numpy as np
+import torch
+
+from cnnlab.data import idx
+from cnnlab.data.digits import draw
+from cnnlab.tracking.run import RunDirectory
+from scripts import ledger
+from scripts.lesson import sources
+from scripts.lesson.claims import Measured, probed, test, train
+from scripts.lesson.measure import RUNS
+from scripts.lesson.networks import receptive_fields
+from scripts.lesson.probes import SHIFTS, side_by_side, trained
 from scripts.lesson.rules import estimate
 
 if TYPE_CHECKING:
@@ -73,43 +85,36 @@ def _curve(axes: "Axes", xs: Sequence[float], series: Sequence[Sequence[float]],
         axes.annotate(label, (xs[-1], found[-1].mean), (14, 0), textcoords="offset points", color=colour, va="center")
 
 
-def _rows(measured: Measured, colours: Sequence[str], of: Value = test) -> list[Row] | None:
-    """The arms as rows, or None while one is not measured."""
+def _rows(measured: Measured, colours: Sequence[str]) -> list[Row]:
+    """The test accuracies of the arms."""
     names = [arm.name for arm in measured.arms]
-    if not measured.seeds(*names):
-        return None
-    return [(name, measured.values(name, of), colour) for name, colour in zip(names, colours, strict=True)]
+    return [(name, measured.values(name), colour) for name, colour in zip(names, colours, strict=True)]
 
 
-def shuffled(measured: Measured) -> "Figure | None":
-    from cnnlab.data import idx
-    from cnnlab.errors import DataError
-    from scripts.lesson import sources
-    from scripts.lesson.measure import typed
+def _chart(rows: Sequence[Row], title: str, label: str) -> "Figure":
+    """One chart of dots."""
+    figure, (axes,) = _figure()
+    _dots(axes, rows, "")
+    axes.set_xlabel(label)
+    axes.set_title(title, weight="bold")
+    return figure
 
-    rows = _rows(measured, (BLUE, BLUE, ORANGE, ORANGE))
-    try:
-        root = typed(("data=fashion",)).data.root
-        pairs = [load(root, False, "FashionMNIST").test for load in (idx.load, sources.shuffled)]
-    except DataError:
-        return None
-    if rows is None:
-        return None
+
+def shuffled(measured: Measured) -> "Figure":
+    root = ledger.configuration("data=fashion").data.root
+    pairs = [load(root, False, "FashionMNIST").test for load in (idx.load, sources.shuffled)]
     figure, axes = _figure(3, (1, 1, 2.6))
-    for place, part, title in zip(axes, pairs, ("in order", "shuffled"), strict=False):
-        place.imshow(part.images[0, 0].numpy(), cmap="gray_r")
+    for place, images, title in zip(axes, pairs, ("in order", "shuffled"), strict=False):
+        place.imshow(images.images[0, 0].numpy(), cmap="gray_r")
         place.set_title(title)
         place.set_axis_off()
+    rows = _rows(measured, (BLUE, BLUE, ORANGE, ORANGE))
     _dots(axes[2], [(name.replace(", ", "\n"), values, colour) for name, values, colour in rows], "test accuracy")
     figure.suptitle("The same 784 pixels in another order", x=0.02, ha="left", weight="bold")
     return figure
 
 
-def moved(measured: Measured) -> "Figure | None":
-    from scripts.lesson.probes import SHIFTS
-
-    if not measured.seeds(*(arm.name for arm in measured.arms)):
-        return None
+def moved(measured: Measured) -> "Figure":
     figure, (axes,) = _figure()
     labels = (("convolutions,\nglobal max pooling", 8, -66), ("convolutions,\nflatten", 6, 14), ("dense", 2, 14))
     for arm, colour, (label, place, up) in zip(measured.arms, (BLUE, GREEN, ORANGE), labels, strict=True):
@@ -123,27 +128,20 @@ def moved(measured: Measured) -> "Figure | None":
     return figure
 
 
-def where(measured: Measured) -> "Figure | None":
+def where(measured: Measured) -> "Figure":
     rows = _rows(measured, (GREEN, GREEN, BLUE, BLUE))
-    if rows is None:
-        return None
-    figure, (axes,) = _figure()
     words = {"what": "which digit?", "where": "which place?"}
     named = [(f"{name.split(', ')[0]}\n{words[name.split(', ')[1]]}", values, colour) for name, values, colour in rows]
-    _dots(axes, named, "")
+    figure = _chart(named, "A digit in one of nine places: what was found, and where", "test accuracy")
+    (axes,) = figure.axes
     axes.axvline(1 / 9, color=GREY, linestyle="--", linewidth=2)
     axes.annotate("a guess at nine places", (1 / 9, -0.5), (10, 0), textcoords="offset points", color=GREY, va="center")
-    axes.set(xlim=(0, 1.06), xlabel="test accuracy")
-    axes.set_title("A digit in one of nine places: what was found, and where", weight="bold")
+    axes.set_xlim(0, 1.06)
     return figure
 
 
-def fields(measured: Measured) -> "Figure | None":
-    import numpy as np
+def fields(measured: Measured) -> "Figure":
     from matplotlib.patches import Rectangle
-
-    from cnnlab.data.digits import draw
-    from scripts.lesson.space import receptive_fields
 
     figure, (axes,) = _figure()
     image = draw(np.array([5]), np.random.RandomState(23))[0]
@@ -165,50 +163,25 @@ def fields(measured: Measured) -> "Figure | None":
     return figure
 
 
-def shrinking(measured: Measured) -> "Figure | None":
-    rows = _rows(measured, (BLUE, GREEN, ORANGE))
-    if rows is None:
-        return None
+def shrinking(measured: Measured) -> "Figure":
     paths = ("32 → 16 → 8 → 4", "32 → 8 → 4", "32 → 4")
-    figure, (axes,) = _figure()
-    _dots(axes, [(f"{name}\n{path}", values, colour) for (name, values, colour), path in zip(rows, paths, strict=True)], "")
-    axes.set_xlabel("test accuracy, CIFAR-10")
-    axes.set_title("From 32 to 4 pixels, with the same parameters", weight="bold")
-    return figure
+    rows = zip(_rows(measured, (BLUE, GREEN, ORANGE)), paths, strict=True)
+    named = [(f"{name}\n{path}", values, colour) for (name, values, colour), path in rows]
+    return _chart(named, "From 32 to 4 pixels, with the same parameters", "test accuracy, CIFAR-10")
 
 
-def pool_or_stride(measured: Measured) -> "Figure | None":
-    names = [arm.name for arm in measured.arms if measured.values(arm.name)]
-    if len(names) < 3:
-        return None
-    figure, (axes,) = _figure()
-    colours = {"maxpool": BLUE, "strided": GREEN, "conv7": ORANGE}
+def pool_or_stride(measured: Measured) -> "Figure":
     words = {"maxpool": "max pooling", "strided": "strides", "conv7": "large kernels"}
     rows = []
-    for name in names:
+    for name, values, colour in _rows(measured, (BLUE, GREEN, ORANGE) * 2):
         kind, _, full = name.partition(",")
-        size = "full size, 60,000 images" if full else "a quarter, 10,000 images"
-        rows.append((f"{words[kind]}\n{size}", measured.values(name), colours[kind]))
-    _dots(axes, rows, "")
-    axes.set_xlabel("test accuracy, Fashion-MNIST")
-    axes.set_title("Pooling, strides, or large kernels", weight="bold")
-    return figure
+        rows.append((f"{words[kind]}\n{'full size, 60,000 images' if full else 'a quarter, 10,000 images'}", values, colour))
+    return _chart(rows, "Pooling, strides, or large kernels", "test accuracy, Fashion-MNIST")
 
 
-def mosaic(measured: Measured) -> "Figure | None":
-    """Nine test digits, and the class scores at every place: the weights of the run are needed."""
-    import torch
-
-    from cnnlab.errors import CheckpointError, DataError
-    from cnnlab.tracking.run import RunDirectory
-    from scripts.lesson.measure import RUNS, recipe
-    from scripts.lesson.probes import side_by_side, trained
-
-    run = RunDirectory(RUNS / f"{recipe(measured.arms[0])}-0")
-    try:
-        opened, data = trained(run)
-    except (CheckpointError, DataError):
-        return None
+def mosaic(measured: Measured) -> "Figure":
+    """Nine test digits, and the class scores at every place."""
+    opened, data = trained(RunDirectory(RUNS / f"{measured.arms[0].recipe}-0"))
     picture = side_by_side(data.test.images[:9])
     with torch.no_grad():
         scores = opened.network.logit_map(opened.preprocess(picture))[0].softmax(0)  # type: ignore[operator]
@@ -231,31 +204,22 @@ def mosaic(measured: Measured) -> "Figure | None":
     return figure
 
 
-def harder(measured: Measured) -> "Figure | None":
-    rows = _rows(measured, (BLUE, GREEN, ORANGE))
-    if rows is None:
-        return None
-    figure, (axes,) = _figure()
-    names = ("MNIST", "Fashion-MNIST", "CIFAR-10")
-    _dots(axes, [(name, values, colour) for name, (_, values, colour) in zip(names, rows, strict=True)], "")
-    axes.set_xlabel("test accuracy")
-    axes.set_title("LeNet on 10,000 images", weight="bold")
-    return figure
+def harder(measured: Measured) -> "Figure":
+    rows = zip(("MNIST", "Fashion-MNIST", "CIFAR-10"), _rows(measured, (BLUE, GREEN, ORANGE)), strict=True)
+    return _chart([(name, values, colour) for name, (_, values, colour) in rows], "LeNet on 10,000 images", "test accuracy")
 
 
-def deeper(measured: Measured) -> "Figure | None":
+def deeper(measured: Measured) -> "Figure":
     label = "hidden layers (7: after 250 epochs, the others after 50)"
     return _by_depth(measured, (2, 3, 5, 7), "Layers of 128 sigmoid units, Fashion-MNIST", label)
 
 
-def overfits(measured: Measured) -> "Figure | None":
+def overfits(measured: Measured) -> "Figure":
     return _by_depth(measured, (1, 2, 5), "Layers of 128 ReLU units, CIFAR-10", "hidden layers")
 
 
-def _by_depth(measured: Measured, depths: Sequence[int], title: str, label: str) -> "Figure | None":
+def _by_depth(measured: Measured, depths: Sequence[int], title: str, label: str) -> "Figure":
     names = [arm.name for arm in measured.arms]
-    if not measured.seeds(*names):
-        return None
     figure, (axes,) = _figure()
     for of, colour, part in ((train, ORANGE, "training"), (test, BLUE, "test")):
         _curve(axes, depths, [measured.values(name, of) for name in names], colour, part)
@@ -264,10 +228,8 @@ def _by_depth(measured: Measured, depths: Sequence[int], title: str, label: str)
     return figure
 
 
-def fewer(measured: Measured) -> "Figure | None":
+def fewer(measured: Measured) -> "Figure":
     names = [arm.name for arm in measured.arms]
-    if not measured.seeds(*names):
-        return None
     figure, axes = _figure(2)
     for place, data, title in zip(axes, ("mnist", "fashion"), ("MNIST", "Fashion-MNIST"), strict=True):
         for kind, colour in (("convnet", BLUE), ("dense", ORANGE)):
@@ -284,21 +246,13 @@ def fewer(measured: Measured) -> "Figure | None":
     return figure
 
 
-def grow(measured: Measured) -> "Figure | None":
+def grow(measured: Measured) -> "Figure":
     rows = _rows(measured, (BLUE, BLUE, BLUE, GREEN, GREEN, GREEN))
-    if rows is None:
-        return None
-    figure, (axes,) = _figure()
-    _dots(axes, [(name.replace(": ", ", kernels of 3\n"), values, colour) for name, values, colour in rows], "")
-    axes.set_xlabel("test accuracy, Fashion-MNIST")
-    axes.set_title("Four convolutions, about 15,000 parameters", weight="bold")
-    return figure
+    named = [(name.replace(": ", ", kernels of 3\n"), values, colour) for name, values, colour in rows]
+    return _chart(named, "Four convolutions, about 15,000 parameters", "test accuracy, Fashion-MNIST")
 
 
-def dropout(measured: Measured) -> "Figure | None":
-    names = [arm.name for arm in measured.arms]
-    if not measured.seeds(*names):
-        return None
+def dropout(measured: Measured) -> "Figure":
     figure, axes = _figure(3)
     titles = {"fashion": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar10 at full size": "CIFAR-10, full size"}
     for place, (data, title) in zip(axes, titles.items(), strict=True):

@@ -1,17 +1,14 @@
 """Training what a lesson compares and keeping what was measured: docs/lessons.json, one entry a recipe and seed."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-from cnnlab import composing, config
-from cnnlab.comparison import ledger
-from cnnlab.comparison.ledger import Entry
-from cnnlab.schema import Config
+from cnnlab import train
 from cnnlab.status import Status
 from cnnlab.tracking.run import RunDirectory
+from scripts import ledger
 
 RUNS = Path("outputs/lessons")
 LEDGER = Path("docs/lessons.json")
@@ -32,6 +29,11 @@ class Arm:
     probe: Probe | None = None
     pictured: bool = False
 
+    @property
+    def recipe(self) -> str:
+        """What finds its entries in the ledgers."""
+        return ledger.recipe(*self.settings)
+
     def command(self, seed: int) -> str:
         """What a person types to train it."""
         return f"python -m cnnlab.train {shlex.join(self.settings)} seed={seed}"
@@ -46,28 +48,12 @@ def arm(
     return Arm(name, (*settings.split(), *common), probe, pictured)
 
 
-@cache
-def typed(settings: tuple[str, ...]) -> Config:
-    return composing.typed(composing.compose(settings))
-
-
-def recipe(of: Arm) -> str:
-    return config.recipe_hash(typed(of.settings))
-
-
-def entries_of(of: Arm, entries: Sequence[Entry]) -> list[Entry]:
-    """The arm's entries, by seed."""
-    wanted = recipe(of)
-    return sorted((entry for entry in entries if entry["recipe"] == wanted), key=lambda entry: int(entry["seed"]))
-
-
 def measure(claim: str, of: Arm, seed: int) -> None:
     """Train an arm with a seed, or go on where it was stopped, and write its entry into the ledger; skip what is there."""
-    wanted = recipe(of)
-    held = next((e for e in ledger.read(LEDGER) if (e["recipe"], e["seed"]) == (wanted, seed)), None)
+    held = next((e for e in ledger.of_recipe(ledger.read(LEDGER), of.recipe) if e["seed"] == seed), None)
     name = None if of.probe is None else of.probe.__name__
     complete = held is not None and (name is None or name in held["probes"])
-    run = RunDirectory(RUNS / f"{wanted}-{seed}")
+    run = RunDirectory(RUNS / f"{of.recipe}-{seed}")
     if not complete or (of.pictured and seed == 0):
         _train(of, seed, run)
     if complete:
@@ -81,8 +67,6 @@ def measure(claim: str, of: Arm, seed: int) -> None:
 
 
 def _train(of: Arm, seed: int, run: RunDirectory) -> None:
-    from cnnlab import train
-
     if not run.config.exists():
         train.main([*of.settings, f"seed={seed}", "console=quiet", f"hydra.run.dir={run.path}"])
     elif (result := run.read_result()) is None or result.status is not Status.FINISHED:

@@ -1,18 +1,20 @@
 """docs/LESSONS.md from the ledgers, and the pictures beside it."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
 
-from cnnlab import config
-from cnnlab.comparison import ledger
-from cnnlab.comparison.ledger import Entry
-from cnnlab.reproduce import LEDGER as RESULTS
+from cnnlab.errors import CheckpointError, ConfigError, DataError
+from scripts import ledger
+from scripts.ledger import Entry
 from scripts.lesson import figures, space, training
 from scripts.lesson.claims import Claim, Table
 from scripts.lesson.measure import LEDGER
 from scripts.lesson.rules import SIGNS, verdict
+from scripts.published import views
+from scripts.published.comparison import read_published
 
 PAGE, PICTURES = Path("docs/LESSONS.md"), Path("docs/lessons")
 WORDS: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text())
@@ -35,14 +37,14 @@ of 60,000 images were re-encoded ([RESULTS.md](RESULTS.md)).
 **How to repeat it.** `python -m scripts.lessons` trains what [`docs/lessons.json`](lessons.json) lacks (all of it: about an
 hour on one core), draws the pictures and writes this page; `python -m scripts.lessons CLAIM --seeds 5` adds seeds to one
 claim. What the ledger holds is not trained again; without its entries and `outputs/lessons` it is. Claims about published
-results take them from [`docs/results.json`](results.json), which `python -m cnnlab.reproduce` fills. Each network is also one
+results take them from [`docs/results.json`](results.json), which `python -m scripts.reproduce` fills. Each network is also one
 plain command, given below it; they run in the repository's root.
 """
 
 
 def read() -> list[Entry]:
     """Both ledgers."""
-    return [*ledger.read(LEDGER), *ledger.read(RESULTS)]
+    return [*ledger.read(LEDGER), *ledger.read(views.LEDGER)]
 
 
 def write(chosen: Sequence[Claim]) -> None:
@@ -53,14 +55,21 @@ def write(chosen: Sequence[Claim]) -> None:
     for claim in chosen:
         if claim.draw is None:
             continue
-        with rc_context(figures.STYLE):
-            figure = claim.draw(claim.measured(entries))
-            if figure is None:
-                print(f"{claim.name}: no new picture; what it shows is made by python -m scripts.lessons {claim.name}")
-            else:
-                figures.save(figure, PICTURES / f"{claim.name}.png", claim.measured(entries).fewest_and_most())
+        measured = claim.measured(entries)
+        seeds = measured.fewest_and_most()
+        with suppress(CheckpointError, DataError), rc_context(figures.STYLE):
+            if min(seeds):
+                figures.save(claim.draw(measured), PICTURES / f"{claim.name}.png", seeds)
+                continue
+        print(f"{claim.name}: no new picture; what it shows is made by python -m scripts.lessons {claim.name}")
     PAGE.write_text(text(entries))
     show(chosen)
+
+
+def check() -> None:
+    """Raise ConfigError where the page is not what the ledgers say."""
+    if PAGE.read_text() != text(read()):
+        raise ConfigError(f"{PAGE}: not what the ledgers say; python -m scripts.lessons --page writes it")
 
 
 def show(chosen: Sequence[Claim]) -> None:
@@ -75,8 +84,7 @@ def show(chosen: Sequence[Claim]) -> None:
 
 def text(entries: Sequence[Entry]) -> str:
     """The page."""
-    published = yaml.safe_load((config.config_dir() / "published.yaml").read_text())["claims"]
-    sources = {entry["claim"]: entry["source"] for entry in published}
+    sources = {entry["claim"]: entry["source"] for entry in read_published("claims")}
     summary, sections = ["| | claim | verdict |", "|---|---|---|"], []
     for number, claim in enumerate(CLAIMS, 1):
         findings = claim.find(claim.measured(entries))
@@ -106,7 +114,7 @@ def _section(number: int, claim: Claim, source: str, entries: Sequence[Entry]) -
     if claim.published:
         names = " ".join(arm.settings[0].removeprefix("experiment=") for arm in claim.published)
         lines += [
-            f"{'At the published size' if claim.arms else 'Repeat it'}: `python -m cnnlab.reproduce {names} --seeds 3`",
+            f"{'At the published size' if claim.arms else 'Repeat it'}: `python -m scripts.reproduce {names} --seeds 3`",
             "",
         ]
     used = [entry for kept in measured.entries.values() for entry in kept]

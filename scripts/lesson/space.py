@@ -1,16 +1,13 @@
 """The claims about space: what convolutions, strides and pooling do with places and sizes."""
 
-from functools import cache
-
 from scripts.lesson import figures
 from scripts.lesson.claims import Claim, Measured, Table, cell, experiment, probed, scores, with_published
-from scripts.lesson.measure import typed
+from scripts.lesson.networks import maps_of, parameters, receptive_fields
 from scripts.lesson.probes import SHIFTS
 from scripts.lesson.rules import Finding, above, at_most, difference, near, signed
 
 UNHURT, FOUND_AGAIN, CHANCE = 0.01, 0.02, 1 / 9
 FAR = 8  # pixels
-FIELD_NETWORK = ("model=maxpool", "model.width_factor=0.125", "data=fashion")
 
 
 def _shuffled(measured: Measured) -> list[Finding]:
@@ -54,37 +51,6 @@ def _where(measured: Measured) -> list[Finding]:
         at_most(f"where is a guess (chance is {CHANCE:.4f}), at most 0.02 above it", where, CHANCE + 0.02),
         above("flatten does know where: flatten less global max", measured.values("flatten, where"), where, 0.5),
     ]
-
-
-@cache
-def receptive_fields() -> list[tuple[str, int, int]]:
-    """For each convolution and pooling of FIELD_NETWORK: its name, the side of what one output sees by the formula, and by
-    differentiating one output in the middle with respect to the image."""
-    import torch
-
-    from cnnlab.models import ConvNet, build_model
-    from cnnlab.models.inspection import WINDOWED, inspect_network
-
-    model, _ = build_model(typed(FIELD_NETWORK).model, (1, 28, 28), 10, 0)
-    assert isinstance(model, ConvNet)
-    layers = {layer.name: layer for layer in inspect_network(model, (1, 28, 28)).layers}
-    image, rows = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)).requires_grad_(), []
-    maps = image
-    for number, block in enumerate(model.blocks):
-        for name, module in block.named_children():
-            # Averages for maxima and no ReLU: the weights of every pixel that could matter, not only of those that do here.
-            if isinstance(module, torch.nn.MaxPool2d):
-                maps = torch.nn.functional.avg_pool2d(maps, module.kernel_size, module.stride)
-            elif isinstance(module, WINDOWED):
-                maps = module(maps)
-            else:
-                continue
-            middle = maps[0, :, maps.shape[2] // 2, maps.shape[3] // 2].sum()
-            (gradient,) = torch.autograd.grad(middle, image, retain_graph=True)
-            field = layers[f"blocks.{number}.{name}"].receptive_field
-            assert field is not None
-            rows.append((f"{name} {number + 1}", field[0], int((gradient[0, 0] != 0).any(1).sum())))
-    return rows
 
 
 def _fields(measured: Measured) -> list[Finding]:
@@ -140,38 +106,10 @@ def _pool_or_stride(measured: Measured) -> list[Finding]:
     ]
 
 
-@cache
-def parameters(model: str) -> int:
-    from cnnlab.models import build_model
-    from cnnlab.models.inspection import inspect_network
-
-    return inspect_network(build_model(typed((f"model={model}",)).model, (3, 32, 32), 10, 0)[0], (3, 32, 32)).parameters
-
-
 def _global_max(measured: Measured) -> list[Finding]:
     flat, pooled = parameters("cifar-flatten"), parameters("cifar-global-max")
     return [Finding(f"{flat:,} parameters with flatten, {pooled:,} with global max pooling: {pooled / flat:.3f} of them",
                     (flat, pooled) == (703_594, 179_306))]  # fmt: skip
-
-
-@cache
-def maps_of(side: int) -> tuple[tuple[int, ...], bool]:
-    """The map that allconv makes of an image of `side` pixels, and whether LeNet, built for 28, takes it."""
-    import torch
-
-    from cnnlab.errors import GeometryError
-    from cnnlab.models import ConvNet, build_model
-
-    image = torch.zeros(1, 1, side, side)
-    allconv, lenet = (build_model(typed((f"model={name}",)).model, (1, 28, 28), 10, 0)[0] for name in ("allconv", "lenet"))
-    assert isinstance(allconv, ConvNet)
-    with torch.no_grad():
-        try:
-            taken = bool(lenet(image).shape == (1, 10))
-        except GeometryError:
-            taken = False
-        _, classes, height, width = allconv.logit_map(image).shape
-    return (height, width, classes), taken
 
 
 def _any_size(measured: Measured) -> list[Finding]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from cnnlab.comparison.statistics import holm, mcnemar, paired_t, prediction_interval, smallest_difference, summarize
+from cnnlab.comparison.statistics import holm, mcnemar, paired_t, smallest_difference, summarize
 
 scores = st.floats(0, 1, allow_subnormal=False)
 
@@ -31,23 +31,6 @@ def test_the_interval_is_scipys(values: list[float]) -> None:
     if error:
         expected = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=error)
         assert found.interval == pytest.approx(expected, rel=1e-6, abs=1e-9)
-
-
-def test_the_prediction_interval_by_hand() -> None:
-    # 0.92 ± 4.30265 x 0.02 x sqrt(1 + 1/3) = 0.92 ± 0.099366, with t(0.975, 2) of every printed table
-    found = summarize([0.90, 0.92, 0.94])
-    assert prediction_interval(found, 3) == pytest.approx((0.820634, 1.019366), abs=1e-6)
-    # of 20 intervals together, each of 1 - 0.05 / 20: t(0.99875, 2) = 19.9625
-    assert prediction_interval(found, 3, 0.05 / 20) == pytest.approx((0.92 - 0.461014, 0.92 + 0.461014), abs=1e-5)
-    assert prediction_interval(summarize([0.9]), 1) is None
-
-
-@pytest.mark.parametrize("n", [3, 5, 10])
-def test_a_further_value_falls_into_the_prediction_interval(n: int) -> None:
-    draws = np.random.default_rng(n).normal(0.9, 0.01, (4000, n + 1))
-    intervals = [prediction_interval(summarize(row[:-1]), n) for row in draws.tolist()]
-    inside = [low <= value <= high for (low, high), value in zip(intervals, draws[:, -1], strict=True)]
-    assert np.mean(inside) == pytest.approx(0.95, abs=0.011)  # 3 standard errors of 4,000 tables
 
 
 def right(count: int, *wrong: int) -> np.ndarray:

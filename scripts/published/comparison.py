@@ -1,25 +1,15 @@
-"""The ledger of measured results, docs/results.json: one entry a finished run, found again by recipe and seed.
+"""What the notes publish beside what was measured: whether a figure is reproduced, and whether a result is the same again."""
 
-An entry: id, recipe, precision, seed, train, test (accuracies), parameters, seconds, device, threads, torch, date, and in later
-ones the instruction set.
-"""
-
-import datetime
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from cnnlab import config
-from cnnlab.comparison.statistics import LEVEL, Summary, prediction_interval, summarize
-from cnnlab.errors import CheckpointError
-from cnnlab.tracking import files
-from cnnlab.tracking.run import RunDirectory
+from omegaconf import OmegaConf
 
-Entry = dict[str, Any]
-TEXTS, NUMBERS = ("id", "recipe", "precision", "device", "date"), ("seed", "train", "test", "parameters", "seconds", "threads")
+from cnnlab import config
+from cnnlab.comparison.statistics import LEVEL, Summary, half_width, summarize
+from scripts.ledger import Entry
 
 TOLERANCE = {"train": 0.02, "test": 0.010}  # how far a measured mean may be from the published accuracy
 ENOUGH = 3  # seeds, from which on their prediction interval is the verdict
@@ -97,72 +87,55 @@ class Comparison:
         )
 
 
+def prediction_interval(found: Summary, n: int, level: float = LEVEL) -> tuple[float, float] | None:
+    """Where one more value falls with the chance 1 - `level`, after `n` normally distributed ones; None for a single value.
+
+    mean ± t(1 - level / 2, n - 1) std sqrt(1 + 1 / n). Source: Hahn 1969, "Factors for calculating two-sided prediction
+    intervals for samples from a normal distribution", Journal of the American Statistical Association 64.
+    """
+    if found.std is None:
+        return None
+    half = half_width(found.std * (1 + 1 / n) ** 0.5, n - 1, level)
+    return found.mean - half, found.mean + half
+
+
 def num_intervals(rows: Sequence[Comparison]) -> int:
     """How many published figures of these comparisons have an interval of our seeds."""
     return sum(figure.interval() is not None for row in rows for figure in row.figures)
 
 
-def read(path: Path) -> list[Entry]:
-    """The entries of a ledger; none where there is no file yet.
+def read_published(section: str) -> Any:
+    """A section of configs/published.yaml."""
+    node: Any = OmegaConf.to_container(OmegaConf.load(config.config_dir() / "published.yaml"))
+    return node[section]
 
-    Raises:
-        CheckpointError: not a ledger.
+
+def compare(
+    published: Mapping[str, Mapping[str, Any]], recipes: Mapping[tuple[str, str], str], entries: Sequence[Entry]
+) -> list[Comparison]:
+    """One comparison for each published id and precision with measured entries of its present recipe.
+
+    Args:
+        published: `results:` of configs/published.yaml.
+        recipes: the present recipe of (id, precision).
+        entries: of the ledger; those of other recipes are left out.
     """
-    try:
-        entries = json.loads(path.read_text())
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not JSON ({error}); restore it from the repository") from error
-    if not isinstance(entries, list):
-        raise CheckpointError(f"{path}: expected a list of results; restore it from the repository")
-    for number, found in enumerate(entries, 1):
-        wrong = _wrong(found)
-        if wrong:
-            raise CheckpointError(f"{path}: result {number}: {wrong}; restore it from the repository")
-    return entries
+    rows = []
+    for (name, precision), recipe in recipes.items():
+        runs = [entry for entry in entries if entry["id"] == name and entry["recipe"] == recipe]
+        if not runs:
+            continue
+        train, test = (summarize([run[part] for run in runs]) for part in ("train", "test"))
+        goal_train, goal_test = (published.get(name, {}).get(part) for part in ("train", "test"))
+        devices = "; ".join(sorted({_device(run) for run in runs}))
+        date = max(run["date"] for run in runs)
+        seconds = fmean(run["seconds"] for run in runs)
+        rows.append(Comparison(name, precision, goal_train, goal_test, len(runs), train, test, seconds, devices, date))
+    return rows
 
 
-def _wrong(found: object) -> str:
-    """What is wrong with an entry; empty for one that can be read."""
-    if not isinstance(found, dict):
-        return "not an object"
-    texts = [key for key in TEXTS if not isinstance(found.get(key), str)]
-    numbers = [key for key in NUMBERS if not isinstance(found.get(key), int | float) or isinstance(found[key], bool)]
-    if texts or numbers:
-        return f"{', '.join(texts + numbers)} missing, or of another type"
-    outside = [key for key in ("train", "test") if not 0 <= found[key] <= 1]  # nan is outside, too
-    return f"{' and '.join(outside)}: expected an accuracy of 0 to 1" if outside else ""
-
-
-def entry(name: str, run: RunDirectory) -> Entry:
-    """What a finished run measured, as the entry of `name`."""
-    cfg, result, made_on = config.read(run.config), run.read_result(), run.read_environment()
-    assert result is not None
-    return {
-        "id": name,
-        "recipe": config.recipe_hash(cfg),
-        "precision": cfg.trainer.precision,
-        "seed": cfg.seed,
-        "train": run.read_epochs()[-1].scores["train"].metric,
-        "test": result.scores["test"].metric,
-        "parameters": result.parameters,
-        "seconds": result.seconds,
-        "device": made_on["device"],
-        "instructions": made_on["instructions"],
-        "threads": cfg.trainer.threads,
-        "torch": made_on["packages"]["torch"],
-        "date": datetime.date.fromtimestamp(run.result.stat().st_mtime).isoformat(),
-    }
-
-
-def add(path: Path, new: Entry) -> None:
-    """Write `new` into the ledger, in the place of an earlier one of the same recipe and seed; one process at a time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.exclusive(path.with_name(f".{path.name}.lock"), wait=True):
-        others = [old for old in read(path) if (old["recipe"], old["seed"]) != (new["recipe"], new["seed"])]
-        entries = sorted([*others, new], key=lambda one: (one["id"], one["precision"], one["seed"]))
-        files.write_atomic(path, ("[\n" + ",\n".join(json.dumps(one) for one in entries) + "\n]\n").encode())
+def _device(run: Entry) -> str:
+    return f"{run['device']}, {run['threads']} thread{'s' if run['threads'] > 1 else ''}"
 
 
 def agreement(old: Entry, new: Entry) -> tuple[bool, str]:
@@ -178,31 +151,3 @@ def agreement(old: Entry, new: Entry) -> tuple[bool, str]:
     where = ", ".join(f"{key} {new.get(key)} here, {old.get(key, 'not recorded')} then" for key in elsewhere)
     same = all(abs(gap[part]) <= TOLERANCE[part] for part in gap)
     return same, f"{'within' if same else 'outside'} the tolerance: {far} ({where})"
-
-
-def compare(
-    published: Mapping[str, Mapping[str, Any]], recipes: Mapping[tuple[str, str], str], entries: Sequence[Entry]
-) -> list[Comparison]:
-    """One comparison for each published id and precision with measured entries of its present recipe.
-
-    Args:
-        published: `results:` of configs/published.yaml.
-        recipes: the present recipe of (id, precision).
-        entries: of the ledger; those of other recipes are left out.
-    """
-    rows = []
-    for (name, precision), wanted in recipes.items():
-        runs = [entry for entry in entries if entry["id"] == name and entry["recipe"] == wanted]
-        if not runs:
-            continue
-        train, test = (summarize([run[part] for run in runs]) for part in ("train", "test"))
-        goal_train, goal_test = (published.get(name, {}).get(part) for part in ("train", "test"))
-        devices = "; ".join(sorted({_device(run) for run in runs}))
-        date = max(run["date"] for run in runs)
-        seconds = fmean(run["seconds"] for run in runs)
-        rows.append(Comparison(name, precision, goal_train, goal_test, len(runs), train, test, seconds, devices, date))
-    return rows
-
-
-def _device(run: Entry) -> str:
-    return f"{run['device']}, {run['threads']} thread{'s' if run['threads'] > 1 else ''}"

@@ -2,14 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from omegaconf import OmegaConf
-
-from cnnlab import config
-from cnnlab.comparison import ledger
-from cnnlab.comparison.ledger import Comparison, Figure
 from cnnlab.comparison.statistics import summarize
+from scripts.published import comparison
+from scripts.published.comparison import Comparison, Figure
 
 REMARKS = """\
 MNIST and Fashion-MNIST are the official files, bit for bit. The CIFAR-10 that was measured on is a copy of which 93 of \
@@ -37,30 +33,24 @@ Where no score is published, epochs and batch are ours, as many as two cores cou
 Seconds are of whole runs on a machine that other work shared, the long ones most of all."""
 
 
-def read(section: str) -> dict[str, Any]:
-    """A section of configs/published.yaml."""
-    node: Any = OmegaConf.to_container(OmegaConf.load(config.config_dir() / "published.yaml"))
-    return dict(node[section])
-
-
-def page(rows: Sequence[Comparison], curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
+def text(rows: Sequence[Comparison], curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
     """The text of docs/RESULTS.md."""
-    results = read("results")
-    tolerance = "{train:.2f}, {test:.3f}".format(**ledger.TOLERANCE)
-    text = [
+    results = comparison.read_published("results")
+    tolerance = "{train:.2f}, {test:.3f}".format(**comparison.TOLERANCE)
+    lines = [
         "# Published and measured",
         "",
-        "Written by `python -m cnnlab.reproduce` from `docs/results.json`; a row is `python -m cnnlab.train experiment=ID`.",
+        "Written by `python -m scripts.reproduce` from `docs/results.json`; a row is `python -m cnnlab.train experiment=ID`.",
         "Accuracies, that of training first, then that of the test images, are means over n seeds, ± their standard deviation. "
         "The training accuracy is the mean over the last epoch's batches as they were trained, as Keras prints it. "
         "Sources: see `configs/published.yaml`.",
         "",
         "A published figure is one draw. The 95 % prediction interval says where one more seed of ours would fall, mean ± "
         "t(n - 1) s sqrt(1 + 1/n); with three seeds it is wide, so its width stands beside it. With "
-        f"{ledger.ENOUGH} or more seeds a figure is reproduced if it lies in the interval; with fewer, our mean must be within "
-        f"the tolerance ({tolerance}), above or below. One of twenty figures falls outside such an interval by chance: "
+        f"{comparison.ENOUGH} or more seeds a figure is reproduced if it lies in the interval; with fewer, our mean must be "
+        f"within the tolerance ({tolerance}), above or below. One of twenty figures falls outside such an interval by chance: "
         "`reproduce --check` fails only for one that is outside its tolerance and outside an interval corrected for all "
-        f"{ledger.num_intervals(rows)} that have one (Bonferroni), which with three seeds only gross errors are.",
+        f"{comparison.num_intervals(rows)} that have one (Bonferroni), which with three seeds only gross errors are.",
         "",
         REMARKS,
         "",
@@ -75,8 +65,8 @@ def page(rows: Sequence[Comparison], curves: Mapping[str, Sequence[Sequence[floa
         differences = _joined(f"{figure.difference:+.4f}" for figure in row.figures)
         intervals = _joined(_interval(figure) for figure in row.figures)
         cells += [differences, tolerance if row.figures else "", intervals, _verdict(row)]
-        text.append(f"| {' | '.join([*cells, f'{row.seconds:.0f}', row.device])} |")
-    return "\n".join([*text, *_bfloat16(rows), *_epochs(curves)]) + "\n"
+        lines.append(f"| {' | '.join([*cells, f'{row.seconds:.0f}', row.device])} |")
+    return "\n".join([*lines, *_bfloat16(rows), *_epochs(curves)]) + "\n"
 
 
 def _bfloat16(rows: Sequence[Comparison]) -> list[str]:
@@ -102,7 +92,7 @@ def _bfloat16(rows: Sequence[Comparison]) -> list[str]:
 
 def _epochs(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
     """The curves that the notes print beside the measured ones, a line an epoch."""
-    printed = {name: curve for name, curve in read("curves").items() if name in curves}
+    printed = {name: curve for name, curve in comparison.read_published("curves").items() if name in curves}
     if not printed:
         return []
     heads = [f"{name}, {whose}" for name in printed for whose in ("published", "measured")]
@@ -142,7 +132,7 @@ def with_header(text: str, rows: Sequence[Comparison]) -> str:
 
 
 def _verdict(row: Comparison) -> str:
-    good = (ledger.REPRODUCED, ledger.WITHIN_TOLERANCE, ledger.NONE_PUBLISHED)
+    good = (comparison.REPRODUCED, comparison.WITHIN_TOLERANCE, comparison.NONE_PUBLISHED)
     return row.verdict if row.verdict in good else f"**{row.verdict}**"
 
 

@@ -1,0 +1,65 @@
+"""What holds of the notes' networks before any training: parameters, receptive fields, the maps they make."""
+
+from functools import cache
+
+import torch
+from torch import nn
+
+from cnnlab.errors import GeometryError
+from cnnlab.models import ConvNet, build_model
+from cnnlab.models.inspection import WINDOWED, inspect_network
+from scripts import ledger
+
+FIELD_NETWORK = ("model=maxpool", "model.width_factor=0.125", "data=fashion")
+
+
+def _built(shape: tuple[int, int, int], *settings: str) -> nn.Module:
+    """The network of these settings for images of C x H x W and ten classes."""
+    return build_model(ledger.configuration(*settings).model, shape, 10, 0)[0]
+
+
+@cache
+def parameters(name: str) -> int:
+    """Of a network of configs/model/ for CIFAR-10."""
+    return inspect_network(_built((3, 32, 32), f"model={name}"), (3, 32, 32)).parameters
+
+
+@cache
+def receptive_fields() -> list[tuple[str, int, int]]:
+    """For each convolution and pooling of FIELD_NETWORK: its name, the side of what one output sees by the formula, and by
+    differentiating one output in the middle with respect to the image."""
+    model = _built((1, 28, 28), *FIELD_NETWORK)
+    assert isinstance(model, ConvNet)
+    layers = {layer.name: layer for layer in inspect_network(model, (1, 28, 28)).layers}
+    image, rows = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)).requires_grad_(), []
+    maps = image
+    for number, block in enumerate(model.blocks):
+        for name, module in block.named_children():
+            # Averages for maxima and no ReLU: the weights of every pixel that could matter, not only of those that do here.
+            if isinstance(module, torch.nn.MaxPool2d):
+                maps = torch.nn.functional.avg_pool2d(maps, module.kernel_size, module.stride)
+            elif isinstance(module, WINDOWED):
+                maps = module(maps)
+            else:
+                continue
+            middle = maps[0, :, maps.shape[2] // 2, maps.shape[3] // 2].sum()
+            (gradient,) = torch.autograd.grad(middle, image, retain_graph=True)
+            field = layers[f"blocks.{number}.{name}"].receptive_field
+            assert field is not None
+            rows.append((f"{name} {number + 1}", field[0], int((gradient[0, 0] != 0).any(1).sum())))
+    return rows
+
+
+@cache
+def maps_of(side: int) -> tuple[tuple[int, ...], bool]:
+    """The map that allconv makes of an image of `side` pixels, and whether LeNet, built for 28, takes it."""
+    image = torch.zeros(1, 1, side, side)
+    allconv, lenet = (_built((1, 28, 28), f"model={name}") for name in ("allconv", "lenet"))
+    assert isinstance(allconv, ConvNet)
+    with torch.no_grad():
+        try:
+            taken = bool(lenet(image).shape == (1, 10))
+        except GeometryError:
+            taken = False
+        _, classes, height, width = allconv.logit_map(image).shape
+    return (height, width, classes), taken

@@ -1,0 +1,51 @@
+"""The published and the measured results as people read them: docs/RESULTS.md, README's table, the experiments' headers."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnnlab import composing
+from cnnlab.tracking import files
+from scripts import ledger
+from scripts.published import comparison, page
+from scripts.published.comparison import Comparison
+
+LEDGER, TABLE = Path("docs/results.json"), Path("docs/RESULTS.md")
+CURVES = Path("docs/curves.json")  # id: (training loss, accuracy) of each epoch of seed 0, where the notes print theirs
+README, EXPERIMENTS = Path("README.md"), Path("configs/experiment")
+PRECISIONS = ("fp32", "bf16")
+
+
+def recipe(name: str, precision: str) -> str:
+    """The hash of an experiment's present recipe."""
+    return ledger.recipe(f"experiment={name}", f"trainer.precision={precision}")
+
+
+def comparisons(names: Sequence[str]) -> list[Comparison]:
+    """Published against measured, of the present recipes."""
+    recipes = {(name, precision): recipe(name, precision) for name in names for precision in PRECISIONS}
+    return comparison.compare(comparison.read_published("results"), recipes, ledger.read(LEDGER))
+
+
+def stale() -> dict[Path, str]:
+    """The files that do not say what the ledger says, with what they should: docs/RESULTS.md and, in the repository, README and
+    the experiments' header comments."""
+    rows = comparisons(composing.groups()["experiment"])
+    texts = {TABLE: page.text(rows, measured_curves())}
+    if README.exists():
+        texts[README] = page.with_table(README.read_text(), rows)
+    for path in EXPERIMENTS.glob("*.yaml"):
+        texts[path] = page.with_header(path.read_text(), [row for row in rows if row.id == path.stem])
+    return {path: text for path, text in texts.items() if not path.exists() or path.read_text() != text}
+
+
+def write() -> None:
+    """Write them."""
+    TABLE.parent.mkdir(parents=True, exist_ok=True)
+    for path, text in stale().items():
+        files.write_atomic(path, text.encode())
+
+
+def measured_curves() -> dict[str, list[list[float]]]:
+    """The content of docs/curves.json; empty where there is none."""
+    return dict(json.loads(CURVES.read_text())) if CURVES.exists() else {}
