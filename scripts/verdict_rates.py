@@ -48,7 +48,8 @@ HARDNESS = (1.2, 0.4)  # of images, a beta distribution: right three times of fo
 
 def all_pairs(p: Floats, first: int) -> NDArray[np.bool_]:
     """Which rows get a verdict against row `first`, K: corrected for all pairs that were tested, as `compare` does."""
-    return corrected(p, np.zeros(p.shape, bool))[0][first] < LEVEL
+    verdicts: NDArray[np.bool_] = corrected(p, np.zeros(p.shape, bool))[0][first] < LEVEL
+    return verdicts
 
 
 def first_row_only(p: Floats, first: int) -> NDArray[np.bool_]:
