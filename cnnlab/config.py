@@ -35,12 +35,36 @@ def read(path: Path) -> Config:
     if not path.exists():
         raise CheckpointError(f"{path.parent}: not a run, it has no {path.name}")
     try:
-        cfg = from_plain(Config, _read_yaml(path))
+        cfg = from_plain(Config, read_plain(path))
         check_values(cfg)
         check_training(cfg)
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
     return cfg
+
+
+def read_plain(path: Path) -> dict[Any, Any]:
+    """The mapping in a file, unchecked.
+
+    Aliases and deep nesting, which nothing here writes, are refused: a few lines of aliases can stand for a terabyte.
+
+    Raises:
+        CheckpointError: cannot be read, not YAML, or not a mapping.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        text = path.read_bytes()
+        depth = 0
+        for event in yaml.parse(text, loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
+                raise ValueError(f"it uses aliases (*name), or nests deeper than {MAX_DEPTH}")
+        node = yaml.load(text, loader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a configuration: {error}") from error
+    if not isinstance(node, dict):
+        raise CheckpointError(f"{path}: not a configuration of cnnlab")
+    return node
 
 
 def read_flat(path: Path) -> dict[str, Any]:
@@ -49,7 +73,7 @@ def read_flat(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: cannot be read, not YAML, or not a mapping with a seed and a model.
     """
-    node = _read_yaml(path)
+    node = read_plain(path)
     if not {"seed", "model"} <= set(node):
         raise CheckpointError(f"{path}: not a configuration of cnnlab")
     return dict(_leaves(node))
@@ -68,7 +92,7 @@ def flat(cfg: Config) -> dict[str, Any]:
 @cache
 def defaults() -> dict[str, Any]:
     """What `configs/config.yaml` sets where nothing is asked, by dotted key."""
-    node = _read_yaml(config_dir() / "config.yaml")
+    node = read_plain(config_dir() / "config.yaml")
     return dict(_leaves({key: value for key, value in node.items() if key not in ("defaults", "hydra")}))
 
 
@@ -91,25 +115,6 @@ def recipe(cfg: Config | Mapping[str, Any]) -> dict[str, Any]:
 def recipe_hash(cfg: Config) -> str:
     """16 hexadecimal digits, equal for equal recipes."""
     return hashlib.blake2b(json.dumps(recipe(cfg), sort_keys=True).encode(), digest_size=8).hexdigest()
-
-
-def _read_yaml(path: Path) -> dict[Any, Any]:
-    """The mapping in a file. Aliases and deep nesting, which nothing here writes, are refused: a few lines of aliases can
-    stand for a terabyte."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        text = path.read_bytes()
-        depth = 0
-        for event in yaml.parse(text, loader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
-                raise ValueError(f"it uses aliases (*name), or nests deeper than {MAX_DEPTH}")
-        node = yaml.load(text, loader)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise CheckpointError(f"{path}: cannot be read as a configuration: {error}") from error
-    if not isinstance(node, dict):
-        raise CheckpointError(f"{path}: not a configuration of cnnlab")
-    return node
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnlab import composing, config, trust
+from cnnlab import composing, trust
 from cnnlab.errors import ConfigError, known_errors
 from cnnlab.opening import OpenedRun, load
 from cnnlab.tracking.run import begun
@@ -37,5 +37,4 @@ def fit(*overrides: str, config_dirs: str | Path | Sequence[str | Path] = ()) ->
         new = composing.new_run(overrides, directories)
         with begun(new.directory, new.may_rename) as run:
             run_new(new.cfg, run.path, new.choices)
-        named = trust.named(config.flat(new.cfg)).values()  # by the caller, so they are trusted
-        return load(run.path, trust=sorted({path.partition(".")[0] for path in named}))
+        return load(run.path, trust=trust.named(new.cfg))  # by the caller

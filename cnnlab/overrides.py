@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
@@ -12,7 +12,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cnnlab import targets
 from cnnlab.errors import ConfigError, suggest
-from cnnlab.schema import OPEN_SECTIONS, key_types
+from cnnlab.schema import key_types
 
 
 def prepare(changes: Sequence[str], choices: Mapping[str, Sequence[str]], sweep: bool = False) -> list[str]:
@@ -38,7 +38,7 @@ def prepare(changes: Sequence[str], choices: Mapping[str, Sequence[str]], sweep:
             ready.append(change)
         elif name.startswith("hydra") or override.is_add() or override.is_force_add() or override.is_delete():
             ready.append(change)
-        elif any(name.startswith(f"{section}.") for section in OPEN_SECTIONS):
+        elif any(name.startswith(f"{key}.") for key, hint in keys.items() if get_origin(hint) is dict):
             ready.append(f"++{change}")
         elif name in keys:
             ready.append(change)

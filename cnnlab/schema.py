@@ -1,8 +1,8 @@
 """The typed, closed schema of a run and its checks. Loads no torch.
 
 Defaults and explanations stand in `configs/config.yaml`; this file holds the types, the legal values and the rules between
-keys. Sections with a `_target_` (OPEN_SECTIONS) are open mappings, checked against the signature of what they name
-(`cnnlab.targets`).
+keys. A section with a `_target_` is a field of one type, a mapping annotated with its kind, wherever it stands; `sections`
+finds them all, and `check_targets` checks them against the signatures of what they name (`cnnlab.targets`).
 """
 
 import dataclasses
@@ -10,15 +10,21 @@ import math
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, Union, cast
+from typing import Annotated, Any, TypeVar, Union, cast
 
 from omegaconf import MISSING
 
 from cnnlab import targets
 from cnnlab.errors import ConfigError, suggest
+from cnnlab.targets import Kind
 
 T = TypeVar("T")
-OPEN_SECTIONS = ("model", "task", "optimizer", "schedule", "augment", "data.source")
+Model = Annotated[dict[str, Any], Kind("model", ("input_shape", "num_outputs"))]
+Task = Annotated[dict[str, Any], Kind("task", ("num_classes", "numbers"))]
+Optimizer = Annotated[dict[str, Any], Kind("optimizer", ("params",))]
+Schedule = Annotated[dict[str, Any], Kind("schedule", ("step", "total_steps", "steps_per_epoch"))]
+Augmentation = Annotated[dict[str, Any], Kind("augment", ("images", "generator"))]
+Source = Annotated[dict[str, Any], Kind("source", ("root", "download"))]
 
 
 def legal(
@@ -33,7 +39,7 @@ class DataConfig:
     name: str = MISSING
     shape: list[int] = MISSING
     num_classes: int = legal(minimum=2)
-    source: dict[str, Any] = MISSING
+    source: Source = MISSING
     root: str = MISSING
     download: bool = MISSING
     validation: Union[int, float] = legal(minimum=0)  # noqa: UP007 - OmegaConf 2.3 does not read `int | float`
@@ -87,11 +93,11 @@ class Config:
     seed: int = MISSING
     console: str = legal(choices=("auto", "plain", "quiet"))
     data: DataConfig = field(default_factory=DataConfig)
-    model: dict[str, Any] = MISSING
-    task: dict[str, Any] = MISSING
-    optimizer: dict[str, Any] = MISSING
-    schedule: dict[str, Any] = MISSING
-    augment: dict[str, Any] = MISSING
+    model: Model = MISSING
+    task: Task = MISSING
+    optimizer: Optimizer = MISSING
+    schedule: Schedule = MISSING
+    augment: dict[str, Augmentation] = MISSING
     parameters: list[ParameterGroup] = MISSING
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -141,6 +147,36 @@ def check_training(cfg: Config) -> None:
             raise ConfigError(f"trainer.patience={cfg.trainer.patience} (early stopping) {needs}")
 
 
+def check_targets(cfg: Config) -> None:
+    """Check every section with a `_target_`; what they name is imported.
+
+    Raises:
+        ConfigError: no such module or name, an unknown or missing key, a value of the wrong type.
+    """
+    for where, kind, section in sections(cfg):
+        targets.check(section, where, kind.provided)
+
+
+def sections(value: Any, hint: Any = Config, where: str = "") -> Iterator[tuple[str, Kind, Any]]:
+    """Every section with a `_target_` that stands below `value`: its key, its kind, and its content, which may be anything.
+
+    value: of the type `hint`, a Config or its plain mapping, also an unchecked one.
+    """
+    if typing.get_origin(hint) is Annotated:
+        yield where, hint.__metadata__[0], value
+    elif dataclasses.is_dataclass(hint):
+        plain = value if isinstance(value, Mapping) else vars(value) if isinstance(value, cast(type, hint)) else {}
+        for item in dataclasses.fields(hint):
+            if item.name in plain:
+                yield from sections(plain[item.name], item.type, f"{where}.{item.name}" if where else item.name)
+    elif typing.get_origin(hint) is dict and isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from sections(inner, typing.get_args(hint)[1], f"{where}.{key}")
+    elif typing.get_origin(hint) is list and isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from sections(inner, typing.get_args(hint)[0], f"{where}[{number}]")
+
+
 def from_plain(kind: type[T], values: Any, where: str = "") -> T:
     """A dataclass from plain values, as YAML and JSON give them, each checked against the type of its field.
 
@@ -151,16 +187,16 @@ def from_plain(kind: type[T], values: Any, where: str = "") -> T:
     """
     if not isinstance(values, dict):
         raise ConfigError(f"{where or 'the file'}: expected a mapping, got {type(values).__name__}")
-    prefix, known = f"{where}." if where else "", {item.name: item for item in dataclasses.fields(cast(Any, kind))}
+    prefix, known = f"{where}." if where else "", typing.get_type_hints(kind)
     for key in values:
         if key not in known:
             near = suggest(f"{prefix}{key}", [f"{prefix}{name}" for name in known])
             raise ConfigError(f"{prefix}{key}: no such key.{near}")
     made: dict[str, Any] = {}
-    for name, item in known.items():
+    for name, hint in known.items():
         if name not in values:
             raise ConfigError(f"{prefix}{name}: needs a value")
-        value, hint = values[name], cast(Any, item.type)
+        value = values[name]
         inner = next(iter(typing.get_args(hint)), None) if typing.get_origin(hint) is list else None
         if dataclasses.is_dataclass(hint):
             made[name] = from_plain(cast(type, hint), value, f"{prefix}{name}")
@@ -188,12 +224,11 @@ def key_types() -> dict[str, Any]:
 
 
 def _schema(section: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for item in dataclasses.fields(section):
-        key = f"{prefix}{item.name}"
-        if dataclasses.is_dataclass(item.type):
-            yield from _schema(cast(type, item.type), f"{key}.")
+    for name, hint in typing.get_type_hints(section).items():
+        if dataclasses.is_dataclass(hint):
+            yield from _schema(cast(type, hint), f"{prefix}{name}.")
         else:
-            yield key, item.type
+            yield f"{prefix}{name}", hint
 
 
 def _fields(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[str, Any]]]:

@@ -1,7 +1,8 @@
 """`_target_`: find what a config names, check its keys against the signature, call it.
 
 A section such as `{_target_: torch.optim.Adam, lr: 0.001}` is a call. Some arguments are provided by the program (the
-parameters, the image size); those that the signature does not take are left out, so that any callable fits.
+parameters, the image size); those that the signature does not take are left out, so that any callable fits. In the schema
+such a section is a field of the type `Annotated[dict[str, Any], Kind(...)]`.
 """
 
 import importlib
@@ -12,18 +13,24 @@ import traceback
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cnnlab.errors import CnnlabError, ConfigError, suggest
 
-# What cnnlab itself gives to a section's target, where it takes it: no keys of a person.
-PROVIDED = {
-    "model": ("input_shape", "num_outputs"),
-    "task": ("num_classes", "numbers"),
-    "optimizer": ("params",),
-    "schedule": ("step", "total_steps", "steps_per_epoch"),
-}
+
+@dataclass(frozen=True)
+class Kind:
+    """What a section with a `_target_` is for.
+
+    name: by which `cnnlab.trust` lists what a run's files may name there. provided: the arguments that cnnlab passes to the
+    target where it takes them, so that they are no keys of the section.
+    """
+
+    name: str
+    provided: tuple[str, ...]
 
 
 def locate(section: Mapping[str, Any], where: str) -> Callable[..., Any]:
@@ -108,24 +115,34 @@ def check(section: Mapping[str, Any], where: str, provided: Sequence[str] = ()) 
             raise ConfigError(f"{where}.{key}: {section['_target_']} needs a value for it; add {where}.{key}=VALUE")
 
 
+def bind(section: Mapping[str, Any], where: str, later: Sequence[str] = (), **provided: Any) -> "partial[Any]":
+    """A section's target with its keys and with those of `provided` that it takes, still to be called.
+
+    later: names of the arguments that the call will pass.
+
+    Raises:
+        ConfigError: see `check`.
+    """
+    check(section, where, (*later, *provided))
+    takes = parameters_of(section, where)
+    return partial(locate(section, where), **{k: v for k, v in provided.items() if k in takes}, **keys_of(section))
+
+
 def instantiate(section: Mapping[str, Any], where: str, **provided: Any) -> Any:
     """Call a section's target with its keys and with those of `provided` that it takes.
 
     Raises:
         ConfigError: the call refused its arguments (its own message is passed on).
     """
-    target = locate(section, where)
-    check(section, where, tuple(provided))
-    takes = parameters_of(section, where)
-    arguments = {k: v for k, v in provided.items() if k in takes} | keys_of(section)
+    bound = bind(section, where, **provided)
     try:
-        return target(**arguments)
+        return bound()
     except CnnlabError:
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {section['_target_']} refused its arguments: {error}") from error
     except Exception as error:
-        if target.__module__.startswith("cnnlab."):  # a bug of ours wants its traceback
+        if bound.func.__module__.startswith("cnnlab."):  # a bug of ours wants its traceback
             raise
         raise ConfigError(f"{where}: {section['_target_']} failed: {failure(error)}") from error
 

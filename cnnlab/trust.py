@@ -13,9 +13,10 @@ from importlib import import_module
 from typing import Any
 
 from cnnlab.errors import ConfigError
-from cnnlab.schema import Config
+from cnnlab.schema import Config, sections
+from cnnlab.targets import Kind
 
-OWN: dict[str, dict[str, tuple[str, ...]]] = {
+OWN: dict[str, dict[str, tuple[str, ...]]] = {  # by the kind of a section (`cnnlab.schema`)
     "model": {"cnnlab.models": ("ConvNet", "MLP")},
     "task": {"cnnlab.training.task": ("Multiclass", "Binary", "Regression")},
     "optimizer": {},
@@ -23,7 +24,7 @@ OWN: dict[str, dict[str, tuple[str, ...]]] = {
     "augment": {
         "cnnlab.data.augment": ("random_flip", "random_crop", "random_rotation", "random_zoom", "random_cutout"),
     },
-    "data.source": {"cnnlab.data.idx": ("load",), "cnnlab.data.cifar": ("load",), "cnnlab.data.digits": ("load",)},
+    "source": {"cnnlab.data.idx": ("load",), "cnnlab.data.cifar": ("load",), "cnnlab.data.digits": ("load",)},
 }  # fmt: skip
 FOREIGN: dict[str, tuple[str, ...]] = {"model": ("torch.nn", "torchvision.models"), "optimizer": ("torch.optim",)}
 
@@ -36,15 +37,15 @@ def check(cfg: Config, trusted: Sequence[str] = ()) -> None:
     Raises:
         ConfigError: a section without a name, or with one that is not in the list.
     """
-    for where, section in _sections(cfg):
+    for where, kind, section in sections(cfg):
         path = section.get("_target_") if isinstance(section, Mapping) else section
         if not isinstance(path, str) or "." not in path:
             raise ConfigError(f"{where}._target_={path}: expected the dotted path of a class or function, package.module.Name")
         package = path.partition(".")[0]
-        if package not in trusted and not _is_listed(path, _kind(where)):
-            listed = ", ".join((*OWN[_kind(where)], *FOREIGN.get(_kind(where), ())))
+        if package not in trusted and not _is_listed(path, kind.name):
             raise ConfigError(
-                f"{where}._target_={path}: not one of those in {listed}, and the files of a run may name no other code; "
+                f"{where}._target_={path}: not one of those in {', '.join(_modules(kind.name))}, "
+                "and the files of a run may name no other code; "
                 f"if you trust the package {package}, add trust={package}"
             )
 
@@ -69,33 +70,34 @@ def split(changes: Sequence[str]) -> tuple[list[str], list[str]]:
     return [name for text in given for name in packages(text)], rest
 
 
-def named(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The names in a flat configuration, by the key of their section; none is looked up."""
-    sections = {key.removesuffix("._target_"): value for key, value in settings.items() if key.endswith("._target_")}
-    return {where: path for where, path in sections.items() if _kind(where) in OWN and isinstance(path, str)}
+def named(cfg: Config) -> list[str]:
+    """The top-level packages of the names in a configuration; none is looked up."""
+    return sorted({path.partition(".")[0] for _, path in _names(cfg)})
 
 
-def argument(settings: Mapping[str, Any]) -> str:
-    """What a printed command needs after a run of this flat configuration: " trust=mine", or nothing."""
-    foreign = set()
-    for where, path in named(settings).items():
-        package, known = path.partition(".")[0], (*OWN[_kind(where)], *FOREIGN.get(_kind(where), ()))
-        if package.isidentifier() and not any(path.startswith(f"{one}.") for one in known):
-            foreign.add(package)
+def argument(cfg: Config | Mapping[str, Any]) -> str:
+    """What a printed command needs after a run of this configuration, typed or plain: " trust=mine", or nothing."""
+    outside = {
+        path.partition(".")[0]
+        for kind, path in _names(cfg)
+        if not any(path.startswith(f"{module}.") for module in _modules(kind.name))
+    }
+    foreign = sorted(filter(str.isidentifier, outside))
     if not foreign:
         return ""
-    return " " + shlex.quote("trust=" + (f"[{','.join(sorted(foreign))}]" if len(foreign) > 1 else foreign.pop()))
+    return " " + shlex.quote("trust=" + (f"[{','.join(foreign)}]" if len(foreign) > 1 else foreign[0]))
 
 
-def _sections(cfg: Config) -> Iterator[tuple[str, Any]]:
-    """Every section that names a callable, with its key."""
-    yield from (("model", cfg.model), ("task", cfg.task), ("optimizer", cfg.optimizer), ("schedule", cfg.schedule))
-    yield from ((f"augment.{name}", call) for name, call in cfg.augment.items())
-    yield "data.source", cfg.data.source
+def _names(cfg: Config | Mapping[str, Any]) -> Iterator[tuple[Kind, str]]:
+    for _, kind, section in sections(cfg):
+        path = section.get("_target_") if isinstance(section, Mapping) else None
+        if isinstance(path, str):
+            yield kind, path
 
 
-def _kind(where: str) -> str:
-    return "augment" if where.startswith("augment.") else where
+def _modules(kind: str) -> tuple[str, ...]:
+    """Those that hold what a kind of section may name."""
+    return (*OWN[kind], *FOREIGN.get(kind, ()))
 
 
 def _is_listed(path: str, kind: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnnlab import composing, targets
+from cnnlab import targets
 from cnnlab.errors import ConfigError, DataError
 
 
@@ -181,22 +181,6 @@ def no_keys() -> None:
 )
 def test_check_lets_through_what_fits(section: dict[str, Any], provided: Sequence[str]) -> None:
     targets.check(section, "x", provided)
-
-
-@pytest.mark.parametrize("group", ["model", "augment", "optimizer", "schedule", "task", "data"])
-def test_every_target_in_the_configs_takes_its_keys(group: str) -> None:
-    provided = ("params", "images", "generator", "input_shape", "num_outputs", "root", "download", "num_classes", "classes")
-    checked = 0
-    for choice in composing.groups()[group]:
-        if choice in ("custom", "none"):
-            continue
-        node: Any = composing.typed(composing.compose([f"{group}={choice}"]))
-        sections = {"augment": lambda n: list(n.augment.values()), "data": lambda n: [n.data.source]}
-        for section in sections.get(group, lambda n: [getattr(n, group)])(node):
-            names = [name for name in targets.parameters_of(section, group) if name not in targets.keys_of(section)]
-            targets.check(section, group, [*provided, *names])
-            checked += 1
-    assert checked
 
 
 @pytest.mark.parametrize(

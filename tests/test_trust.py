@@ -9,7 +9,7 @@ import pytest
 import yaml
 from conftest import choices
 
-from cnnlab import composing, config, trust
+from cnnlab import composing, trust
 from cnnlab.errors import ConfigError
 from cnnlab.schema import Config
 
@@ -118,13 +118,14 @@ def test_trust_on_a_command_line() -> None:
 
 def test_the_argument_of_a_printed_command() -> None:
     cfg = naming("model", {"_target_": "mine.Net"})
-    assert trust.argument(config.flat(cfg)) == " trust=mine"
+    assert trust.argument(cfg) == " trust=mine"
     cfg.data.source = {"_target_": "yours.load"}
-    assert trust.argument(config.flat(cfg)) == " 'trust=[mine,yours]'"
+    assert trust.argument(cfg) == " 'trust=[mine,yours]'"
     for where, paths in ALLOWED.items():
-        assert [trust.argument(config.flat(naming(where, {"_target_": path}))) for path in paths] == [""] * len(paths)
-    assert trust.argument({"model.inner._target_": "mine.Net"}) == ""  # which nobody calls
-    assert trust.argument({"model._target_": "$(rm -rf x).Net", "task._target_": 3}) == ""
+        assert [trust.argument(naming(where, {"_target_": path})) for path in paths] == [""] * len(paths)
+    assert trust.argument({"model": {"inner": {"_target_": "mine.Net"}}}) == ""  # which nobody calls
+    odd = {"model": {"_target_": "$(rm -rf x).Net"}, "task": {"_target_": 3}, "augment": None, "data": "x"}
+    assert trust.argument(odd) == ""
 
 
 @pytest.mark.parametrize("command", ["evaluate", "train"])

@@ -121,7 +121,7 @@ def _read(directory: RunDirectory) -> Run | LeftOut:
         settings["data.train_digest"] = digest  # two data roots may hold other images
     if result is None:
         status = Status.RUNNING if directory.is_locked() else Status.INTERRUPTED
-        return LeftOut(directory.name, status, _how_far(directory, settings), settings, choices)
+        return LeftOut(directory.name, status, _how_far(directory), settings, choices)
     if not result.status.is_scored:
         return LeftOut(directory.name, result.status, result.cause, settings, choices)
     test, validation = (_metric(result, split) for split in ("test", "validation"))
@@ -177,7 +177,7 @@ def _measured_on(environment: dict[str, Any], settings: dict[str, Any]) -> Measu
     )
 
 
-def _how_far(directory: RunDirectory, settings: dict[str, Any]) -> str:
+def _how_far(directory: RunDirectory) -> str:
     done = len(directory.read_epochs())
-    command = f"python -m cnnlab.train resume={directory.quoted}{trust.argument(settings)}"
+    command = f"python -m cnnlab.train resume={directory.quoted}{trust.argument(config.read_plain(directory.config))}"
     return f"no result after {done} epochs; if it is not running, {command} continues it"

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -41,8 +40,7 @@ def augmentations(section: Mapping[str, Any], device: torch.device | str = "cpu"
     chosen: dict[str, Chosen] = {}
     for name, call in section.items():
         where = f"augment.{name}"
-        targets.check(call, where, ("images", "generator"))
-        chosen[name] = Chosen(partial(targets.locate(call, where), **targets.keys_of(call)), Generator(device))
+        chosen[name] = Chosen(targets.bind(call, where, ("images", "generator")), Generator(device))
     return chosen
 
 

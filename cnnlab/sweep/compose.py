@@ -9,8 +9,8 @@ from hydra.core.utils import setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from cnnlab import composing, config, targets
-from cnnlab.schema import Config
+from cnnlab import composing, config
+from cnnlab.schema import Config, check_targets
 
 
 def job_key(cfg: Config) -> tuple[str, int]:
@@ -44,8 +44,7 @@ class Composer:
         for name, override in values.items():
             OmegaConf.update(own, name, override.value(), merge=True, force_add=True)
         cfg = composing.typed(own)
-        for name, provided in targets.PROVIDED.items():
-            targets.check(getattr(cfg, name), name, provided)
+        check_targets(cfg)
         return cfg
 
     def _is_value(self, override: Override) -> bool:

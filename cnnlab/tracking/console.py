@@ -8,7 +8,7 @@ from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from cnnlab import config, machine, trust
+from cnnlab import machine, trust
 from cnnlab.status import Status
 from cnnlab.tracking.records import Epoch, EpochProgress, Result, RunInfo
 from cnnlab.tracking.run import RunDirectory
@@ -69,7 +69,7 @@ class Console:
 
     def closing(self, result: Result) -> None:
         test, name = result.scores["test"], self.run.name
-        shown, trusting = escape(self.run.quoted), escape(trust.argument(config.flat(self.info.cfg)))
+        shown, trusting = escape(self.run.quoted), escape(trust.argument(self.info.cfg))
         weights = "best weights by validation" if result.weights == "best" else "last weights"
         how = ", stopped early" if result.status is Status.EARLY_STOPPED else ""
         score = f"{result.metric} {test.metric:.4f}  loss {test.loss:.4f}"

@@ -6,7 +6,6 @@ lengthened.
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 from cnnlab import targets
@@ -74,11 +73,7 @@ def build_schedule(section: Mapping[str, Any], total_steps: int, steps_per_epoch
     Raises:
         ConfigError: an unknown key, or a value that the schedule refuses.
     """
-    targets.check(section, "schedule", targets.PROVIDED["schedule"])
-    takes = targets.parameters_of(section, "schedule")
-    horizon = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
-    given = {key: value for key, value in horizon.items() if key in takes} | targets.keys_of(section)
-    schedule = partial(targets.locate(section, "schedule"), **given)
+    schedule = targets.bind(section, "schedule", ("step",), total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     try:
         schedule(step=0)
     except ValueError as error:

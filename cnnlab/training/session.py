@@ -7,13 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cnnlab import targets
 from cnnlab.data import DataSet, Images, load_data
 from cnnlab.data.batches import augmentations, epoch_order
 from cnnlab.models import MLP, ConvNet, build_model, rehearse
 from cnnlab.models.description import Description
 from cnnlab.models.preprocess import Preprocess
-from cnnlab.schema import Config
+from cnnlab.schema import Config, check_targets
 from cnnlab.tracking.records import Score
 from cnnlab.training.groups import freeze
 from cnnlab.training.runtime import Runtime, configure
@@ -84,8 +83,7 @@ def build_session(cfg: Config) -> Session:
     Raises:
         ConfigError, GeometryError, DataError: what the configuration names cannot be had.
     """
-    for section in ("model", "task", "optimizer"):
-        targets.locate(getattr(cfg, section), section)
+    check_targets(cfg)
     runtime = configure(cfg.trainer)
     chosen = augmentations(cfg.augment, runtime.device)
     data = load_data(cfg.data, cfg.seed)

@@ -3,7 +3,7 @@
 import math
 import time
 
-from cnnlab import config, trust
+from cnnlab import trust
 from cnnlab.data.batches import epoch_order
 from cnnlab.status import Status, Stop
 from cnnlab.tracking.recorder import Recorder
@@ -116,7 +116,7 @@ def reason_to_stop(
     if hopeless is not None and (cause := hopeless()) is not None:
         return Stop(Status.PRUNED, cause)
     if request.signal_number is not None:
-        command = f"python -m cnnlab.train resume={run.quoted}{trust.argument(config.flat(session.cfg))}"
+        command = f"python -m cnnlab.train resume={run.quoted}{trust.argument(session.cfg)}"
         return Stop(Status.INTERRUPTED, f"interrupted, and saved; continue with: {command}", request.signal_number)
     return None
 
