@@ -26,54 +26,26 @@ def outputs() -> Path:
     return Path("outputs")
 
 
-def test_the_table(call, outputs: Path) -> None:
-    code, out, err = call("compare", outputs)
-    assert (code, err) == (0, "")
-    lines = out.splitlines()
-    assert lines[0] == "digits: test accuracy on 100 images"
-    assert lines[3].split() == ["model", "n", "test", "std", "95", "%", "interval", "validation", "seconds", "parameters"]
-    # t(0.975, 2) x 0.01 / sqrt(3) = 0.0248
-    assert lines[4].split() == ["1", "lenet", "3", "0.9600", "0.0100", "0.9352", "–", "0.9848", "0.9600", "10.0", "61,706"]
-    assert lines[8].split()[:3] == ["2", "mlp", "-0.1400"]
-    assert lines[8].endswith("  worse")
-    assert max(map(len, lines[:9])) <= 80
-    assert "not counted: 1 run\n  diverged: outputs/wild: at step 3\n" in out
-
-
-def test_json(call, outputs: Path) -> None:
+def test_every_form_holds_the_same_numbers(call, outputs: Path) -> None:
     code, out, err = call("compare", outputs, "--json")
-    assert code == 0
-    first, second = json.loads(out)
-    assert (first["data"], first["test_images"], first["test_digest"], first["metric"]) == ("digits", 100, "b", "accuracy")
-    assert ([first["verdict"], first["p"]], second["verdict"]) == ([None, None], "worse")
-    assert (first["settings"], second["settings"]) == ({"model": "lenet"}, {"model": "mlp"})
-    assert first["test_mean"] == pytest.approx(0.96, rel=1e-12)
-    assert "outputs/wild: at step 3" in err
-
-
-def test_json_of_one_seed_has_null(call, outputs: Path) -> None:
+    rows = json.loads(out)
+    assert (code, err.count("outputs/wild"), [row["settings"]["model"] for row in rows]) == (0, 1, ["lenet", "mlp"])
+    assert (rows[0]["metric"], rows[0]["verdict"], rows[0]["p"], rows[1]["verdict"]) == ("accuracy", None, None, "worse")
+    assert [row["test_mean"] for row in rows] == pytest.approx([0.96, 0.82], rel=1e-12)
+    # t(0.975, 2) x 0.01 / sqrt(3) = 0.0248
+    assert rows[0]["test_interval"] == pytest.approx([0.96 - 0.0248, 0.96 + 0.0248], abs=1e-4)
+    _, out, _ = call("compare", outputs, "--csv")
+    for row, line in zip(rows, csv.DictReader(io.StringIO(out)), strict=True):
+        assert (line["model"], line["seeds"], line["verdict"]) == (row["settings"]["model"], "0 1 2", row["verdict"] or "")
+        assert [float(line[key]) for key in ("test_mean", "test_low")] == [row["test_mean"], row["test_interval"][0]]
+    for form in ([], ["--markdown"]):
+        code, out, _ = call("compare", outputs, *form)
+        lenet, mlp = (next(line for line in out.splitlines() if f" {model} " in line) for model in ("lenet", "mlp"))
+        assert (code, "0.9600" in lenet, "0.0100" in lenet, "0.8200" in mlp, "61,706" in mlp) == (0, True, True, True, True)
     _, out, _ = call("compare", outputs / "lenet-0", "--json")
     (only,) = json.loads(out)
     assert (only["settings"], only["seeds"], only["test_std"], only["test_interval"]) == ({}, [0], None, None)
-
-
-def test_csv(call, outputs: Path) -> None:
-    code, out, _ = call("compare", outputs, "--csv")
-    first, second = csv.DictReader(io.StringIO(out))
-    assert code == 0
-    assert (first["model"], first["seeds"], first["verdict"], second["verdict"]) == ("lenet", "0 1 2", "", "worse")
-    assert float(second["test_std"]) == pytest.approx(0.02)
-    assert float(first["test_low"]) < 0.96 < float(first["test_high"])
-
-
-def test_markdown(call, outputs: Path) -> None:
-    fake_run(Path("outputs/odd"), "data.validation=0", validation=None)
-    code, out, _ = call("compare", outputs, "--markdown")
-    assert code == 0
-    table = [line for line in out.splitlines() if line.startswith("|")]
-    assert len({line.count("|") for line in table}) == 1
-    assert table[2].startswith("| 1 | lenet | 1000 | 3 | 0.9600 |")
-    assert "*without validation" in table[4]
+    assert call("compare", outputs / "wild", "--json")[:2] == (0, "[]\n")
 
 
 def test_where_and_sort(call, outputs: Path) -> None:
@@ -87,20 +59,12 @@ def test_where_and_sort(call, outputs: Path) -> None:
     assert [line.split(",")[0] for line in out.splitlines()] == ["model", "lenet", "mlp"]
 
 
-def test_all_rows_without_validation_stand_under_a_line_that_says_so(call) -> None:
-    for name in ("sgd", "adam"):
-        fake_run(Path("outputs") / name, f"optimizer={name}", "data.validation=0", validation=None)
-    _, out, _ = call("compare", "outputs")
-    assert out.splitlines()[4].startswith("without validation, so ranked by test accuracy")
-
-
 def test_files(call, outputs: Path) -> None:
-    code, out, err = call("compare", outputs, "--plot", "curves.png", "--html=report.html", "--json")
+    code, out, _ = call("compare", outputs, "--plot", "curves.png", "--html=report.html", "--json")
     assert code == 0
     assert len(json.loads(out)) == 2
-    assert err.endswith("wrote curves.png\nwrote report.html\n")
     assert Path("curves.png").read_bytes().startswith(b"\x89PNG")
-    assert "against row 1" in Path("report.html").read_text()
+    assert Path("report.html").read_text().count("class=matrix") == 2
 
 
 def test_a_run_and_its_folder_are_one(call, outputs: Path) -> None:
@@ -109,50 +73,41 @@ def test_a_run_and_its_folder_are_one(call, outputs: Path) -> None:
     assert "counted already" not in err
 
 
-def test_only_failed_runs(call, outputs: Path) -> None:
-    code, out, err = call("compare", outputs / "wild")
-    assert (code, err) == (0, "")
-    assert "no run with a score" in out
-    assert "at step 3" in out
-    assert call("compare", outputs / "wild", "--json")[1] == "[]\n"
-
-
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "key"),
     [
-        ("", "expected runs or folders"),
-        ("nowhere", "nowhere: no such directory"),
-        ("file", "file: a file"),
-        ("empty", "empty: no run in it"),
-        ("outputs nowhere", "nowhere: no such directory"),
-        ("outputs model=lenet", "--where model=lenet shows"),
-        ("outputs --where", "expected KEY=VALUE"),
-        ("outputs --where modle=lenet", "Did you mean model?"),
-        ("outputs --sort tset", "Did you mean test"),
-        ("outputs --sort", "expected a value"),
-        ("outputs --csv --json", "expected one of them"),
-        ("outputs --jsn", "Did you mean --json"),
-        ("outputs --plot curves.gif", "ends in .png or .svg or .pdf"),
-        ("outputs --plot nowhere/curves.png", "no such directory"),
-        ("outputs --html report.txt", "ends in .html"),
-        ("outputs --html folder.html", "a directory"),
+        ("", "compare"),
+        ("nowhere", "nowhere"),
+        ("file", "file"),
+        ("outputs empty", "empty"),
+        ("outputs model=lenet", "model=lenet"),
+        ("outputs --where", "--where"),
+        ("outputs --where modle=lenet", "modle"),
+        ("outputs --where optimizer.lrr=1", "optimizer.lrr"),
+        ("outputs --where model=allconv", "model=allconv"),
+        ("outputs --where model=[", "model=["),
+        ("outputs --sort tset", "--sort tset"),
+        ("outputs --sort", "--sort"),
+        ("outputs --csv --json", "--csv --json"),
+        ("outputs --jsn", "--jsn"),
+        ("outputs --plot curves.gif", "--plot curves.gif"),
+        ("outputs --plot nowhere/curves.png", "--plot nowhere/curves.png"),
+        ("outputs --html report.txt", "--html report.txt"),
+        ("outputs --html folder.html", "--html folder.html"),
     ],
 )
-def test_bad_calls(call, outputs: Path, line: str, says: str) -> None:
+def test_bad_calls(call, outputs: Path, line: str, key: str) -> None:
     Path("file").touch()
     Path("empty").mkdir()
     Path("folder.html").mkdir()
     code, out, err = call("compare", *line.split())
-    assert (code, out) == (2, "")
-    assert says in err
-    assert err.count("\n") == 1
+    assert (code, out, err.count("\n"), key in err) == (2, "", 1, True)
 
 
-def test_without_matplotlib_it_says_what_to_install(call, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib(call, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cnnlab.comparison.curves.find_spec", lambda name: None)
     code, out, err = call("compare", outputs, "--plot", "curves.png")
-    assert (code, out) == (2, "")
-    assert "pip install 'cnnlab[plots]'" in err
+    assert (code, out, err.count("\n"), "matplotlib" in err) == (2, "", 1, True)
 
 
 def test_torch_is_not_loaded(outputs: Path) -> None:
@@ -187,5 +142,3 @@ def test_real_runs_end_to_end(call, data_root: Path) -> None:
     assert (lenet["parameters"], lenet["seeds"]) == (61_706, [0, 1])
     assert "diverged: outputs/wild" in err
     assert Path("report.html").read_text().count("class=matrix") == 2
-    _, out, _ = call("compare", "outputs/lenet-seed0", "outputs/mlp-seed0")
-    assert "exact McNemar test" in out

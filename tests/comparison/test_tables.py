@@ -8,11 +8,9 @@ from conftest import choices
 from fake_runs import composed, failed_run, fake_run
 
 from cnnlab import config
-from cnnlab.comparison import presentation
 from cnnlab.comparison.filters import matching
 from cnnlab.comparison.runs import LeftOut, Run, find_runs, read_runs
 from cnnlab.comparison.tables import Table, configurations, sort_rows, tables
-from cnnlab.errors import ConfigError
 from cnnlab.status import Status
 from cnnlab.tracking.records import Result
 
@@ -50,15 +48,6 @@ def test_runs_are_found_in_order_each_once(tmp_path: Path, monkeypatch: pytest.M
     assert names == ["outputs/b/2", "outputs/a", "outputs/b/1"]
 
 
-@pytest.mark.parametrize(("path", "says"), [("nowhere", "no such directory"), ("file", "a file"), ("empty", "no run in it")])
-def test_no_run_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, says: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("file").touch()
-    Path("empty").mkdir()
-    with pytest.raises(ConfigError, match=says):
-        find_runs(path)
-
-
 def result_with(test: bytes) -> bytes:
     """A result.json with this test score."""
     return json.dumps(Result(Status.FINISHED, metric="accuracy").content()).encode()[:-1] + b', "test": ' + test + b"}"
@@ -74,29 +63,15 @@ def test_what_has_no_score_is_left_out_with_its_cause(tmp_path: Path) -> None:
     assert {Path(one.name).name: one.status for one in left_out} == {
         "diverged": "diverged", "stopped": "interrupted", "full": "failed", "killed": "interrupted",
     }  # fmt: skip
-    assert {one.cause for one in left_out if one.cause.startswith("why")} == {"why diverged", "why stopped", "why full"}
-    assert any("no result after 3 epochs" in one.cause for one in left_out)
 
 
 @pytest.mark.parametrize(
     ("file", "content"),
     [
-        ("config.yaml", b"{"),
-        ("config.yaml", b"\xff\xfe\x00"),
-        ("config.yaml", b""),
-        ("config.yaml", b"3"),
-        ("config.yaml", b"a: b"),
-        ("config.yaml", b"seed: x\nmodel: {}\n"),
-        ("config.yaml", b"seed: [1]\nmodel: {}\n"),
-        ("environment.json", b"{"),
-        ("environment.json", b"[]"),
-        ("result.json", b""),
-        ("result.json", b"[1]"),
-        ("result.json", b"\xff"),
-        ("result.json", result_with(b"{}")),
-        ("result.json", result_with(b'{"loss": 1, "accuracy": null}')),
-        ("result.json", result_with(b'{"loss": 1, "accuracy": NaN}')),
-        ("result.json", result_with(b'{"loss": 1, "accuracy": "good"}')),
+        *(("config.yaml", text) for text in (b"{", b"\xff\xfe\x00", b"", b"3", b"a: b", b"seed: x\nmodel: {}\n")),
+        *(("environment.json", text) for text in (b"{", b"[]")),
+        *(("result.json", text) for text in (b"", b"[1]", b"\xff", result_with(b"{}"))),
+        *(("result.json", result_with(b'{"loss": 1, "accuracy": %b}' % value)) for value in (b"null", b"NaN", b'"good"')),
     ],
 )
 def test_a_broken_file_costs_one_run_only(tmp_path: Path, file: str, content: bytes) -> None:
@@ -110,13 +85,6 @@ def test_a_broken_file_costs_one_run_only(tmp_path: Path, file: str, content: by
     assert "\n" not in broken.cause
 
 
-def test_odd_but_readable_records_do_not_stop_it(tmp_path: Path) -> None:
-    path = fake_run(tmp_path / "odd")
-    (path / "environment.json").write_text('{"choices": [], "data": {"name": 3, "classes": 4, "test": "x"}}')
-    table = only_table(path)
-    assert table.measured_on.images == 0
-
-
 def test_seeds_are_grouped(tmp_path: Path) -> None:
     for seed, test in ((2, 0.94), (0, 0.90), (1, 0.92)):
         fake_run(tmp_path / f"lenet-{seed}", seed=seed, test=test, validation=test + 0.01, seconds=10 + seed)
@@ -127,11 +95,6 @@ def test_seeds_are_grouped(tmp_path: Path) -> None:
     assert (first.seeds, first.n, second.n) == ([0, 1, 2], 3, 3)
     assert (first.test.mean, first.test.std) == (pytest.approx(0.92), pytest.approx(0.02))
     assert (first.validation_mean, first.seconds, first.parameters) == (pytest.approx(0.93), pytest.approx(11), 61_706)
-
-
-def test_a_huge_float_stays_one(tmp_path: Path) -> None:
-    assert read(fake_run(tmp_path / "a", "optimizer.lr=1e30"))[0].settings["optimizer.lr"] == 1e30
-    assert isinstance(read(tmp_path / "a")[0].settings["optimizer.lr"], float)
 
 
 def test_integers_and_floats_are_the_same_setting(tmp_path: Path) -> None:
@@ -147,7 +110,7 @@ def test_of_two_runs_of_one_seed_the_later_counts(tmp_path: Path) -> None:
     rows, left_out = configurations(read(tmp_path))
     assert [(row.n, row.test.mean) for row in rows] == [(1, 0.7)]
     assert {Path(one.name).name for one in left_out} == {"z-early", "b-earliest"}
-    assert all("seed 0" in one.cause and "counted already" in one.cause for one in left_out)
+    assert all("counted already" in one.cause for one in left_out)
 
 
 def test_validation_ranks_and_rows_without_it_come_last(tmp_path: Path) -> None:
@@ -161,43 +124,30 @@ def test_validation_ranks_and_rows_without_it_come_last(tmp_path: Path) -> None:
 
 def test_where_less_is_better(tmp_path: Path) -> None:
     for name, error in (("sgd", 2.0), ("adam", 1.0), ("adamw", 3.0)):
-        change = [f"optimizer={name}", "task=regression"]
-        fake_run(tmp_path / name, *change, metric="mae", test=error, validation=error)
+        fake_run(tmp_path / name, f"optimizer={name}", "task=regression", metric="mae", test=error, validation=error)
     table = only_table(tmp_path)
     assert [row.test.mean for row in table.rows] == [1, 2, 3]
     assert [row.test.mean for row in sort_rows(table.rows[::-1], "test", [])] == [1, 2, 3]
 
 
 def test_other_images_and_other_metrics_stand_apart(tmp_path: Path) -> None:
-    fake_run(tmp_path / "a")
-    fake_run(tmp_path / "b", "task=regression", metric="mae")
-    changed = json.loads((fake_run(tmp_path / "c") / "environment.json").read_text())
-    changed["data"]["test"] = 50
-    (tmp_path / "c" / "environment.json").write_text(json.dumps(changed))
-    made = tables(configurations(read(tmp_path))[0])
-    assert [(table.metric, table.measured_on.images) for table in made] == [("accuracy", 100), ("accuracy", 50), ("mae", 100)]
-
-
-def test_other_test_images_of_the_same_number_stand_apart(tmp_path: Path) -> None:
-    """Two data roots, one with inverted images; and runs of before the digest was recorded."""
+    """Two data roots, one with inverted images; two more of before the digest was recorded; another task; fewer images."""
     for seed in range(2):
         fake_run(tmp_path / f"a{seed}", seed=seed, test=0.94)
         fake_run(tmp_path / f"b{seed}", seed=seed + 2, test=0.06, images="inverted")
-        fake_run(tmp_path / f"c{seed}", "data.root=/old", seed=seed + 4, images=None)
+        fake_run(tmp_path / f"c{seed}", f"data.root=/old{seed}", seed=seed + 4, images=None)
+    fake_run(tmp_path / "d", "task=regression", metric="mae")
+    few = fake_run(tmp_path / "e") / "environment.json"
+    few.write_text(few.read_text().replace('"test": 100', '"test": 50'))
     made = tables(configurations(read(tmp_path))[0])
-    assert [table.rows[0].n for table in made] == [2, 2, 2]
-    assert [table.measured_on.digest for table in made[:2]] == ["b", "inverted"]
-    titles = [presentation.title(table) for table in made]
-    assert ["digest b" in titles[0], "digest inverted" in titles[1], "recorded, data.root /old" in titles[2]] == [True] * 3
-    assert ["recorded no digest" in " ".join(presentation.notes(table)) for table in made] == [False, False, True]
-    (alone,) = tables(configurations(read(tmp_path / "a0", tmp_path / "a1"))[0])
-    assert "digest" not in presentation.title(alone)
-
-
-def test_runs_without_a_digest_from_two_directories_stand_apart(tmp_path: Path) -> None:
-    for root in ("/plain", "/inverted"):
-        fake_run(tmp_path / root[1:], f"data.root={root}", images=None)
-    assert [len(table.rows) for table in tables(configurations(read(tmp_path))[0])] == [1, 1]
+    assert sorted((table.metric, table.measured_on.images, table.measured_on.digest, table.rows[0].n) for table in made) == [
+        ("accuracy", 50, "b", 1),
+        ("accuracy", 100, "b", 2),
+        ("accuracy", 100, "inverted", 2),
+        ("accuracy", 100, "root /old0", 1),
+        ("accuracy", 100, "root /old1", 1),
+        ("mae", 100, "b", 1),
+    ]
 
 
 def test_other_training_images_are_another_configuration(tmp_path: Path) -> None:
@@ -221,8 +171,6 @@ def test_sorting(tmp_path: Path) -> None:
     assert order("seconds") == ["b", "c", "a", "d"]  # what is not known comes last
     assert order("test") == ["b", "c", "a", "d"]
     assert order("optimizer.lr") == ["c", "b", "a", "d"]
-    with pytest.raises(ConfigError, match=r"--sort second: no such column. Did you mean seconds"):
-        order("second")
 
 
 @pytest.mark.parametrize(
@@ -258,20 +206,3 @@ def test_where_holds_for_runs_without_a_score_too(tmp_path: Path) -> None:
     kept = matching(read_runs([str(tmp_path)]), ["optimizer.lr=0.5"])
     assert [Path(run.name).name for run in kept if isinstance(run, LeftOut)] == ["b", "d"]
     assert len(kept) == 2
-
-
-@pytest.mark.parametrize(
-    ("condition", "says"),
-    [
-        ("modle=lenet", "Did you mean model"),
-        ("optimizer.lrr=1", "Did you mean optimizer.lr"),
-        ("model=mlp", "no run matches; there are model=lenet"),
-        ("seed=true", "no run matches"),
-        ("model=[", "cannot be read"),
-        ("trainer.deterministic=0", "no run matches"),
-    ],
-)
-def test_where_nothing_is(tmp_path: Path, condition: str, says: str) -> None:
-    fake_run(tmp_path / "a")
-    with pytest.raises(ConfigError, match=says):
-        matching(read(tmp_path), [condition])
