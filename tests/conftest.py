@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cnnlab import cli, composing
+from cnnlab import cli, composing, data
 
 
 def choices(group: str) -> list[str]:
@@ -51,6 +51,12 @@ def metrics(run: Path) -> list[dict[str, float]]:
     timeless = {"train_s", "images_per_s"}
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in timeless} for line in lines]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def digits_are_drawn_once() -> None:
+    """A quarter of a second for each of the runs of this process."""
+    data.share(composing.typed(composing.compose(["data=digits"])).data)
 
 
 @pytest.fixture
