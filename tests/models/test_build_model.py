@@ -1,10 +1,11 @@
+import re
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from cnnlab.errors import ConfigError, GeometryError
+from cnnlab.errors import ConfigError
 from cnnlab.models import ConvNet, build_model
 
 SHAPE = (3, 8, 6)
@@ -70,10 +71,6 @@ class Gives(Foreign):
         return {"flat": logits[:, 0], "tuple": (logits,), "maps": logits[:, :, None], "none": None}[self.what]
 
 
-def refuses(kind: str) -> nn.Module:
-    raise {"value": ValueError, "type": TypeError, "runtime": RuntimeError}[kind]("no such network")
-
-
 def no_module() -> str:
     return "a word"
 
@@ -82,40 +79,34 @@ def built(section: dict[str, Any], outputs: int = 5, seed: int = 0) -> nn.Module
     return build_model(section, SHAPE, outputs, seed)[0]
 
 
-@pytest.mark.parametrize("section", [SECTION, here("Foreign"), here("Foreign", outputs=5), here("Sized"), here("Viewing")])
-def test_any_module_can_be_built(section: dict[str, Any]) -> None:
-    model, memory_format = build_model(section, SHAPE, 5, seed=0)
-    images = torch.randn(3, *SHAPE).to(memory_format=memory_format)
-    assert model(images).shape == (3, 5)
-    assert all(module.training for module in model.modules())
-
-
 @pytest.mark.parametrize(
     ("section", "memory_format"),
-    [(SECTION, torch.channels_last), (here("Foreign"), torch.channels_last), (here("Viewing"), torch.contiguous_format)],
+    [
+        (SECTION, torch.channels_last),
+        (here("Foreign", outputs=5), torch.channels_last),
+        (here("Sized"), torch.channels_last),
+        (here("Viewing"), torch.contiguous_format),
+    ],
 )
-def test_the_memory_format_is_the_faster_one_that_works(section: dict[str, Any], memory_format: torch.memory_format) -> None:
+def test_any_module_is_built_in_the_faster_memory_format_that_works(
+    section: dict[str, Any], memory_format: torch.memory_format
+) -> None:
     model, found = build_model(section, SHAPE, 5, seed=0)
     assert found == memory_format
-    weights = [parameter for parameter in model.parameters() if parameter.ndim == 4]
-    assert weights
-    assert all(weight.is_contiguous(memory_format=memory_format) for weight in weights)
+    assert model(torch.randn(3, *SHAPE).to(memory_format=memory_format)).shape == (3, 5)
+    assert all(module.training for module in model.modules())
+    assert all(weight.is_contiguous(memory_format=memory_format) for weight in model.parameters() if weight.ndim == 4)
 
 
 @pytest.mark.parametrize("section", [SECTION, here("Foreign"), here("Viewing")])
 def test_the_seed_alone_draws_the_weights(section: dict[str, Any]) -> None:
-    torch.manual_seed(1)
+    before = torch.manual_seed(1).get_state()
     first = built(section).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
     again, other = built(section).state_dict(), built(section, seed=1).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
-
-
-def test_the_default_generator_is_left_as_it_was() -> None:
-    before = torch.get_rng_state()
-    built(SECTION)
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_trial_leaves_no_trace_in_batch_norm() -> None:
@@ -126,39 +117,23 @@ def test_the_trial_leaves_no_trace_in_batch_norm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "message"),
+    ("section", "says"),
     [
-        (here("Foreign", outputs=7), r"model: test_build_model\.Foreign gives 2 x 7 for 2 images, expected 2 x 5"),
-        (here("Gives", what="flat"), r"Gives gives 2 for 2 images, expected 2 x 5 \(images x outputs\)"),
-        (here("Gives", what="maps"), r"Gives gives 2 x 5 x 1 for 2 images"),
-        (here("Gives", what="tuple"), r"Gives gives tuple for 2 images"),
-        (here("Gives", what="none"), r"Gives gives NoneType for 2 images"),
-        (here("Fails"), r"Fails fails on images of 3 x 8 x 6 \(C x H x W\): KeyError: 'a mistake of their own'"),
-        (here("no_module"), r"model\._target_=test_build_model\.no_module: expected torch\.nn.*Module, got str"),
-        (here("Nowhere"), r"model\._target_=test_build_model\.Nowhere: .* has no 'Nowhere'"),
-        (here("Foreign", output=7), r"model\.output: no such key .* Did you mean model\.outputs\?"),
-        (here("Sized", num_outputs=5), r"model\.num_outputs: no such key"),
-        (here("refuses", kind="value"), r"model: test_build_model\.refuses refused its arguments: no such network"),
-        (here("refuses", kind="type"), r"model: test_build_model\.refuses refused its arguments: no such network"),
-        (here("refuses", kind="runtime"), r"model: test_build_model\.refuses failed: RuntimeError: no such network"),
-        (
-            {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 5, "kernel_size": 3},
-            r"model: torch\.nn\.Conv2d fails on images of 3 x 8 x 6",
-        ),
-        (SECTION | {"hiden": [5]}, r"model\.hiden: no such key .* Did you mean model\.hidden"),
-        (SECTION | {"head": "flaten"}, r"model\.head=flaten: expected one of flatten, global_max, global_average, conv"),
-        (SECTION | {"dropout": True}, r"model\.dropout=True: expected a number"),
-        ({"_target_": "cnnlab.models.ConvNet"}, r"model\.blocks: .* needs a value"),
+        (here("Foreign", outputs=7), "2 x 7 for 2 images, expected 2 x 5"),
+        (here("Gives", what="flat"), "gives 2 for 2 images, expected 2 x 5"),
+        (here("Gives", what="maps"), "2 x 5 x 1 for 2 images"),
+        (here("Gives", what="tuple"), "gives tuple"),
+        (here("Gives", what="none"), "gives NoneType"),
+        (here("Fails"), "KeyError: 'a mistake of their own'"),
+        (here("no_module"), "model._target_=test_build_model.no_module"),
+        (here("Sized", num_outputs=5), "model.num_outputs"),
+        ({"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 5, "kernel_size": 3}, "3 x 8 x 6"),
+        (SECTION | {"hiden": [5]}, "model.hiden"),
     ],
 )
-def test_what_cannot_be_used_is_a_config_error(section: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+def test_what_cannot_be_used_is_a_config_error(section: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
         built(section)
-
-
-def test_an_image_too_small_stays_a_geometry_error() -> None:
-    with pytest.raises(GeometryError, match=r"8x6x3 -> max pool 7"):
-        built(SECTION | {"blocks": [{"pool": 7}]})
 
 
 def test_both_memory_formats_compute_the_same() -> None:

@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -124,30 +125,18 @@ def test_head_conv_is_the_mean_of_a_dense_layer_at_each_place() -> None:
     torch.testing.assert_close(model(IMAGES), logits.mean((1, 2)))
 
 
-@pytest.mark.parametrize("head", ["global_max", "global_average", "conv"])
-def test_heads_other_than_flatten_take_images_of_any_size(head: Any) -> None:
-    model = network({"conv": 5}, head=head)
-    assert model(torch.zeros(2, 3, 30, 17, dtype=torch.float64)).shape == (2, 4)
+def test_flatten_alone_depends_on_the_size_and_head_conv_alone_gives_a_map() -> None:
+    larger = torch.zeros(2, 3, 30, 17, dtype=torch.float64)
+    for head in ("global_max", "global_average", "conv"):
+        assert network({"conv": 5}, head=head)(larger).shape == (2, 4)
+    with pytest.raises(GeometryError, match="3 x 30 x 17"):
+        network({"conv": 5})(larger)
+    for head in ("flatten", "global_max", "global_average"):
+        with pytest.raises(ConfigError, match=rf"model\.head={head}"):
+            network({"conv": 5}, head=head).logit_map(IMAGES)
 
 
-def test_flatten_refuses_images_of_another_size() -> None:
-    with pytest.raises(GeometryError, match=r"images of 3 x 14 x 11 \(C x H x W\): .* built for 3 x 13 x 11"):
-        network({"conv": 5})(torch.zeros(2, 3, 14, 11, dtype=torch.float64))
-
-
-@pytest.mark.parametrize("head", ["flatten", "global_max", "global_average"])
-def test_only_head_conv_gives_a_map(head: Any) -> None:
-    with pytest.raises(ConfigError, match=rf"model\.head={head}: only head conv"):
-        network({"conv": 5}, head=head).logit_map(IMAGES)
-
-
-def test_without_blocks_it_is_a_linear_classifier() -> None:
-    model = network()
-    expected = F.linear(IMAGES.flatten(1), model.head.output.weight, model.head.output.bias)
-    torch.testing.assert_close(model(IMAGES), expected)
-
-
-def test_where_batch_norm_and_dropout_stand() -> None:
+def test_where_batch_norm_and_dropout_stand_and_a_block_overrules_the_model() -> None:
     blocks = [{"conv": 4}, {"conv": 4, "pool": 2, "pool_type": "average"}, {"pool": 2}, {"conv": 4, "kernel": 1, "pool": 1}]
     model = network(*blocks, batch_norm=True, dropout=0.2, hidden=[6], hidden_dropout=0.3)
     assert [kinds(block) for block in model.blocks] == [
@@ -159,16 +148,11 @@ def test_where_batch_norm_and_dropout_stand() -> None:
     assert kinds(model.head) == ["pool", "dense0", "activation0", "dropout0", "output"]
     assert {module.p for module in model.blocks.modules() if isinstance(module, nn.Dropout)} == {0.2}
     assert model.head.dropout0.p == 0.3
-
-
-def test_a_block_overrules_the_models_batch_norm_and_dropout() -> None:
-    own = {"conv": 4, "batch_norm": True, "dropout": 0.5}
-    none = {"conv": 4, "batch_norm": False, "dropout": 0}
-    model = network(own, {"conv": 4})
-    assert [kinds(block) for block in model.blocks] == [["conv", "norm", "activation", "dropout"], ["conv", "activation"]]
-    assert model.blocks[0].dropout.p == 0.5
-    model = network(none, {"conv": 4}, batch_norm=True, dropout=0.2)
-    assert [kinds(block) for block in model.blocks] == [["conv", "activation"], ["conv", "norm", "activation", "dropout"]]
+    own = network({"conv": 4, "batch_norm": True, "dropout": 0.5}, {"conv": 4})
+    assert [kinds(block) for block in own.blocks] == [["conv", "norm", "activation", "dropout"], ["conv", "activation"]]
+    assert own.blocks[0].dropout.p == 0.5
+    none = network({"conv": 4, "batch_norm": False, "dropout": 0}, batch_norm=True, dropout=0.2)
+    assert kinds(none.blocks[0]) == ["conv", "activation"]
 
 
 def test_batch_norm_comes_before_the_activation() -> None:
@@ -178,14 +162,6 @@ def test_batch_norm_comes_before_the_activation() -> None:
     normed = (maps - mean) / (variance + 1e-5).sqrt()
     normed = normed + model.blocks[0].norm.bias.view(1, -1, 1, 1)
     torch.testing.assert_close(model.blocks(IMAGES), F.max_pool2d(normed.relu(), 2))
-
-
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_the_activation_follows_every_convolution_and_hidden_layer(activation: Any) -> None:
-    model = network({"conv": 4}, {"conv": 4}, hidden=[6], activation=activation)
-    expected = type(ACTIVATIONS[activation]())
-    assert [type(layer) for layer in (model.blocks[0].activation, model.blocks[1].activation)] == [expected] * 2
-    assert type(model.head.activation0) is expected
 
 
 @pytest.mark.parametrize(
@@ -206,46 +182,37 @@ def test_width_factor(factor: float, filters: list[int], hidden: list[int]) -> N
         (
             (1, 28, 28),
             [{"conv": 6, "kernel": 5, "padding": "same", "pool": 2}, {"conv": 16, "kernel": 5, "stride": 2}, {"pool": 6}],
-            "28x28x1 -> conv 6 k5 same -> 28x28x6 -> max pool 2 -> 14x14x6 -> conv 16 k5 s2 -> 5x5x16 -> max pool 6: "
-            "a window of 6 x 6 does not fit into 5 x 5",
+            "28x28x1 -> conv 6 k5 same -> 28x28x6 -> max pool 2 -> 14x14x6 -> conv 16 k5 s2 -> 5x5x16 -> max pool 6: ",
         ),
-        (
-            (3, 8, 5),
-            [{"pool": 2, "pool_type": "average"}, {"conv": 7, "kernel": [1, 3]}],
-            "8x5x3 -> average pool 2 -> 4x2x3 -> conv 7 k1x3: a window of 1 x 3 does not fit into 4 x 2",
-        ),
-        ((1, 2, 2), [{"pool": 2}] * 4, "2x2x1 -> max pool 2 -> 1x1x1 -> max pool 2: a window of 2 x 2 does not fit into 1 x 1"),
-        ((1, 2, 9), [{"conv": 4}], "2x9x1 -> conv 4 k3: a window of 3 x 3 does not fit into 2 x 9"),
+        ((3, 8, 5), [{"pool": 2, "pool_type": "average"}, {"conv": 7, "kernel": [1, 3]}], "-> 4x2x3 -> conv 7 k1x3: "),
+        ((1, 2, 9), [{"conv": 4}], "2x9x1 -> conv 4 k3: "),
     ],
 )
 def test_too_small_an_image_is_an_error_that_walks_through_the_sizes(
     shape: tuple[int, int, int], blocks: list[dict[str, Any]], walk: str
 ) -> None:
-    with pytest.raises(GeometryError) as caught:
+    with pytest.raises(GeometryError, match=walk):
         ConvNet(blocks, shape, 2)
-    assert str(caught.value) == f"model: {walk}; use larger images, fewer or smaller layers, or padding"
 
 
 @pytest.mark.parametrize(
     "blocks", [[{"conv": 4, "kernel": 13}], [{"conv": 4, "padding": 1, "kernel": [15, 3]}], [{"pool": 11}]]
 )
 def test_a_window_as_large_as_its_input_fits(blocks: list[dict[str, Any]]) -> None:
-    model = ConvNet(blocks, (3, 13, 13), 4)
-    assert model.blocks(torch.zeros(1, 3, 13, 13)).shape[2] == 1
+    assert ConvNet(blocks, (3, 13, 13), 4).blocks(torch.zeros(1, 3, 13, 13)).shape[2] == 1
 
 
 @pytest.mark.parametrize(
-    ("blocks", "settings", "message"),
+    ("blocks", "settings", "key"),
     [
-        ([{"conv": 4}, {"conv": 4, "strid": 2}], {}, r"model\.blocks\[1\]\.strid: .* Did you mean stride or pool_stride\?"),
-        ([{"conv": 4, "kernel": 0}], {}, r"model\.blocks\[0\]\.kernel=0"),
-        ([], {"dropout": 1.0}, r"model\.dropout=1\.0"),
-        ([], {"hidden_dropout": -0.1}, r"model\.hidden_dropout=-0\.1"),
-        ([], {"width_factor": 0}, r"model\.width_factor=0: expected more than 0"),
-        ([], {"hidden": [10, 0]}, r"model\.hidden=\[10, 0\]: expected widths of 1 or more"),
-        ([{"conv": 4}], {"head": "conv", "hidden": [10]}, r"model\.hidden=\[10\]: head conv has no dense layers"),
+        ([{"conv": 4}, {"conv": 4, "strid": 2}], {}, "blocks[1].strid"),
+        ([], {"dropout": 1.0}, "dropout"),
+        ([], {"hidden_dropout": -0.1}, "hidden_dropout"),
+        ([], {"width_factor": 0}, "width_factor"),
+        ([], {"hidden": [10, 0]}, "hidden"),
+        ([{"conv": 4}], {"head": "conv", "hidden": [10]}, "hidden"),
     ],
 )
-def test_refused(blocks: list[dict[str, Any]], settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+def test_a_bad_value_is_refused_by_its_key(blocks: list[dict[str, Any]], settings: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError, match="^" + re.escape(f"model.{key}") + "[=:]"):
         network(*blocks, **settings)

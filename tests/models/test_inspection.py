@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cnnlab.models import MLP, ConvNet
 from cnnlab.models.inspection import Layer, inspect_network
+from cnnlab.models.layers import SameConv2d
 
 
 def layer_at(model: nn.Module, shape: tuple[int, int, int], number: int) -> Layer:
@@ -76,20 +77,15 @@ def test_counts(layer: nn.Module, counted: str, parameters: int, multiplications
         (nn.AvgPool2d(3, 2), 8, 1),
         (nn.MaxPool2d(2, ceil_mode=True), 7, 0),  # the last window reaches over the border
         (nn.Conv2d(1, 1, 2, 3, dilation=2), 8, 2),  # reaches 3 of 8 pixels, then 6
+        # Padding `same` leaves pixels over only when the window is smaller than its stride.
+        (SameConv2d(1, 1, 5, 2), 8, 0),
+        (SameConv2d(1, 1, 3, 3), 8, 0),
+        (SameConv2d(1, 1, 1, 2), 8, 1),
+        (SameConv2d(1, 1, 1, 3), 9, 2),
     ],
 )
 def test_left_over(layer: nn.Module, side: int, left: int) -> None:
     assert layer_at(nn.Sequential(layer), (1, side, side), 0).left_over == (left, left)
-
-
-@pytest.mark.parametrize(
-    ("side", "kernel", "stride", "left"), [(8, 5, 2, 0), (7, 4, 2, 0), (8, 3, 3, 0), (8, 1, 2, 1), (9, 1, 3, 2)]
-)
-def test_same_padding_leaves_pixels_over_only_when_the_window_is_smaller_than_its_stride(
-    side: int, kernel: int, stride: int, left: int
-) -> None:
-    model = ConvNet([{"conv": 1, "kernel": kernel, "stride": stride, "padding": "same"}], (1, side, side), 2)
-    assert layer_at(model, (1, side, side), 0).left_over == (left, left)
 
 
 @pytest.mark.parametrize(
@@ -143,26 +139,16 @@ class Wired(nn.Module):
         return self.wiring(self, images)
 
 
-def side_by_side(net: Any, x: Tensor) -> Tensor:
-    x = net.a(x)
-    return net.b(x) + net.c(x)
-
-
-def side_by_side_from_the_image(net: Any, x: Tensor) -> Tensor:
-    return net.a(x) + net.b(x)
-
-
-def side_by_side_behind_a_function(net: Any, x: Tensor) -> Tensor:
-    x = torch.relu(net.a(x))
+def fork(net: Any, x: Tensor) -> Tensor:
     return net.b(x) + net.c(x)
 
 
 @pytest.mark.parametrize(
     ("wiring", "fields"),
     [
-        (side_by_side, [3, 5, (5, None)]),
-        (side_by_side_from_the_image, [3, (3, None)]),
-        (side_by_side_behind_a_function, [3, 5, (5, None)]),
+        (lambda net, x: fork(net, net.a(x)), [3, 5, (5, None)]),
+        (fork, [3, (3, None)]),
+        (lambda net, x: fork(net, torch.relu(net.a(x))), [3, 5, (5, None)]),
         (lambda net, x: net.b(torch.relu(net.a(x))), [3, 5]),
         (lambda net, x: net.b(net.a(x)[:, :, ::2]), [3, (None,)]),
         (lambda net, x: net.b(torch.nn.functional.max_pool2d(net.a(x), 2)), [3, (None,)]),

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
-from cnnlab.models.layers import ACTIVATIONS, MONOTONE, GlobalAveragePool2d, GlobalMaxPool2d, SameConv2d, dense_stack
+from cnnlab.models.layers import ACTIVATIONS, MONOTONE, GlobalAveragePool2d, GlobalMaxPool2d, SameConv2d
 
 
 def keras_padding(size: int, window: int, stride: int) -> tuple[int, int]:
@@ -79,34 +79,3 @@ def test_activation_follows_its_formula_and_monotone_ones_never_fall(name: str) 
     expected = torch.tensor([FORMULAS[name](x) for x in points.tolist()], dtype=torch.float64)
     torch.testing.assert_close(values, expected)
     assert bool((values.diff() >= 0).all()) == (name in MONOTONE)
-
-
-def names_of(stack: nn.Sequential) -> list[str]:
-    return [f"{name} {type(module).__name__}" for name, module in stack.named_children()]
-
-
-def test_dense_stack_puts_activation_and_dropout_after_each_hidden_layer() -> None:
-    assert names_of(dense_stack(5, [4, 3], 2, "tanh", 0.1)) == [
-        "dense0 Linear",
-        "activation0 Tanh",
-        "dropout0 Dropout",
-        "dense1 Linear",
-        "activation1 Tanh",
-        "dropout1 Dropout",
-        "output Linear",
-    ]
-    assert names_of(dense_stack(5, [4], 2, "relu", 0.0)) == ["dense0 Linear", "activation0 ReLU", "output Linear"]
-    assert names_of(dense_stack(5, [], 2, "relu", 0.5)) == ["output Linear"]
-
-
-def test_dense_stack_computes_what_the_formula_says() -> None:
-    stack = dense_stack(2, [2], 1, "relu", 0.0)
-    values: dict[str, Tensor] = {
-        "dense0.weight": torch.tensor([[1.0, 2.0], [-1.0, 0.5]]),
-        "dense0.bias": torch.tensor([0.5, 0.0]),
-        "output.weight": torch.tensor([[2.0, -3.0]]),
-        "output.bias": torch.tensor([1.0]),
-    }
-    stack.load_state_dict(values)
-    # (1, 1): 1 + 2 + 0.5 = 3.5; -1 + 0.5 = -0.5 -> 0; 2 * 3.5 - 0 + 1 = 8. (-2, 2): 2.5; 3; 5 - 9 + 1 = -3.
-    assert stack(torch.tensor([[1.0, 1.0], [-2.0, 2.0]])).tolist() == [[8.0], [-3.0]]

@@ -132,7 +132,7 @@ def test_a_2x2_image_cannot_be_halved_four_times(call) -> None:
         "summary", "model.blocks=[{pool:2},{pool:2},{pool:2},{pool:2}]", "model.hidden=[]", "data.shape=[1,2,2]"
     )
     assert code == 2
-    assert "2x2x1 -> max pool 2 -> 1x1x1 -> max pool 2: a window of 2 x 2 does not fit into 1 x 1" in err
+    assert "2x2x1 -> max pool 2 -> 1x1x1 -> max pool 2" in err
 
 
 GERON = [{"conv": maps, "stride": 2, "padding": "same"} for maps in (100, 200, 400)]
