@@ -1,11 +1,13 @@
 """`cnnlab.load` and `cnnlab.fit`: what they predict against torch by hand, and every way in which a run can be broken."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +123,10 @@ def test_binary_and_images_of_other_sizes(binary: cnnlab.OpenedRun) -> None:
     assert torch.equal(found.predicted, (logits > 0).long())
     assert found.probability is not None
     torch.testing.assert_close(found.probability.double(), 0.5 + (logits.sigmoid() - 0.5).abs(), rtol=0, atol=1e-6)
-    assert binary.model(torch.zeros(2, 1, 40, 31, dtype=torch.uint8)).shape == (2, 1)
-    with pytest.raises(DataError, match="images of 2 x 1 x 40 x 31: expected N x 1 x 28 x 28"):
-        binary.predict(torch.zeros(2, 1, 40, 31, dtype=torch.uint8))
+    larger = torch.zeros(2, 1, 40, 31, dtype=torch.uint8)
+    assert binary.model(larger).shape == (2, 1)
+    with pytest.raises(DataError, match="2 x 1 x 40 x 31"):
+        binary.predict(larger)
 
 
 def test_bytes_floats_and_arrays_are_the_same_images(lenet: cnnlab.OpenedRun) -> None:
@@ -142,36 +145,33 @@ def test_bytes_floats_and_arrays_are_the_same_images(lenet: cnnlab.OpenedRun) ->
 
 
 @pytest.mark.parametrize(
-    ("images", "says"),
+    ("images", "got"),
     [
-        (np.zeros((1, 28, 28), np.uint8), "for one image: images[None]"),
-        (torch.zeros(2, 3, 28, 28), "2 x 3 x 28 x 28: expected N x 1 x 28 x 28"),
-        (torch.zeros(0), "images of 0: expected"),
-        (torch.zeros(2, 1, 28, 28, dtype=torch.int64), "images of torch.int64"),
-        (np.zeros((2, 1, 28, 28), np.uint16), "images of uint16"),
-        (np.full((2, 1, 28, 28), None), "images of object"),
-        ([[0.0]], "images of list"),
-        (None, "images of NoneType"),
-        (torch.full((2, 1, 28, 28), 255.0), "pixels from 255 to 255: expected floats from 0 to 1"),
-        (np.full((2, 1, 28, 28), np.nan), "pixels from nan"),
-        (torch.full((2, 1, 28, 28), -0.1), "pixels from -0.1"),
+        (np.zeros((1, 28, 28), np.uint8), "1 x 28 x 28"),
+        (torch.zeros(2, 3, 28, 28), "2 x 3 x 28 x 28"),
+        (torch.zeros(0), "images of 0"),
+        (torch.zeros(2, 1, 28, 28, dtype=torch.int64), "int64"),
+        (np.zeros((2, 1, 28, 28), np.uint16), "uint16"),
+        (np.full((2, 1, 28, 28), None), "object"),
+        ([[0.0]], "list"),
+        (None, "NoneType"),
+        (torch.full((2, 1, 28, 28), 255.0), "from 255 to 255"),
+        (np.full((2, 1, 28, 28), np.nan), "from nan"),
+        (torch.full((2, 1, 28, 28), -0.1), "from -0.1"),
     ],
 )
-def test_what_cannot_be_shown_to_the_network_is_refused(lenet: cnnlab.OpenedRun, images: Any, says: str) -> None:
-    with pytest.raises(DataError) as caught:
+def test_what_cannot_be_shown_to_the_network_is_refused(lenet: cnnlab.OpenedRun, images: Any, got: str) -> None:
+    with pytest.raises(DataError, match=got):
         lenet.predict(images)
-    assert says in str(caught.value)
 
 
 def test_what_the_run_recorded_is_there(lenet: cnnlab.OpenedRun) -> None:
-    path = lenet.directory.path
-    assert lenet.result == json.loads((path / "result.json").read_text())
+    assert lenet.result == json.loads((lenet.directory.path / "result.json").read_text())
     assert [line["epoch"] for line in lenet.metrics] == [1, 2]
     assert lenet.config.trainer.precision == "bf16"
     assert lenet.classes == tuple("0123456789")
     assert lenet.task.metric == "accuracy"
     assert lenet.model[1] is lenet.network
-    assert len(repr(lenet)) < 200
 
 
 def test_a_run_without_a_result_opens_with_its_last_weights(copied: Path) -> None:
@@ -185,39 +185,33 @@ def test_a_run_without_a_result_opens_with_its_last_weights(copied: Path) -> Non
     assert cnnlab.load(copied).metrics == []
 
 
-def rewritten(path: Path, **changes: Any) -> None:
-    """Change fields of the description in a checkpoint's metadata; None takes one out."""
-    with safe_open(path, "pt") as file:
-        meta = json.loads(file.metadata()["cnnlab"])
-    network = meta["network"] | changes
-    meta["network"] = {key: value for key, value in network.items() if value is not None}
-    save_file(load_file(path), path, {"cnnlab": json.dumps(meta)})
-
-
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("key", "value"),
     [
-        ({"model": {"_target_": "os.system", "command": "touch sprung"}}, "of another run"),
-        ({"task": {"_target_": "os.system"}}, "of another run"),
-        ({"input_shape": [3, 28, 28]}, "3, 28, 28"),
-        ({"input_shape": [1, 0, 28]}, "input_shape"),
-        ({"input_shape": [1, 30, 30]}, "another network"),
-        ({"input_shape": "1x28x28"}, "input_shape=1x28x28: expected a list of 3 values"),
-        ({"mean": [float("nan")]}, "finite"),
-        ({"std": [0.0]}, "above 0"),
-        ({"std": None}, "std: needs a value"),
-        ({"classes": ["a"]}, "1 classes with 3 numbers"),
-        ({"classes": [1, 2, 3]}, "classes=[1, 2, 3]: expected a list"),
-        ({"memory_format": "__class__"}, "expected one of channels_last, contiguous_format"),
-        ({"more": 1}, "more: no such key"),
+        ("model", {"_target_": "os.system", "command": "touch sprung"}),
+        ("task", {"_target_": "os.system"}),
+        ("input_shape", [3, 28, 28]),
+        ("input_shape", [1, 0, 28]),
+        ("input_shape", [1, 30, 30]),
+        ("input_shape", "1x28x28"),
+        ("mean", [float("nan")]),
+        ("std", [0.0]),
+        ("std", None),
+        ("classes", ["a"]),
+        ("classes", [1, 2, 3]),
+        ("memory_format", "__class__"),
+        ("more", 1),
     ],
 )
-def test_a_description_that_cannot_be_true_is_refused(copied: Path, changes: dict[str, Any], says: str) -> None:
-    rewritten(copied / "last.safetensors", **changes)
-    with pytest.raises(CheckpointError) as caught:
+def test_a_description_that_cannot_be_true_is_refused(copied: Path, key: str, value: Any) -> None:
+    """None takes the key out."""
+    last = copied / "last.safetensors"
+    with safe_open(last, "pt") as file:
+        meta = json.loads(file.metadata()["cnnlab"])
+    meta["network"] = {name: kept for name, kept in (meta["network"] | {key: value}).items() if kept is not None}
+    save_file(load_file(last), last, {"cnnlab": json.dumps(meta)})
+    with pytest.raises(CheckpointError, match=r"last\.safetensors"):
         cnnlab.load(copied)
-    assert says in str(caught.value)
-    assert "last.safetensors" in str(caught.value)
     assert not Path("sprung").exists()
 
 
@@ -240,14 +234,13 @@ def test_a_checkpoint_that_does_not_fit_is_refused(copied: Path, lenet: cnnlab.O
             cnnlab.load(path)
 
 
-def test_arguments_that_are_wrong_are_named(copied: Path) -> None:
-    for arguments, says in (
-        ({"weights": "first"}, "weights=first"),
-        ({"device": "gpu"}, "device=gpu"),
-        ({"trust": "a.b"}, "trust=a.b"),
-    ):
-        with pytest.raises(ConfigError, match=says):
-            cnnlab.load(copied, **arguments)
+@pytest.mark.parametrize(("key", "value"), [("weights", "first"), ("device", "gpu"), ("trust", "a.b")])
+def test_arguments_that_are_wrong_are_named(regression: cnnlab.OpenedRun, key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key}={value}"):
+        cnnlab.load(regression.directory.path, **{key: value})
+
+
+def test_a_batch_size_or_recorded_weights_that_cannot_be_are_named(copied: Path) -> None:
     with pytest.raises(ConfigError, match="batch_size=0"):
         cnnlab.load(copied, device=torch.device("cpu")).predict(torch.zeros(1, 1, 28, 28), batch_size=0)
     (copied / "result.json").write_text('{"weights": ["best"]}')
@@ -290,22 +283,22 @@ def test_fit_leaves_no_trace_in_the_process(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    ("overrides", "says"),
+    ("overrides", "names"),
     [
-        (("model=lenett",), "Did you mean lenet"),
-        (("trainer.epochs=0",), "expected 1 or more"),
-        (("optimizer.lr=-1",), "Invalid learning rate"),
-        (("seed=1,2",), "several values"),
-        (("resume=x",), "resume: no such key"),
+        (("model=lenett",), "lenet"),
+        (("trainer.epochs=0",), "trainer.epochs=0"),
+        (("optimizer.lr=-1",), "optimizer"),
+        (("seed=1,2",), "seed=1,2"),
+        (("resume=x",), "resume"),
         (("data=mnist", "data.root=nowhere", "data.download=false"), "nowhere"),
-        (("model.hidden=[10000000000000]",), "out of memory"),
+        (("model.hidden=[10000000000000]",), "memory"),
     ],
 )
 def test_fit_raises_one_kind_of_error_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], says: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], names: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CnnlabError, match=says):
+    with pytest.raises(CnnlabError, match=names):
         cnnlab.fit(*QUICK, *overrides)
     assert not list(tmp_path.glob("outputs/*"))
 
@@ -316,30 +309,38 @@ def test_fit_takes_further_choices(tmp_path: Path) -> None:
     run = cnnlab.fit(*QUICK, "model=tiny", f"hydra.run.dir={tmp_path / 'run'}", config_dirs=[tmp_path / "mine"])
     assert isinstance(run.network, nn.Module)
     assert run.config.model["hidden"] == [4]
-    with pytest.raises(ConfigError, match="nowhere: no such directory"):
+    with pytest.raises(ConfigError, match="nowhere"):
         cnnlab.fit("model=tiny", config_dirs=str(tmp_path / "nowhere"))
 
 
 @pytest.mark.parametrize("override", [["model=lenet"], 3, None])
 def test_fit_takes_one_string_each(override: object) -> None:
-    with pytest.raises(ConfigError, match="one string each"):
+    with pytest.raises(ConfigError, match="override"):
         cnnlab.fit("data=digits", override)  # type: ignore[arg-type]
 
 
-def test_fit_in_another_thread_and_a_signal_in_the_main_one(tmp_path: Path) -> None:
+def test_fit_in_another_thread(tmp_path: Path) -> None:
     done: list[cnnlab.OpenedRun] = []
     worker = threading.Thread(target=lambda: done.append(fitted(tmp_path / "thread", "model=mlp", "trainer.steps=2")))
     worker.start()
     worker.join()
     assert done[0].result is not None
-    timer = threading.Timer(3, signal.raise_signal, [signal.SIGINT])
-    timer.start()
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(StoppedError, match="resume="):
-        fitted(tmp_path / "long", "trainer.epochs=100000", "checkpoint.every_s=1000")
-    timer.cancel()
+
+
+def test_ctrl_c_during_fit_saves_and_raises(tmp_path: Path) -> None:
+    run, before = tmp_path / "long", signal.getsignal(signal.SIGINT)
+
+    def interrupt() -> None:
+        while not (run / "metrics.jsonl").exists():
+            time.sleep(0.02)
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(StoppedError, match=re.escape(f"resume={run}")) as caught:
+        fitted(run, "trainer.epochs=100000", "checkpoint.every_s=1000")
+    assert caught.value.exit_code == 130
     assert signal.getsignal(signal.SIGINT) == before
-    result = cnnlab.load(tmp_path / "long").result
+    result = cnnlab.load(run).result
     assert result is not None
     assert result["status"] == "interrupted"
 
@@ -366,16 +367,16 @@ def test_a_second_ctrl_c_ends_the_call_but_not_a_notebook(
 
 
 FRESH = """
-import sys
-import cnnlab
-assert "torch" not in sys.modules
-run = cnnlab.load(sys.argv[1])
+import pathlib, sys
+import cnnlab, cnnlab.config
+cnnlab.config.read(pathlib.Path(sys.argv[1], "config.yaml"))
+loaded = {"torch", "hydra"} & set(sys.modules)
+cnnlab.load(sys.argv[1])
 unwanted = {"hydra", "torchvision", "cnnlab.training.session", "cnnlab.training.step", "tensorboard", "matplotlib", "pandas"}
-sys.exit(", ".join(unwanted & set(sys.modules)) or 0)
+sys.exit(", ".join(loaded | unwanted & set(sys.modules)) or 0)
 """
 
 
-def test_opening_loads_what_it_needs_alone(lenet: cnnlab.OpenedRun, tmp_path: Path) -> None:
-    path = lenet.directory.path
-    done = subprocess.run([sys.executable, "-c", FRESH, path], capture_output=True, text=True, check=False)
+def test_reading_and_opening_a_run_load_what_they_need_alone(lenet: cnnlab.OpenedRun) -> None:
+    done = subprocess.run([sys.executable, "-c", FRESH, lenet.directory.path], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
