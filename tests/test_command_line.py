@@ -10,95 +10,54 @@ from cnnlab import cli, errors
 
 QUICK = ("data=digits", "data.limit=100", "trainer.steps=2", "console=quiet")
 
-# The command line, and what its line must say.
-BEFORE_ANYTHING_IS_LOADED = [
-    ("modle=lenet", "Did you mean model?"),
-    ("model=lenett", "Did you mean lenet?"),
-    ("experiment=conv7", "Did you mean conv7-fashion?"),
-    ("data=mnits", "Did you mean mnist?"),
-    ("optimizer=adm", "Did you mean adam"),
-    ("schedule=cosin", "Did you mean cosine?"),
-    ("task=regresion", "Did you mean regression?"),
-    ("augment=[flip,crp]", "Did you mean crop?"),
-    ("trainer.epoch=3", "Did you mean trainer.epochs"),
-    ("epochs=3", "Did you mean trainer.epochs?"),
-    ("foo.bar=1", "--help"),
-    ("lenet", "Did you mean model=lenet?"),
-    ("--multirn", "Did you mean --multirun?"),
-    ("--cfg", "expected a value"),
-    ("--cfg=jobb", "expected one of job, hydra, all"),
-    ("--config-dir=nowhere", "no such directory"),
-    ("trainer.epochs=abc", "expected an integer"),
-    ("trainer.epochs=1.5", "expected an integer"),
-    ("trainer.epochs=0", "expected 1 or more"),
-    ("trainer.epochs=[1", "cannot be read as a value"),
-    ("trainer=fast", "change one of its keys: trainer.epochs"),
-    ("trainer.batch_size=0", "expected 1 or more"),
-    ("trainer.precision=fp16", "expected one of fp32, tf32, bf16"),
-    ("trainer.clip_norm=0", "expected more than 0"),
-    ("console=loud", "expected one of auto, plain, quiet"),
-    ("checkpoint.every_s=-1", "expected 0 or more"),
-    ("seed=1,2", "add -m"),
-    ("data.classes=3,5", "data.classes=[3,5]"),
-    ("data.classes=3", "expected a list"),
-    ("data.validation=1.5", "a fraction below 1"),
-    ("data.normalize=maybe", "expected true or false"),
-    ("data.root=${oc.env:CNNLAB_NO_SUCH}", "CNNLAB_NO_SUCH"),
-    ("~model", "model: needs a value"),
-    ("resume nowhere", "resume=nowhere"),
-    ("--resolve", "goes with --cfg"),
-    ("hydra.run.dir=${nope}", "nope"),
-    ("trainer.threads=100000", "expected at most 1,024"),
-    ("+foo=1", "no such key"),
-    ("=5", "no such key"),
-    ("data.validation=0 evaluation.weights=best", "needs a validation split"),
-    ("data.validation=0 trainer.patience=3", "needs a validation split"),
-    ("resume=nowhere", "no such directory"),
-    ("resume=", "no path"),
-    ("resume=. -m", "takes no -m"),
-    ("-m model=lenet,lenett", "Did you mean lenet?"),
-]
-WHILE_BUILDING = [
-    ("model.kernal=3", "Keys: blocks, head"),
-    ("model.activation=rellu", "expected one of relu"),
-    ("model.blocks=3", "expected a list"),
-    ("model.blocks=[{cnv:3}]", "Did you mean conv?"),
-    ("model.blocks=[{conv:3,kernel:50}]", "50 x 50 does not fit into 28 x 28"),
-    ("model.dropout=1.5", "less than 1"),
-    ("model.hidden=[0]", "1 or more"),
-    ("model.initializer=xavier", "glorot_uniform"),
-    ("model=cats-dogs", "28x28x1 -> conv 32 k3 -> 26x26x32"),
-    ("model=custom", "model._target_: needs a value"),
-    ("model._target_=nomodule.Net", "no module 'nomodule'"),
-    ("model._target_=torch.nn.Linaer", "Did you mean Linear"),
-    ("model._target_=os.getcwd", "expected torch.nn"),
-    ("optimizer.lr=abc", "expected a number"),
-    ("model=lenet,", "ends in a comma"),
-    ("optimizer.lr=-1", "Invalid learning rate"),
-    ("optimizer.momentum=0.9", "no such key of torch.optim.Adam"),
-    ("optimizer=sgd optimizer.nesterov=true", "Nesterov"),
-    ("optimizer.betas=[0.9]", "a list of 2 values"),
-    ("schedule=cosine schedule.warmup=3", "Did you mean schedule.warmup_epochs?"),
-    ("schedule=cosine schedule.warmup_epochs=50", "shorter than the run"),
-    ("augment=crop augment.crop.padding=40", "expected 0 to 27"),
-    ("augment=crop augment.crop.pad=4", "Did you mean augment.crop.padding?"),
-    ("task=binary", "data.classes=[3,5]"),
-    ("task.label_smoothing=1.5", "less than 1"),
-    ("data.validation=20000", "leaves none"),
-    ("data.validation=0.00001", "holds out none"),
-    ("optimizer._target_=torch.optim.LBFGS", "needs a closure"),
-    ("model.batch_norm=true model.blocks=[{conv:3,kernel:28}] trainer.batch_size=99", "choose another trainer.batch_size"),
-    ("data.limit=99999", "expected at most 11,000"),
-    ("data.classes=[3,11]", "expected two or more different ones"),
-    ("data.shape=[3,32,32]", "images of [1, 28, 28]"),
-    ("trainer.device=gpu", "expected auto, cpu, cuda or cuda:N"),
-    ("trainer.device=cuda:99", "CUDA devices"),
-]
+NAMED = {  # a command line, and what its message must name
+    "modle=lenet": "model?",
+    "model=lenett": "lenet?",
+    "experiment=conv7": "conv7-fashion?",
+    "augment=[flip,crp]": "crop?",
+    "trainer.epoch=3": "trainer.epochs",
+    "epochs=3": "trainer.epochs?",
+    "lenet": "model=lenet?",
+    "--multirn": "--multirun?",
+    "-m model=lenet,lenett": "lenet?",
+    "foo.bar=1": "--help",
+    "trainer=fast": "trainer.epochs",
+    "seed=1,2": "-m",
+    "data.classes=3,5": "data.classes=[3,5]",
+    "resume nowhere": "resume=nowhere",
+    "--resolve": "--cfg",
+    "trainer.precision=fp16": "fp32, tf32, bf16",
+    "--cfg=jobb": "job, hydra, all",
+    "data.root=${oc.env:CNNLAB_NO_SUCH}": "CNNLAB_NO_SUCH",
+    "hydra.run.dir=${nope}": "nope",
+    "resume=nowhere": "nowhere",
+    "resume=": "path",
+}
+REFUSED_BEFORE_ANYTHING_IS_LOADED = [
+    "--cfg", "--config-dir=nowhere", "trainer.epochs=abc", "trainer.epochs=0", "trainer.epochs=[1", "trainer.batch_size=0",
+    "trainer.clip_norm=0", "trainer.threads=100000", "checkpoint.every_s=-1", "data.classes=3", "data.validation=1.5",
+    "data.normalize=maybe", "~model", "+foo=1", "=5",
+    "data.validation=0 evaluation.weights=best", "data.validation=0 trainer.patience=3", "resume=. -m",
+]  # fmt: skip
+REFUSED_WHILE_BUILDING = [
+    "model=custom", "model._target_=nomodule.Net", "model._target_=os.getcwd", "model.blocks=[{conv:3,kernel:50}]",
+    "model.initializer=xavier", "model=lenet,", "optimizer.lr=abc", "optimizer.lr=-1", "optimizer.momentum=0.9",
+    "optimizer._target_=torch.optim.LBFGS", "schedule=cosine schedule.warmup=3", "schedule=cosine schedule.warmup_epochs=50",
+    "augment=crop augment.crop.padding=40", "augment=crop augment.crop.pad=4", "task=binary", "task.label_smoothing=1.5",
+    "model.batch_norm=true model.blocks=[{conv:3,kernel:28}] trainer.batch_size=99", "data.validation=20000",
+    "data.validation=0.00001", "data.limit=99999", "data.classes=[3,11]", "data.shape=[3,32,32]", "trainer.device=gpu",
+    "trainer.device=cuda:99",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def in_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+def section_in(line: str) -> str:
+    """What the message must name of a change such as `data.limit=99999`: the section or option, of the last one."""
+    return line.split(" ")[-1].lstrip("~+").partition("=")[0].partition(".")[0]
 
 
 def one_line(err: str) -> str:
@@ -107,34 +66,33 @@ def one_line(err: str) -> str:
     return err
 
 
-@pytest.mark.parametrize(("line", "says"), BEFORE_ANYTHING_IS_LOADED)
-def test_a_bad_command_line_is_told_before_anything_is_loaded(call, line: str, says: str) -> None:
+@pytest.mark.parametrize("line", [*NAMED, *REFUSED_BEFORE_ANYTHING_IS_LOADED])
+def test_a_bad_command_line_is_told_before_anything_is_loaded(call, line: str) -> None:
     code, out, err = call("train", *line.split(" "))
     assert (code, out) == (2, "")
-    assert says in one_line(err)
+    assert NAMED.get(line, section_in(line)) in one_line(err)
     assert os.listdir() == []
 
 
-@pytest.mark.parametrize(("line", "says"), WHILE_BUILDING)
-def test_a_run_that_cannot_be_built_leaves_nothing(call, line: str, says: str) -> None:
+@pytest.mark.parametrize("line", REFUSED_WHILE_BUILDING)
+def test_a_run_that_cannot_be_built_leaves_nothing(call, line: str) -> None:
     code, out, err = call("train", *QUICK, *line.split(" "))
     assert (code, out) == (2, "")
-    assert says in one_line(err)
-    assert os.listdir() == ["outputs"] or os.listdir() == []
+    assert section_in(line) in one_line(err)
     assert not list(Path().glob("outputs/*"))
 
 
 @pytest.mark.parametrize(
     ("command", "line", "says"),
     [
-        ("evaluate", "", "expected one run"),
-        ("evaluate", "a b", "got a b"),
-        ("evaluate", "nowhere", "no such directory"),
-        ("evaluate", ".", "no config.yaml"),
-        ("evaluate", "--jsn", "no such option"),
-        ("summary", "lenet", "takes only KEY=VALUE"),
-        ("summary", "data.shape=[3]", "[channels, height, width]"),
-        ("summary", "model=cats-dogs", "does not fit"),
+        ("evaluate", "", "evaluate"),
+        ("evaluate", "a b", "a b"),
+        ("evaluate", "nowhere", "nowhere"),
+        ("evaluate", ".", "config.yaml"),
+        ("evaluate", "--jsn", "--jsn"),
+        ("summary", "lenet", "lenet"),
+        ("summary", "data.shape=[3]", "data.shape"),
+        ("summary", "model=cats-dogs", "28x28x1"),
     ],
 )
 def test_the_other_commands_too(call, command: str, line: str, says: str) -> None:
@@ -160,7 +118,7 @@ def test_a_network_of_ones_own_that_fails_says_where(call) -> None:
     )
     code, _, err = call("train", *QUICK, "model._target_=mine_failing.Net")
     assert code == 2
-    assert "ZeroDivisionError: division by zero (mine_failing.py, line 6)" in one_line(err)
+    assert "mine_failing.py, line 6" in one_line(err)
 
 
 OWN = """
@@ -216,13 +174,13 @@ def strange_labels():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ("model._target_=own_things.NormedOnOne trainer.batch_size=99", "choose another trainer.batch_size"),
-        ("model._target_=own_things.FailsInTraining", "only when training (own_things.py, line "),
-        ("model._target_=own_things.Detached", "training fails"),
-        ("model._target_=own_things.Remembers", "checkpoint holds tensors alone"),
-        ("data.source._target_=own_things.floats", "expected torch.uint8"),
-        ("data.source._target_=own_things.strange_labels", "go from 10 to 10"),
-        ("data.source._target_=os.getcwd", "expected cnnlab.data.images.Source"),
+        ("model._target_=own_things.NormedOnOne trainer.batch_size=99", "trainer.batch_size"),
+        ("model._target_=own_things.FailsInTraining", "own_things.py, line "),
+        ("model._target_=own_things.Detached", "model: "),
+        ("model._target_=own_things.Remembers", "extra_state"),
+        ("data.source._target_=own_things.floats", "data.source: "),
+        ("data.source._target_=own_things.strange_labels", "data.source: "),
+        ("data.source._target_=os.getcwd", "data.source._target_=os.getcwd"),
     ],
 )
 def test_things_of_ones_own_that_cannot_train(call, monkeypatch: pytest.MonkeyPatch, change: str, says: str) -> None:
@@ -253,7 +211,7 @@ def test_the_commands_that_are_printed_can_be_pasted(call) -> None:
 def test_data_that_is_not_there_says_which_files_go_where(call) -> None:
     code, _, err = call("train", "data=fashion", "data.root=nowhere", "data.download=false")
     assert code == 2
-    for part in ("nowhere/FashionMNIST/raw", "train-images-idx3-ubyte", "data.download=false", "data=digits"):
+    for part in ("nowhere/FashionMNIST/raw", "train-images-idx3-ubyte"):
         assert part in one_line(err)
 
 

@@ -40,7 +40,7 @@ def raises(kind: str) -> None:
     raise {
         "value": ValueError("of no value"),
         "type": TypeError("of no type"),
-        "runtime": RuntimeError("a mistake"),
+        "runtime": RuntimeError("of no runtime"),
         "data": DataError("no file"),
     }[kind]
 
@@ -58,23 +58,16 @@ def test_locate_finds_classes_functions_and_builtins() -> None:
     assert targets.locate({"_target_": "builtins.len"}, "x") is len
 
 
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [
-        ({}, r"x\._target_=None: expected the dotted path"),
-        ({"_target_": 3}, r"x\._target_=3: expected the dotted path"),
-        ({"_target_": "Adam"}, r"x\._target_=Adam: expected the dotted path"),
-        ({"_target_": ".Adam"}, r"x\._target_=\.Adam: "),
-        ({"_target_": "torch."}, r"x\._target_=torch\.: torch has no ''"),
-        ({"_target_": "torch.optim.Adma"}, r"torch\.optim has no 'Adma'\. Did you mean Adam"),
-        ({"_target_": "no_such_package.Adam"}, r"no module 'no_such_package'; looked in the installed packages and in /"),
-        ({"_target_": "torch.optim.Adam.nothing.there"}, r"no module 'torch\.optim\.Adam"),
-        (here("number"), r"number: expected a class or a function, got int"),
-    ],
-)
-def test_locate_says_what_is_wrong(section: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        targets.locate(section, "x")
+@pytest.mark.parametrize("path", [None, 3, "Adam", ".Adam", "torch.", "no_such_package.Adam", "torch.optim.Adam.nothing.there"])
+def test_locate_refuses_what_is_no_dotted_path_of_a_callable(path: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"^x\._target_={path}: "):
+        targets.locate({"_target_": path}, "x")
+
+
+@pytest.mark.parametrize(("path", "says"), [("torch.optim.Adma", "Adam"), (f"{__name__}.number", "int")])
+def test_locate_says_what_is_near_and_what_it_found(path: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^x\._target_={path}: .*\b{says}\b"):
+        targets.locate({"_target_": path}, "x")
 
 
 @pytest.fixture
@@ -91,17 +84,17 @@ def test_locate_looks_in_the_current_directory(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "source", "message"),
+    ("name", "source", "says"),
     [
-        ("own_networks_2", "import no_such_package\n", r"no module 'no_such_package'"),
-        ("own_networks_3", "def make(:\n", r"importing it failed: SyntaxError"),
-        ("own_networks_4", "1 / 0\n", r"importing it failed: ZeroDivisionError: division by zero"),
-        ("own_networks_5", "from torch import no_such_name\n", r"importing it failed: ImportError: cannot import name"),
+        ("own_networks_2", "import no_such_package", "no_such_package"),
+        ("own_networks_3", "def make(:", "SyntaxError"),
+        ("own_networks_4", "1 / 0", "ZeroDivisionError"),
+        ("own_networks_5", "from torch import no_such_name", "ImportError"),
     ],
 )
-def test_a_module_that_cannot_be_imported(folder: Path, name: str, source: str, message: str) -> None:
+def test_a_module_that_cannot_be_imported(folder: Path, name: str, source: str, says: str) -> None:
     (folder / f"{name}.py").write_text(source)
-    with pytest.raises(ConfigError, match=rf"^x\._target_={name}\.make: {message}"):
+    with pytest.raises(ConfigError, match=rf"^x\._target_={name}\.make: .*{says}"):
         targets.locate({"_target_": f"{name}.make"}, "x")
 
 
@@ -117,15 +110,10 @@ def test_instantiate_passes_the_keys_and_what_the_target_takes() -> None:
     assert targets.instantiate(here("collect", anything=[1]), "x", images="i") == {"anything": [1]}
 
 
-@pytest.mark.parametrize("kind", ["value", "type"])
-def test_instantiate_passes_a_refusal_on(kind: str) -> None:
-    with pytest.raises(ConfigError, match=rf"x: test_targets\.raises refused its arguments: of no {kind}"):
+@pytest.mark.parametrize("kind", ["value", "type", "runtime"])
+def test_instantiate_passes_on_what_the_target_says(kind: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^x: test_targets\.raises .*of no {kind}"):
         targets.instantiate(here("raises", kind=kind), "x")
-
-
-def test_instantiate_says_where_a_call_failed() -> None:
-    with pytest.raises(ConfigError, match=r"^x: test_targets\.raises failed: RuntimeError: a mistake"):
-        targets.instantiate(here("raises", kind="runtime"), "x")
 
 
 def test_instantiate_leaves_cnnlabs_own_errors_alone() -> None:
@@ -136,28 +124,19 @@ def test_instantiate_leaves_cnnlabs_own_errors_alone() -> None:
 @pytest.mark.parametrize(
     ("section", "provided", "message"),
     [
-        (
-            here("Thing", size=3, rat=1),
-            (),
-            r"x\.rat: no such key of test_targets\.Thing\. Did you mean x\.rate\? Keys: size, rate,",
-        ),
-        (here("Thing", size=3, fla=1, zzz=2), (), r"Did you mean x\.flag"),
-        (here("Thing", size=3, moed=1), (), r"Did you mean x\.mode\?"),
-        (here("Thing", size=3), ("size",), r"x\.size: no such key of .* Keys: rate, mode, sides, flag\."),
-        (here("Thing"), (), r"x\.size: test_targets\.Thing needs a value for it; add x\.size=VALUE"),
-        (here("provided_and_more", images=1), ("images",), r"x\.images: no such key"),
-        (here("positional", a=1, b=2), (), r"x\.a: no such key .* Keys: b\."),
-        (here("number", size=3), (), r"expected a class or a function"),
-        (here("no_keys", size=3), (), r"x\.size: no such key of test_targets\.no_keys\. It has no keys\."),
-        (here("Thing", size="3"), (), r"x\.size=3: expected an integer, got str"),
-        (here("Thing", size=3.0), (), r"x\.size=3\.0: expected an integer, got float"),
-        (here("Thing", size=True), (), r"x\.size=True: expected an integer, got bool"),
-        (here("Thing", size=3, rate="fast"), (), r"x\.rate=fast: expected a number, got str"),
-        (here("Thing", size=3, mode="c"), (), r"x\.mode=c: expected one of a, b"),
-        (here("Thing", size=3, sides=[1]), (), r"x\.sides=\[1\]: expected a list of 2 values or null, got list"),
-        (here("Thing", size=3, flag=1), (), r"x\.flag=1: expected true or false, got int"),
-        ({"_target_": "torch.optim.Adam", "lr": "high"}, ("params",), r"x\.lr=high: expected a number"),
-        ({"_target_": "torch.optim.Adam", "beta": 0.9}, ("params",), r"x\.beta: .* Did you mean x\.betas\?"),
+        (here("Thing", size=3, rat=1), (), r"^x\.rat: .*x\.rate\?"),
+        (here("Thing", size=3, fla=1, zzz=2), (), r"^x\.fla: .*x\.flag"),
+        (here("Thing", size=3), ("size",), r"^x\.size: "),
+        (here("Thing"), (), r"^x\.size: .*x\.size=VALUE"),
+        (here("provided_and_more", images=1), ("images",), r"^x\.images: "),
+        (here("positional", a=1, b=2), (), r"^x\.a: "),
+        (here("number", size=3), (), r"^x\._target_="),
+        (here("no_keys", size=3), (), r"^x\.size: "),
+        (here("Thing", size="3"), (), r"^x\.size=3: .*got str"),
+        (here("Thing", size=3, mode="c"), (), r"^x\.mode=c: .*a, b"),
+        (here("Thing", size=3, sides=[1]), (), r"^x\.sides=\[1\]: "),
+        ({"_target_": "torch.optim.Adam", "lr": "high"}, ("params",), r"^x\.lr=high: "),
+        ({"_target_": "torch.optim.Adam", "beta": 0.9}, ("params",), r"^x\.beta: .*x\.betas\?"),
     ],
 )
 def test_check_says_which_key_is_wrong(section: dict[str, Any], provided: Sequence[str], message: str) -> None:
@@ -213,12 +192,10 @@ def test_which_values_fit_which_hint(hint: Any, fitting: list[Any], others: list
     assert targets.type_name(hint) == words
 
 
-@pytest.mark.parametrize(
-    ("kind", "words"), [(nn.Module, r"torch\.nn\.modules\.Module"), (torch.optim.Optimizer, r"torch\.optim\.Optimizer")]
-)
-def test_require(kind: type, words: str) -> None:
-    with pytest.raises(ConfigError, match=rf"x\._target_=test_targets\.Thing: expected {words}, got Thing"):
-        targets.require(Thing(1), kind, here("Thing"), "x")
+def test_require() -> None:
+    for kind in (nn.Module, torch.optim.Optimizer):
+        with pytest.raises(ConfigError, match=rf"^x\._target_=test_targets\.Thing: .*{kind.__name__}"):
+            targets.require(Thing(1), kind, here("Thing"), "x")
     targets.require(Thing(1), Thing, here("Thing"), "x")
 
 
@@ -229,5 +206,5 @@ def test_keys_and_parameters() -> None:
 
 
 def test_a_failing_function_written_in_c_is_a_config_error() -> None:
-    with pytest.raises(ConfigError, match=r"^x: torch\.zeros failed: RuntimeError"):
+    with pytest.raises(ConfigError, match=r"^x: torch\.zeros "):
         targets.instantiate({"_target_": "torch.zeros", "size": [-1]}, "x")
