@@ -59,6 +59,5 @@ def test_every_choice_of_the_other_groups(group: str) -> None:
         assert math.isfinite(one_step(f"{group}={choice}", "model=lenet", *classes)), choice
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_precisions_of_the_cpu(precision: str) -> None:
-    assert math.isfinite(one_step("model=lenet", f"trainer.precision={precision}"))
+def test_the_other_precision_of_the_cpu() -> None:
+    assert math.isfinite(one_step("model=lenet", "trainer.precision=bf16"))

@@ -197,7 +197,7 @@ def test_a_run_without_a_result_opens_with_its_last_weights(copied: Path) -> Non
         ("mean", [float("nan")]),
         ("std", [0.0]),
         ("std", None),
-        ("classes", ["a"]),
+        ("classes", ["a", "b"]),
         ("classes", [1, 2, 3]),
         ("memory_format", "__class__"),
         ("more", 1),

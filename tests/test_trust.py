@@ -1,12 +1,12 @@
 """What a run's files may name: everything that cnnlab offers, and nothing that only looks like it."""
 
 import copy
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from conftest import choices
 
 from cnnlab import composing, trust
@@ -31,7 +31,14 @@ HOSTILE = [
 HONEST = composing.typed(composing.compose(["data=digits", "augment=flip"]))
 NETWORK, OPTIMIZER = "torch.nn.Flatten", "torch.optim.NAdam"
 ALLOWED = {
-    "model": ["cnnlab.models.ConvNet", "cnnlab.models.mlp.MLP", NETWORK, "torch.nn.modules.flatten.Flatten"],
+    "model": [
+        "cnnlab.models.ConvNet",
+        "cnnlab.models.mlp.MLP",
+        NETWORK,
+        "torch.nn.modules.flatten.Flatten",
+        "torchvision.models.resnet18",
+        "torchvision.models.mobilenetv2.mobilenet_v2",
+    ],
     "task": ["cnnlab.training.task.Binary"],
     "optimizer": [OPTIMIZER, "torch.optim.nadam.NAdam", "torch.optim.Adafactor"],
     "schedule": ["cnnlab.training.schedule.cosine"],
@@ -43,12 +50,11 @@ ALLOWED = {
 def naming(where: str, section: Any) -> Config:
     """A configuration with another section at `where`."""
     cfg = copy.deepcopy(HONEST)
-    if where == "augment.flip":
-        cfg.augment["flip"] = section
-    elif where == "data.source":
-        cfg.data.source = section
+    section_of, _, name = where.rpartition(".")
+    if section_of == "augment":
+        cfg.augment[name] = section
     else:
-        setattr(cfg, where, section)
+        setattr(cfg.data if section_of else cfg, name, section)
     return cfg
 
 
@@ -70,13 +76,11 @@ def test_each_section_takes_its_own_kind_and_nothing_else(where: str, canary: Pa
         for path in paths:
             trust.check(naming(kind, {"_target_": path}))
             if kind != where:
-                with pytest.raises(ConfigError, match=rf"^{where}\._target_={path}: not one of those in"):
+                with pytest.raises(ConfigError, match=rf"^{where}\._target_={path}: "):
                     trust.check(naming(where, {"_target_": path}))
     for path in HOSTILE:
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(ConfigError, match="^" + re.escape(f"{where}._target_={path}")):
             trust.check(naming(where, {"_target_": path}))
-        assert f"{where}._target_={path}" in str(caught.value)
-        assert "\n" not in str(caught.value)
     assert not canary.exists()
     assert "canary_module" not in sys.modules
 
@@ -95,24 +99,19 @@ def test_everything_in_the_configs_is_in_the_list(group: str) -> None:
         trust.check(composing.typed(composing.compose([f"{group}={choice}", *classes])))
 
 
-def test_torchvisions_classifiers_are_in_the_list() -> None:
-    for path in ("torchvision.models.resnet18", "torchvision.models.mobilenetv2.mobilenet_v2"):
-        trust.check(naming("model", {"_target_": path}))
-
-
 def test_a_package_that_is_trusted_passes_by_its_first_name_alone(canary: Path) -> None:
     cfg = naming("model", {"_target_": "canary_module.Net"})
     trust.check(cfg, ["canary_module"])
     assert not canary.exists()  # what calls it will import it
     for other in (["canary"], ["canary_module.Net"], ["torch"], []):
-        with pytest.raises(ConfigError, match="add trust=canary_module"):
+        with pytest.raises(ConfigError, match="trust=canary_module"):
             trust.check(cfg, other)
 
 
 def test_trust_on_a_command_line() -> None:
     assert trust.split(["trust=mine", "a=1", "trust=[b, c]"]) == (["mine", "b", "c"], ["a=1"])
     for bad in ("", "mine.Net", "[a,]", "a b"):
-        with pytest.raises(ConfigError, match="expected the name of a package"):
+        with pytest.raises(ConfigError, match=r"^trust="):
             trust.split([f"trust={bad}"])
 
 
@@ -139,15 +138,7 @@ def test_a_run_of_someone_else_runs_nothing_of_theirs(call, canary: Path, comman
     honest = path.read_text()
     for where in SECTIONS:
         for target in ("os.system", "canary_module.Net", "cnnlab.targets.instantiate"):
-            node = yaml.safe_load(honest)
-            section = {"_target_": target, "command": f"touch {canary}"}
-            if where == "augment.flip":
-                node["augment"] = {"flip": section}
-            elif where == "data.source":
-                node["data"]["source"] = section
-            else:
-                node[where] = section
-            path.write_text(yaml.safe_dump(node))
+            path.write_text(config.to_yaml(naming(where, {"_target_": target, "command": f"touch {canary}"})))
             code, out, err = call(command, *arguments)
             assert (code, out) == (2, "")
             assert f"{where}._target_={target}" in err
