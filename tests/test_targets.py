@@ -110,9 +110,12 @@ def test_instantiate_passes_the_keys_and_what_the_target_takes() -> None:
     assert targets.instantiate(here("collect", anything=[1]), "x", images="i") == {"anything": [1]}
 
 
-@pytest.mark.parametrize("kind", ["value", "type", "runtime"])
-def test_instantiate_passes_on_what_the_target_says(kind: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^x: test_targets\.raises .*of no {kind}"):
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [("value", "of no value$"), ("type", "of no type$"), ("runtime", r"of no runtime \(test_targets\.py, line \d+\)$")],
+)
+def test_instantiate_passes_on_a_refusal_and_says_where_a_call_failed(kind: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^x: test_targets\.raises .*{says}"):
         targets.instantiate(here("raises", kind=kind), "x")
 
 
@@ -160,6 +163,13 @@ def no_keys() -> None:
 )
 def test_check_lets_through_what_fits(section: dict[str, Any], provided: Sequence[str]) -> None:
     targets.check(section, "x", provided)
+
+
+@pytest.mark.parametrize("choice", composing.groups()["data"])
+def test_every_source_in_the_configs_takes_its_keys(choice: str) -> None:
+    """The targets of the other groups are called in test_every_model."""
+    source = composing.typed(composing.compose([f"data={choice}"])).data.source
+    targets.check(source, "data.source", ["root", "download"])
 
 
 @pytest.mark.parametrize(

@@ -50,22 +50,6 @@ def test_output_size_is_that_of_torch(size: int, window: int, stride: int, paddi
 
 
 @quickly
-@given(sizes, windows, strides)
-def test_same_is_keras_rule(size: int, window: int, stride: int) -> None:
-    """Keras (TensorFlow): pad max(window - stride, 0) if the stride divides the size, else max(window - size % stride, 0)."""
-    total = max(window - (size % stride or stride), 0)
-    assert padding_amounts(size, window, stride, "same") == (total // 2, math.ceil(total / 2))
-    assert output_size(size, window, stride, "same") == math.ceil(size / stride)
-
-
-@quickly
-@given(sizes, windows)
-def test_full_padding_counts_every_overlap(size: int, window: int) -> None:
-    overlaps = [shift for shift in range(-100, 100) if set(range(shift, shift + window)) & set(range(size))]
-    assert output_size(size, window, 1, "full") == len(overlaps) == size + window - 1
-
-
-@quickly
 @given(st.lists(st.tuples(windows, strides), min_size=1, max_size=4), st.integers(0, 2))
 def test_receptive_field_by_walking_back_from_two_neighbouring_outputs(layers: list[tuple[int, int]], start: int) -> None:
     """published.yaml: neuron i sees i * s .. i * s + f - 1 of the layer before; applied from the last layer to the image."""
