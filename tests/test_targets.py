@@ -165,13 +165,6 @@ def test_check_lets_through_what_fits(section: dict[str, Any], provided: Sequenc
     targets.check(section, "x", provided)
 
 
-@pytest.mark.parametrize("choice", composing.groups()["data"])
-def test_every_source_in_the_configs_takes_its_keys(choice: str) -> None:
-    """The targets of the other groups are called in test_every_model."""
-    source = composing.typed(composing.compose([f"data={choice}"])).data.source
-    targets.check(source, "data.source", ["root", "download"])
-
-
 @pytest.mark.parametrize(
     ("hint", "fitting", "others", "words"),
     [

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import choices
 
-from cnnlab import composing, trust
+from cnnlab import composing, config, trust
 from cnnlab.errors import ConfigError
 from cnnlab.schema import Config
 
