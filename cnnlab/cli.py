@@ -28,15 +28,15 @@ cnnlab COMMAND --help explains each. `python -m cnnlab.COMMAND` is the same as `
 
 @dataclass
 class CommandLine:
-    """After a command's name: words are runs or files, changes are `key=value`, options begin with a dash."""
+    """After a command's name: words are runs or files, overrides are `key=value`, options begin with a dash."""
 
     words: list[str] = field(default_factory=list)
-    changes: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
     options: dict[str, str | None] = field(default_factory=dict)
 
 
 def parse(arguments: Sequence[str], flags: Sequence[str] = (), with_value: Sequence[str] = ()) -> CommandLine:
-    """Sort arguments into words, changes and options.
+    """Sort arguments into words, overrides and options.
 
     Args:
         arguments: after the command's name.
@@ -49,8 +49,8 @@ def parse(arguments: Sequence[str], flags: Sequence[str] = (), with_value: Seque
     while rest:
         argument = rest.pop(0)
         if not argument.startswith("-"):
-            is_change = ("=" in argument or argument.startswith("~")) and not os.path.exists(argument)
-            (line.changes if is_change else line.words).append(argument)
+            is_override = ("=" in argument or argument.startswith("~")) and not os.path.exists(argument)
+            (line.overrides if is_override else line.words).append(argument)
             continue
         name, equals, value = argument.partition("=")
         if name in flags and not equals:

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     form = _check(line)
     for option in ("--plot", "--html"):
         _check_target(option, options.get(option))
-    rows, left_out = configurations(matching(read_runs(line.words), line.changes))
+    rows, left_out = configurations(matching(read_runs(line.words), line.overrides))
     made = tables(rows, left_out)
     legal = columns.differing([row.runs[0] for row in rows])
     sort = options.get("--sort")
@@ -93,9 +93,11 @@ def _check(line: cli.CommandLine) -> str | None:
     """The form of the output; ConfigError for what does not go together."""
     if not line.words:
         raise ConfigError("compare: expected runs or folders of runs, such as outputs")
-    if line.changes and "--where" not in line.options:
-        raise ConfigError(f"{line.changes[0]}: compare changes nothing; --where {line.changes[0]} shows the runs that have it")
-    if "--where" in line.options and not line.changes:
+    if line.overrides and "--where" not in line.options:
+        raise ConfigError(
+            f"{line.overrides[0]}: compare changes nothing; --where {line.overrides[0]} shows the runs that have it"
+        )
+    if "--where" in line.options and not line.overrides:
         raise ConfigError("--where: expected KEY=VALUE after it, such as model=lenet")
     forms = [form for form in FORMS if form in line.options]
     if len(forms) > 1:

@@ -15,9 +15,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnlab import overrides
 from cnnlab.config import config_dir
 from cnnlab.errors import ConfigError, suggest
+from cnnlab.overrides import explain, prepare, quoted
 from cnnlab.schema import Config, check_training, check_values, from_plain
 
 ConfigStore.instance().store(name="schema", node=Config)
@@ -32,27 +32,27 @@ def groups(extra: Sequence[Path] = ()) -> dict[str, list[str]]:
     return {name: sorted(found[name]) for name in sorted(found)}
 
 
-def compose(changes: Sequence[str] = (), extra: Sequence[Path] = (), with_hydra: bool = False) -> DictConfig:
-    """Compose `configs/config.yaml` with changes as on the command line.
+def compose(overrides: Sequence[str] = (), extra: Sequence[Path] = (), with_hydra: bool = False) -> DictConfig:
+    """Compose `configs/config.yaml` with overrides as on the command line.
 
     Args:
-        changes: such as `["model=lenet", "trainer.epochs=2"]`.
+        overrides: such as `["model=lenet", "trainer.epochs=2"]`.
         extra: further directories of choices.
         with_hydra: keep the node `hydra`, which tells the run's directory and the choices by name.
 
     Raises:
         ConfigError: a key, group, choice or value that does not exist.
     """
-    prepared = overrides.prepare(changes, groups(extra))
+    prepared = prepare(overrides, groups(extra))
     if extra:
-        prepared.append(f"hydra.searchpath=[{','.join(overrides.quoted(path.resolve()) for path in extra)}]")
+        prepared.append(f"hydra.searchpath=[{','.join(quoted(path.resolve()) for path in extra)}]")
     callers = GlobalHydra.instance().hydra  # of a program that uses Hydra itself
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             return hydra_compose("config", prepared, return_hydra_config=with_hydra)
     except (HydraException, OmegaConfBaseException) as error:
-        raise overrides.explain(error, changes) from error
+        raise explain(error, overrides) from error
     finally:
         GlobalHydra.instance().hydra = callers
 
@@ -71,7 +71,7 @@ def typed(node: DictConfig) -> Config:
         OmegaConf.resolve(merged)
         cfg = cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        raise overrides.explain(error, ()) from error
+        raise explain(error, ()) from error
     check_values(cfg)
     check_training(cfg)
     return cfg
@@ -91,22 +91,22 @@ class NewRun:
     may_rename: bool
 
 
-def new_run(changes: Sequence[str], extra: Sequence[Path] = ()) -> NewRun:
+def new_run(overrides: Sequence[str], extra: Sequence[Path] = ()) -> NewRun:
     """Compose and check a run, before anything is loaded or written.
 
     Raises:
         ConfigError: see `compose` and `typed`.
     """
-    node = compose(changes, extra, with_hydra=True)
+    node = compose(overrides, extra, with_hydra=True)
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(node)  # the directory's name says ${hydra:runtime.choices.model}
     try:
         directory = Path(node.hydra.run.dir)
     except OmegaConfBaseException as error:
-        raise overrides.explain(error, changes) from error
+        raise explain(error, overrides) from error
     finally:
         HydraConfig.instance().cfg = before
-    may_rename = not any(change.startswith("hydra.run.dir=") for change in changes)
+    may_rename = not any(override.startswith("hydra.run.dir=") for override in overrides)
     return NewRun(typed(own_node(node)), named_choices(node.hydra.runtime.choices), directory, may_rename)
 
 
@@ -120,16 +120,16 @@ def named_choices(recorded: Mapping[str, Any]) -> dict[str, str]:
     return {str(key): str(value) for key, value in recorded.items() if "/" not in str(key)}
 
 
-def changed(recorded: Config, changes: Sequence[str], to_train: bool = True) -> Config:
-    """A recorded configuration with changes such as `trainer.epochs=20`; what was recorded is plain text and stays so.
+def with_overrides(recorded: Config, overrides: Sequence[str], to_train: bool = True) -> Config:
+    """A recorded configuration with overrides such as `trainer.epochs=20`; what was recorded is plain text and stays so.
 
     Raises:
         ConfigError: a value that is not legal.
     """
     try:
-        new = OmegaConf.to_container(OmegaConf.from_dotlist(list(changes)), resolve=True)
+        new = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)), resolve=True)
     except OmegaConfBaseException as error:
-        raise overrides.explain(error, changes) from error
+        raise explain(error, overrides) from error
     cfg = from_plain(Config, _merged(dataclasses.asdict(recorded), new))
     check_values(cfg)
     if to_train:

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cnnlab import cli, composing, overrides, trust
+from cnnlab import cli, composing, trust
 from cnnlab.errors import ConfigError
+from cnnlab.overrides import prepare
 from cnnlab.schema import Config
 from cnnlab.tracking.confusion import confusion_counts
 from cnnlab.tracking.console import wide_console
@@ -40,14 +41,14 @@ def main(arguments: Sequence[str]) -> int:
     if line.options:
         print(HELP, end="")
         return 0
-    trusted, changes = trust.split(line.changes)
+    trusted, overrides = trust.split(line.overrides)
     run, recorded = open_run(cli.only_one_run(line, "evaluate"), trusted)
-    for change in changes:
-        key = change.partition("=")[0]
+    for override in overrides:
+        key = override.partition("=")[0]
         if key not in SECTIONS and not key.startswith("data."):
-            raise ConfigError(f"{change}: evaluate takes changes of data, data.*, {', '.join(SECTIONS[1:])} only")
-    cfg = _changed(recorded, changes)
-    chosen = any(change.startswith("evaluation.weights=") for change in changes)
+            raise ConfigError(f"{override}: evaluate takes overrides of data, data.*, {', '.join(SECTIONS[1:])} only")
+    cfg = _with_overrides(recorded, overrides)
+    chosen = any(override.startswith("evaluation.weights=") for override in overrides)
     from cnnlab import load
 
     report(load(run.path, cfg.evaluation.weights if chosen else None, trust=trusted), cfg)
@@ -85,17 +86,17 @@ def report(opened: "OpenedRun", cfg: Config) -> None:
     _print_classes(console, data.test.labels, predicted, data.classes)
 
 
-def _changed(recorded: Config, changes: Sequence[str]) -> Config:
-    """The recorded configuration with changes; `data=NAME` takes that choice's section, with the run's classes."""
-    overrides.prepare(changes, composing.groups())
-    chosen = [change for change in changes if change.startswith("data=")]
+def _with_overrides(recorded: Config, overrides: Sequence[str]) -> Config:
+    """The recorded configuration with overrides; `data=NAME` takes that choice's section, with the run's classes."""
+    prepare(overrides, composing.groups())
+    chosen = [override for override in overrides if override.startswith("data=")]
     base = recorded
     if chosen:
         section = composing.typed(composing.compose(chosen)).data
         base = dataclasses.replace(base, data=dataclasses.replace(section, classes=recorded.data.classes, validation=0))
-    cfg = composing.changed(base, [change for change in changes if change not in chosen], to_train=False)
+    cfg = composing.with_overrides(base, [override for override in overrides if override not in chosen], to_train=False)
     if cfg.data.shape != recorded.data.shape:
-        raise ConfigError(f"{' '.join(changes)}: images of {cfg.data.shape}, the network takes {recorded.data.shape}")
+        raise ConfigError(f"{' '.join(overrides)}: images of {cfg.data.shape}, the network takes {recorded.data.shape}")
     return cfg
 
 

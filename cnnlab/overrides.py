@@ -1,4 +1,4 @@
-"""The config changes on a command line: made fit for Hydra before it, and its complaints made fit for a person after it."""
+"""The overrides on a command line: made fit for Hydra before it, and its complaints made fit for a person after it."""
 
 import difflib
 import re
@@ -15,8 +15,8 @@ from cnnlab.errors import ConfigError, suggest
 from cnnlab.schema import key_types
 
 
-def prepare(changes: Sequence[str], choices: Mapping[str, Sequence[str]], sweep: bool = False) -> list[str]:
-    """Check changes such as `model=lenet` against the groups' choices and the schema, and rewrite them for Hydra.
+def prepare(overrides: Sequence[str], choices: Mapping[str, Sequence[str]], sweep: bool = False) -> list[str]:
+    """Check overrides such as `model=lenet` against the groups' choices and the schema, and rewrite them for Hydra.
 
     Keys of sections with a `_target_` are forced in (`++`), since their legal keys are those of the target's signature,
     which is checked later. `model._target_=...` without a choice of `model` starts from the empty `model=custom`, and so do
@@ -28,33 +28,33 @@ def prepare(changes: Sequence[str], choices: Mapping[str, Sequence[str]], sweep:
     keys = key_types()
     sections = {part for key in keys for part in _parents(key)} | set(choices)
     ready: list[str] = []
-    for change, override in zip(changes, _parse(changes), strict=True):
+    for text, override in zip(overrides, _parse(overrides), strict=True):
         name = override.key_or_group
         if override.is_sweep_override() and not sweep:
-            values = change.partition("=")[2]
-            raise ConfigError(f"{change}: several values; add -m to run each of them, or write a list: {name}=[{values}]")
+            values = text.partition("=")[2]
+            raise ConfigError(f"{text}: several values; add -m to run each of them, or write a list: {name}=[{values}]")
         if name in choices and not override.is_delete():
             _check_choice(name, override, choices[name])
-            ready.append(change)
+            ready.append(text)
         elif name.startswith("hydra") or override.is_add() or override.is_force_add() or override.is_delete():
-            ready.append(change)
+            ready.append(text)
         elif any(name.startswith(f"{key}.") for key, hint in keys.items() if get_origin(hint) is dict):
-            ready.append(f"++{change}")
+            ready.append(f"++{text}")
         elif name in keys:
-            ready.append(change)
+            ready.append(text)
         elif name in sections:
             inside = ", ".join(key for key in keys if key.startswith(f"{name}."))
-            raise ConfigError(f"{change}: {name} is a section; change one of its keys: {inside}")
+            raise ConfigError(f"{text}: {name} is a section; change one of its keys: {inside}")
         else:
-            raise ConfigError(f"{name or change}: no such key.{_near_key(name, [*keys, *choices])}")
-    changed = {override.key_or_group for override in _parse(changes)}
+            raise ConfigError(f"{name or text}: no such key.{_near_key(name, [*keys, *choices])}")
+    changed = {override.key_or_group for override in _parse(overrides)}
     for group in choices:
         if f"{group}._target_" in changed and group not in changed and "custom" in choices[group]:
             ready.insert(0, f"{group}=custom")
     return ready
 
 
-def explain(error: Exception, changes: Sequence[str]) -> ConfigError:
+def explain(error: Exception, overrides: Sequence[str]) -> ConfigError:
     """One line for an exception of Hydra or OmegaConf."""
     cause: BaseException = error
     while cause.__cause__ is not None:
@@ -63,7 +63,7 @@ def explain(error: Exception, changes: Sequence[str]) -> ConfigError:
     if isinstance(cause, MissingMandatoryValue):
         return ConfigError(f"{key}: needs a value; add {key}=VALUE")
     if key in key_types() and isinstance(cause, OmegaConfBaseException):
-        given = next((change.split("=", 1)[1] for change in changes if change.lstrip("+").startswith(f"{key}=")), None)
+        given = next((text.split("=", 1)[1] for text in overrides if text.lstrip("+").startswith(f"{key}=")), None)
         what = f"{key}={given}" if given is not None else key
         return ConfigError(f"{what}: expected {targets.type_name(key_types()[key])}")
     # OmegaConf appends lines with internals, Hydra a hint that is wrong for a typo.
@@ -77,21 +77,21 @@ def quoted(value: object) -> str:
     return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _parse(changes: Sequence[str]) -> list[Override]:
+def _parse(overrides: Sequence[str]) -> list[Override]:
     parser = OverridesParser.create()
     parsed = []
-    for change in changes:
+    for text in overrides:
         try:
-            parsed.append(parser.parse_override(change))
+            parsed.append(parser.parse_override(text))
         except HydraException as error:
-            key, equals, value = change.partition("=")
+            key, equals, value = text.partition("=")
             if not equals:
                 expected = "expected key=value"
             elif value.endswith(","):
                 expected = "ends in a comma; expected a value, or for a sweep two or more with commas between"
             else:
                 expected = f"{value!r} cannot be read as a value; quote it: '{key}=\"...\"'"
-            raise ConfigError(f"{change}: {expected}") from error
+            raise ConfigError(f"{text}: {expected}") from error
     return parsed
 
 
@@ -102,7 +102,7 @@ def _check_choice(group: str, override: Override, choices: Sequence[str]) -> Non
 
 
 def _values(override: Override) -> list[str]:
-    """The choices that a change of a group names; of a sweep, those of all its jobs."""
+    """The choices that an override of a group names; of a sweep, those of all its jobs."""
     if override.is_sweep_override() and not override.is_choice_sweep():  # range, interval, glob: Hydra and its sweeper know
         return []
     value: Any = override.value()

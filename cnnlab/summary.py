@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if line.words:
         raise ConfigError(f"{line.words[0]}: summary takes only KEY=VALUE, such as model=lenet data=fashion")
-    show(composing.typed(composing.compose(line.changes)))
+    show(composing.typed(composing.compose(line.overrides)))
     return 0
 
 

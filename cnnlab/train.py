@@ -10,8 +10,9 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnlab import cli, composing, config, overrides, trust
+from cnnlab import cli, composing, config, trust
 from cnnlab.errors import ConfigError
+from cnnlab.overrides import explain, prepare
 from cnnlab.sweep import place
 from cnnlab.tracking.run import begun, open_run
 from cnnlab.training import lengthening
@@ -65,20 +66,20 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     extra = [Path(line.options[name] or "") for name in ("--config-dir", "-cd") if name in line.options]
     _check_line(line, extra)
-    resumed = [change.partition("=")[2] for change in line.changes if change.startswith("resume=")]
+    resumed = [override.partition("=")[2] for override in line.overrides if override.startswith("resume=")]
     if resumed:
-        return _resume(resumed[-1], [change for change in line.changes if not change.startswith("resume=")])
+        return _resume(resumed[-1], [override for override in line.overrides if not override.startswith("resume=")])
     options = [part for name, value in line.options.items() for part in (name, value) if part is not None]
     sweeping = bool({"-m", "--multirun"} & set(line.options))
-    own, sweep = place.settings(line.changes, sweeping)
+    own, sweep = place.settings(line.overrides, sweeping)
     if set(line.options) <= {"--config-dir", "-cd"}:
         sys.argv = ["cnnlab.train", *arguments]  # environment.json repeats it
         return _train(composing.new_run(own, extra))
-    changes = overrides.prepare(own, composing.groups(extra), sweeping) + sweep
+    overrides = prepare(own, composing.groups(extra), sweeping) + sweep
     if sweeping and not set(line.options) & {"--cfg", "-c", "--info", "-i"}:
-        with place.held(changes) as placed, sigterm_exits():
+        with place.held(overrides) as placed, sigterm_exits():
             return _enter_hydra(placed, options)
-    return _enter_hydra(changes, options)
+    return _enter_hydra(overrides, options)
 
 
 def _check_line(line: cli.CommandLine, extra: Sequence[Path]) -> None:
@@ -95,11 +96,11 @@ def _check_line(line: cli.CommandLine, extra: Sequence[Path]) -> None:
     for directory in extra:
         if not directory.is_dir():
             raise ConfigError(f"--config-dir {directory}: no such directory")
-    for change in line.changes:
-        if change.startswith("trust=") and not any(other.startswith("resume=") for other in line.changes):
-            raise ConfigError(f"{change}: goes with resume=RUN; what this command line names itself is trusted")
-        if change.startswith("resume=") and options:
-            raise ConfigError(f"{change}: continues one run, and takes no {', '.join(options)}")
+    for override in line.overrides:
+        if override.startswith("trust=") and not any(other.startswith("resume=") for other in line.overrides):
+            raise ConfigError(f"{override}: goes with resume=RUN; what this command line names itself is trusted")
+        if override.startswith("resume=") and options:
+            raise ConfigError(f"{override}: continues one run, and takes no {', '.join(options)}")
     if line.words[:1] == ["resume"]:
         raise ConfigError(f"resume: write it as one word, resume={' '.join(line.words[1:]) or 'RUN'}")
     if line.words:
@@ -107,11 +108,11 @@ def _check_line(line: cli.CommandLine, extra: Sequence[Path]) -> None:
         raise ConfigError(f"{line.words[0]}: expected KEY=VALUE.{' Did you mean ' + ' '.join(near) + '?' if near else ''}")
 
 
-def _resume(directory: str, changes: Sequence[str]) -> int:
+def _resume(directory: str, overrides: Sequence[str]) -> int:
     """Continue a run in its own directory, or say that there is nothing to do."""
-    trusted, changes = trust.split(changes)
+    trusted, overrides = trust.split(overrides)
     run, recorded = open_run(directory, trusted)
-    cfg = lengthening.changed(run, recorded, changes)
+    cfg = lengthening.with_overrides(run, recorded, overrides)
     done = lengthening.nothing_to_do(run, recorded, cfg)
     if done:
         print(done)
@@ -143,17 +144,17 @@ def _train(new: composing.NewRun) -> int:
     return 0
 
 
-def _enter_hydra(changes: Sequence[str], options: Sequence[str]) -> int:
+def _enter_hydra(overrides: Sequence[str], options: Sequence[str]) -> int:
     """Let Hydra show the configuration, or compose and call each job of a sweep."""
     from cnnlab.sweep.job import job
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own text
-    sys.argv = ["cnnlab.train", *options, *changes]
+    sys.argv = ["cnnlab.train", *options, *overrides]
     enter = hydra.main(config_path=str(config.config_dir()), config_name="config", version_base="1.3")
     try:
         enter(job)()  # other processes know `job` by its name
     except (HydraException, OmegaConfBaseException) as error:
-        raise overrides.explain(error, changes) from error
+        raise explain(error, overrides) from error
     return 0
 
 

@@ -63,10 +63,10 @@ def packages(given: str | Sequence[str]) -> list[str]:
     return [name.strip() for name in names]
 
 
-def split(changes: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The packages that `trust=` on a command line names, and the other changes."""
-    given = [change.removeprefix("trust=") for change in changes if change.startswith("trust=")]
-    rest = [change for change in changes if not change.startswith("trust=")]
+def split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The packages that `trust=` on a command line names, and the other overrides."""
+    given = [override.removeprefix("trust=") for override in overrides if override.startswith("trust=")]
+    rest = [override for override in overrides if not override.startswith("trust=")]
     return [name for text in given for name in packages(text)], rest
 
 

@@ -34,8 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     if "--help" in line.options or "-h" in line.options:
         print(HELP, end="")
         return 0
-    if line.changes:
-        raise ConfigError(f"{line.changes[0]}: lessons trains what docs/LESSONS.md lists; use train to change a setting")
+    if line.overrides:
+        raise ConfigError(f"{line.overrides[0]}: lessons trains what docs/LESSONS.md lists; use train to change a setting")
     names = chosen(line.words, [claim.name for claim in page.CLAIMS], "claim")
     claims = [claim for claim in page.CLAIMS if claim.name in names]
     seeds = count(line.options.get("--seeds"), "--seeds") or 3

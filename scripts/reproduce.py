@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 
-from cnnlab import cli, composing, overrides, train
+from cnnlab import cli, composing, train
 from cnnlab.errors import ConfigError
 from cnnlab.machine import num_cores
 from cnnlab.models import build_model
 from cnnlab.models.inspection import inspect_network
+from cnnlab.overrides import quoted
 from cnnlab.sweep.manifest import Manifest
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
@@ -56,8 +57,8 @@ def main(arguments: Sequence[str]) -> int:
     if "--help" in line.options or "-h" in line.options:
         print(HELP, end="")
         return 0
-    if line.changes:
-        raise ConfigError(f"{line.changes[0]}: reproduce runs the recipes as they are; use train experiment=ID to change one")
+    if line.overrides:
+        raise ConfigError(f"{line.overrides[0]}: reproduce runs the recipes as they are; use train experiment=ID to change one")
     names = chosen(line.words, composing.groups()["experiment"], "experiment")
     asked = [option for option in ("--list", "--check", "--rerun") if option in line.options]
     if len(asked) > 1:
@@ -102,7 +103,7 @@ def _rerun(names: Sequence[str], precision: str) -> int:
             run = RunDirectory(Path(folder, "run"))
             line = [f"experiment={name}", f"seed={held['seed']}", f"trainer.precision={precision}", "console=quiet"]
             with redirect_stdout(io.StringIO()):  # the temporary run's own line
-                train.main([*line, f"trainer.threads={held['threads']}", f"hydra.run.dir={overrides.quoted(run.path)}"])
+                train.main([*line, f"trainer.threads={held['threads']}", f"hydra.run.dir={quoted(run.path)}"])
             new = ledger.entry(name, run)
         same, words = comparison.agreement(held, new)
         bad += not same

@@ -20,15 +20,15 @@ LABELS = np.arange(100) % 10
 
 
 @cache
-def composed(changes: tuple[str, ...]) -> tuple[str, dict[str, str]]:
+def composed(overrides: tuple[str, ...]) -> tuple[str, dict[str, str]]:
     """config.yaml and the choices' names, as a run started with `changes` records them."""
-    new = composing.new_run(changes)
+    new = composing.new_run(overrides)
     return config.to_yaml(new.cfg), new.choices
 
 
 def fake_run(
     path: Path,
-    *changes: str,
+    *overrides: str,
     seed: int = 0,
     test: float = 0.9,
     validation: float | None = 0.9,
@@ -45,7 +45,7 @@ def fake_run(
     training scores without validation. ended: when, in seconds of the clock. images: the digest of the test images.
     result: further entries of result.json.
     """
-    text, choices = composed(("data=digits", *changes))
+    text, choices = composed(("data=digits", *overrides))
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(text.replace("seed: 0\n", f"seed: {seed}\n", 1))
     data = {"name": "digits", "classes": list("0123456789"), "test": 100}
@@ -68,7 +68,7 @@ def fake_run(
     return path
 
 
-def failed_run(path: Path, *changes: str, status: Status = Status.DIVERGED, cause: str = "at step 3", seed: int = 0) -> Path:
+def failed_run(path: Path, *overrides: str, status: Status = Status.DIVERGED, cause: str = "at step 3", seed: int = 0) -> Path:
     """A run in `path` that ended without a score."""
-    RunDirectory(fake_run(path, *changes, seed=seed)).write_result(Result(status, cause))
+    RunDirectory(fake_run(path, *overrides, seed=seed)).write_result(Result(status, cause))
     return path

@@ -87,9 +87,9 @@ def test_what_a_file_says_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         cfg.data.root, cfg.model["activation"] = text, text
         path.write_text(config.to_yaml(cfg))
         assert config.read(path) == cfg
-        longer = composing.changed(config.read(path), ["trainer.epochs=20"])
+        longer = composing.with_overrides(config.read(path), ["trainer.epochs=20"])
         assert (longer.data.root, longer.model["activation"], longer.trainer.epochs) == (text, text, 20)
-    assert composing.changed(cfg, ["data.root=${oc.env:SECRET}"]).data.root == "hunter2"  # a command line may
+    assert composing.with_overrides(cfg, ["data.root=${oc.env:SECRET}"]).data.root == "hunter2"  # a command line may
     path.write_text(config.to_yaml(composed()).replace("epochs: 10", "epochs: ${oc.env:SECRET}"))
     with pytest.raises(CheckpointError, match=r"trainer\.epochs=\$\{oc\.env:SECRET\}"):
         config.read(path)

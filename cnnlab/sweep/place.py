@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cnnlab import overrides
 from cnnlab.errors import ConfigError, RunTakenError, suggest
+from cnnlab.overrides import quoted
 from cnnlab.tracking import files
 from cnnlab.tracking.run import claim
 
@@ -17,39 +17,39 @@ KEYS = ("sweep.name", "sweep.zip")
 DIRECTORY = "hydra.sweep.dir="
 
 
-def settings(changes: Sequence[str], sweeping: bool) -> tuple[list[str], list[str]]:
-    """The changes without those of `sweep.`, and what the latter are to Hydra.
+def settings(overrides: Sequence[str], sweeping: bool) -> tuple[list[str], list[str]]:
+    """The overrides without those of `sweep.`, and what the latter are to Hydra.
 
     Raises:
         ConfigError: a key or value of `sweep.` that cannot be used, or one without -m.
     """
     own, given = [], dict[str, str]()
-    for change in changes:
-        key, _, value = change.partition("=")
+    for override in overrides:
+        key, _, value = override.partition("=")
         if not key.startswith("sweep."):
-            own.append(change)
+            own.append(override)
         elif key not in KEYS:
             raise ConfigError(f"{key}: no such key.{suggest(key, KEYS)} Keys: {', '.join(KEYS)}.")
         elif not sweeping:
-            raise ConfigError(f"{change}: belongs to a sweep; add -m")
+            raise ConfigError(f"{override}: belongs to a sweep; add -m")
         else:
             given[key] = value
-    for change in own:
-        if sweeping and change.startswith("hydra.sweep.subdir="):
-            raise ConfigError(f"{change}: a sweep names its jobs' directories itself, by what differs")
-        if "sweep.name" in given and change.startswith(DIRECTORY):
-            raise ConfigError(f"{change}: sweep.name says where the sweep goes, too; keep one of them")
+    for override in own:
+        if sweeping and override.startswith("hydra.sweep.subdir="):
+            raise ConfigError(f"{override}: a sweep names its jobs' directories itself, by what differs")
+        if "sweep.name" in given and override.startswith(DIRECTORY):
+            raise ConfigError(f"{override}: sweep.name says where the sweep goes, too; keep one of them")
     return own, [*_zipped(given, own), *_named(given)]
 
 
 @contextmanager
-def held(changes: Sequence[str]) -> Iterator[list[str]]:
-    """The changes with the sweep's directory, by name or by the time, which is there and kept from other sweeps.
+def held(overrides: Sequence[str]) -> Iterator[list[str]]:
+    """The overrides with the sweep's directory, by name or by the time, which is there and kept from other sweeps.
 
     Raises:
         RunTakenError: another sweep is running in it, or it is a file.
     """
-    named = [change.removeprefix(DIRECTORY).strip("'\"") for change in changes if change.startswith(DIRECTORY)]
+    named = [override.removeprefix(DIRECTORY).strip("'\"") for override in overrides if override.startswith(DIRECTORY)]
     ours = not named or not Path(named[-1]).exists()
     if named:
         directory = Path(named[-1])
@@ -61,7 +61,7 @@ def held(changes: Sequence[str]) -> Iterator[list[str]]:
     try:
         with files.exclusive(directory / ".lock"):
             try:
-                yield [*changes, f"{DIRECTORY}{overrides.quoted(directory)}"]
+                yield [*overrides, f"{DIRECTORY}{quoted(directory)}"]
             finally:  # while no other sweep can have come in
                 if ours and {path.name for path in directory.iterdir()} <= {".lock", ".manifest.lock"}:
                     shutil.rmtree(directory, ignore_errors=True)  # stopped before it began

@@ -13,7 +13,7 @@ from cnnlab.training.schedule import depends_on_end
 KEYS = ("trainer.epochs", "trainer.steps", "console")
 
 
-def changed(run: RunDirectory, recorded: Config, overrides: Sequence[str]) -> Config:
+def with_overrides(run: RunDirectory, recorded: Config, overrides: Sequence[str]) -> Config:
     """The configuration to continue `run` with.
 
     Args:
@@ -28,7 +28,7 @@ def changed(run: RunDirectory, recorded: Config, overrides: Sequence[str]) -> Co
     for override in overrides:
         if override.partition("=")[0] not in KEYS:
             raise ConfigError(f"{override}: a continued run keeps its settings; only {', '.join(KEYS)} may change")
-    cfg = composing.changed(recorded, overrides)
+    cfg = composing.with_overrides(recorded, overrides)
     unit, before = _end(recorded)
     for override in overrides:
         key = override.partition("=")[0]
