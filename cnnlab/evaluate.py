@@ -63,12 +63,11 @@ def report(opened: "OpenedRun", cfg: Config) -> None:
     from cnnlab.training.task import build_task
 
     runtime = configure(cfg.trainer)
-    data = load_data(cfg.data, cfg.seed)
+    data = load_data(dataclasses.replace(cfg.data, shape=list(opened.description.input_shape)), cfg.seed, runtime.device)
     if len(opened.classes) != len(data.classes):
         raise ConfigError(f"data={data.name}: has {len(data.classes)} classes, the run has {len(opened.classes)}")
-    task, device = build_task(cfg.task, data.numbers), runtime.device
-    batch_size, images = cfg.evaluation.batch_size, data.test.images.to(device)
-    outputs = outputs_of(opened.model.to(device), images, runtime, batch_size, cfg.seed).cpu()
+    task, model = build_task(cfg.task, data.numbers), opened.model.to(runtime.device)
+    outputs = outputs_of(model, data.test, runtime, cfg.evaluation.batch_size, cfg.seed).cpu()
     scored = score(task, outputs, task.targets(data.test.labels))
     predicted, probability = task.predict(outputs)
 
@@ -94,10 +93,7 @@ def _with_overrides(recorded: Config, overrides: Sequence[str]) -> Config:
     if chosen:
         section = composing.typed(composing.compose(chosen)).data
         base = dataclasses.replace(base, data=dataclasses.replace(section, classes=recorded.data.classes, validation=0))
-    cfg = composing.with_overrides(base, [override for override in overrides if override not in chosen], to_train=False)
-    if cfg.data.shape != recorded.data.shape:
-        raise ConfigError(f"{' '.join(overrides)}: images of {cfg.data.shape}, the network takes {recorded.data.shape}")
-    return cfg
+    return composing.with_overrides(base, [override for override in overrides if override not in chosen], to_train=False)
 
 
 def _print_classes(console: Console, labels: "Tensor", predicted: "Tensor", classes: Sequence[str]) -> None:

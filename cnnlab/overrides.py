@@ -20,7 +20,7 @@ def prepare(overrides: Sequence[str], choices: Mapping[str, Sequence[str]], swee
 
     Keys of sections with a `_target_` are forced in (`++`), since their legal keys are those of the target's signature,
     which is checked later. `model._target_=...` without a choice of `model` starts from the empty `model=custom`, and so do
-    `optimizer._target_` and `schedule._target_`.
+    `optimizer._target_`, `schedule._target_` and `data.source._target_`.
 
     Raises:
         ConfigError: not `key=value`, an unknown key, group or choice, or several values where one is expected (no `sweep`).
@@ -49,7 +49,8 @@ def prepare(overrides: Sequence[str], choices: Mapping[str, Sequence[str]], swee
             raise ConfigError(f"{name or text}: no such key.{_near_key(name, [*keys, *choices])}")
     changed = {override.key_or_group for override in _parse(overrides)}
     for group in choices:
-        if f"{group}._target_" in changed and group not in changed and "custom" in choices[group]:
+        named = {f"{group}._target_", f"{group}.source._target_"} & changed
+        if named and group not in changed and "custom" in choices[group]:
             ready.insert(0, f"{group}=custom")
     return ready
 

@@ -37,8 +37,8 @@ def legal(
 @dataclass
 class DataConfig:
     name: str = MISSING
-    shape: list[int] = MISSING
-    num_classes: int = legal(minimum=2)
+    shape: list[int] | None = MISSING
+    num_classes: int | None = legal(minimum=2)
     source: Source = MISSING
     root: str = MISSING
     download: bool = MISSING
@@ -119,7 +119,7 @@ def check_values(cfg: Config) -> None:
         if meta.get("maximum") is not None and not value <= meta["maximum"]:
             raise ConfigError(f"{key}={value}: expected at most {meta['maximum']:,}")
     check_groups(cfg.parameters)
-    if len(cfg.data.shape) != 3 or min(cfg.data.shape) < 1:
+    if cfg.data.shape is not None and (len(cfg.data.shape) != 3 or min(cfg.data.shape) < 1):
         raise ConfigError(f"data.shape={cfg.data.shape}: expected [channels, height, width], each 1 or more")
 
 

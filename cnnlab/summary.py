@@ -42,16 +42,17 @@ def main(arguments: Sequence[str]) -> int:
 
 def show(cfg: Config) -> None:
     """Print the table and the totals of the configured network."""
+    from cnnlab.data import describe
     from cnnlab.models import build_model
     from cnnlab.models.inspection import inspect_network
     from cnnlab.training.groups import freeze
     from cnnlab.training.task import build_task
 
-    channels, height, width = cfg.data.shape
-    numbers = cfg.data.classes if cfg.data.classes is not None else list(range(cfg.data.num_classes))
-    model, _ = build_model(cfg.model, (channels, height, width), build_task(cfg.task, numbers).num_outputs, cfg.seed)
+    input_shape, numbers = describe(cfg.data)
+    channels, height, width = input_shape
+    model, _ = build_model(cfg.model, input_shape, build_task(cfg.task, numbers).num_outputs, cfg.seed)
     freeze(model, cfg.parameters)
-    found = inspect_network(model, (channels, height, width), bf16=cfg.trainer.precision == "bf16")
+    found = inspect_network(model, input_shape, bf16=cfg.trainer.precision == "bf16")
     console = wide_console()
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("layer", "kind", "output", "parameters", "counted", "multiplications", "sees", "left over"):
@@ -87,7 +88,7 @@ def show(cfg: Config) -> None:
     for name, size in rows.items():
         console.print(f"  {name:<26}{_mib(size):>12}")
     in_place = (*PLAIN, "Flatten")
-    maps = [(channels, height, width), *(layer.output for layer in found.layers if layer.kind not in in_place)]
+    maps = [input_shape, *(layer.output for layer in found.layers if layer.kind not in in_place)]
     two = max((prod(given) + prod(output) for given, output in pairwise(maps)), default=prod(maps[0]))
     predicting = _mib((found.parameters + two) * 4)
     console.print(f"memory to predict one image, fp32: {predicting} (weights, and the two largest maps that follow each other)")

@@ -9,7 +9,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from cnnlab import load
-from cnnlab.data import load_data
+from cnnlab.data import all_images, load_data
 from cnnlab.errors import CnnlabError
 
 
@@ -34,7 +34,7 @@ if __name__ == "__main__":
     for path in parser.parse_args().runs:
         try:
             run = load(path, weights="last")
-            images = load_data(run.config.data, run.config.seed).train.images
+            images = all_images(load_data(run.config.data, run.config.seed).train)
         except CnnlabError as error:
             sys.exit(f"error: {error}")
         counts = dead_units(run.network, partial(run.predict, images))

@@ -3,17 +3,20 @@
 
     python -m scripts.migrate_recipes
 
-Before, a recipe held every setting, so that a key which a later version added would have made every result one of another
-recipe. An entry is found by its old recipe, which is computed here from the same configuration as the new one; entries of
-neither are told and left.
+A recipe first held every setting, so that a key which a later version added would have made every result one of another
+recipe; then what departs from the defaults and data.shape and data.num_classes, which data.source now says itself. An entry is
+found by its old recipe, which is computed here from the same configuration as the new one; entries of none are told and left.
 """
 
+import dataclasses
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from cnnlab import composing, config
+from cnnlab import composing, config, data
 from cnnlab.schema import Config
 from cnnlab.tracking import files
 from scripts import ledger
@@ -23,9 +26,15 @@ from scripts.published import views
 ADDED = ("evaluation.every", "parameters")  # keys that the old recipe did not have
 
 
-def old_recipe(cfg: Config) -> str:
-    """16 hexadecimal digits, as the version before computed them."""
-    settings = {key: value for key, value in config.flat(cfg).items() if key not in (*config.NOT_THE_RECIPE, *ADDED)}
+def old_recipes(cfg: Config) -> tuple[str, str]:
+    """16 hexadecimal digits each, as the two versions before computed them: of every setting, and of the departures."""
+    shape, num_classes = data.describe(cfg.data)[0], len(data.describe(dataclasses.replace(cfg.data, classes=None))[1])
+    told = {"data.shape": list(shape), "data.num_classes": num_classes}
+    every = {key: value for key, value in config.flat(cfg).items() if key not in (*config.NOT_THE_RECIPE, *ADDED)}
+    return digest(every | told), digest(config.recipe(cfg) | told)
+
+
+def digest(settings: Mapping[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
@@ -50,10 +59,11 @@ def migrate(path: Path, recipes: dict[str, str]) -> int:
 
 def main() -> int:
     found = configurations()
-    recipes = {old_recipe(cfg): config.recipe_hash(cfg) for cfg in found}
-    distinct = len({old_recipe(cfg) for cfg in found}), len({config.recipe_hash(cfg) for cfg in found})
-    print(f"{len(found)} configurations, {distinct[0]} old and {distinct[1]} new recipes")
-    if distinct[0] != distinct[1]:
+    recipes = {old: config.recipe_hash(cfg) for cfg in found for old in old_recipes(cfg)}
+    generations = [*zip(*map(old_recipes, found), strict=True), [config.recipe_hash(cfg) for cfg in found]]
+    distinct = [len(set(generation)) for generation in generations]
+    print(f"{len(found)} configurations, {', '.join(map(str, distinct))} recipes of the first, second and present kind")
+    if len(set(distinct)) > 1:
         sys.exit("two configurations that were apart would become one")
     return 1 if sum(migrate(path, recipes) for path in (views.LEDGER, measure.LEDGER)) else 0
 

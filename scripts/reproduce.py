@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from cnnlab import cli, composing, train
+from cnnlab.data import describe
 from cnnlab.errors import ConfigError
 from cnnlab.machine import num_cores
 from cnnlab.models import build_model
@@ -145,9 +146,9 @@ def _collect(directory: Path) -> None:
 def cost(name: str) -> float:
     """Multiplications of an experiment's training, about: what it is sorted by."""
     cfg = ledger.configuration(f"experiment={name}", "trainer.precision=fp32")
-    channels, height, width = cfg.data.shape
-    model, _ = build_model(cfg.model, (channels, height, width), cfg.data.num_classes, 0)
-    found = inspect_network(model, (channels, height, width))
+    input_shape, numbers = describe(cfg.data)
+    model, _ = build_model(cfg.model, input_shape, len(numbers), 0)
+    found = inspect_network(model, input_shape)
     images = 50_000 * cfg.trainer.epochs
     return images * (sum(layer.multiplications for layer in found.layers) + 5e7 / cfg.trainer.batch_size)
 

@@ -157,17 +157,18 @@ class Remembers(Deep):
         pass
 
 
-def floats(num=20):
-    from cnnlab.data.images import Images, Source
+def integers(num=20):
+    from cnnlab.data import InMemory, Source
 
-    return Source(*[Images(torch.rand(num, 1, 28, 28), torch.zeros(num, dtype=torch.int64))] * 2, tuple("0123456789"))
+    labels = torch.zeros(num, dtype=torch.int64)
+    return Source(*[InMemory(torch.zeros(num, 1, 28, 28, dtype=torch.int32), labels)] * 2, tuple("0123456789"))
 
 
 def strange_labels():
-    from cnnlab.data.images import Images, Source
+    from cnnlab.data import InMemory, Source
 
     images = torch.zeros(20, 1, 28, 28, dtype=torch.uint8)
-    return Source(*[Images(images, torch.full((20,), 10))] * 2, tuple("0123456789"))
+    return Source(*[InMemory(images, torch.full((20,), 10))] * 2, tuple("0123456789"))
 """
 
 
@@ -178,7 +179,7 @@ def strange_labels():
         ("model._target_=own_things.FailsInTraining", "own_things.py, line "),
         ("model._target_=own_things.Detached", "model: "),
         ("model._target_=own_things.Remembers", "extra_state"),
-        ("data.source._target_=own_things.floats", "data.source: "),
+        ("data.source._target_=own_things.integers", "data.source: "),
         ("data.source._target_=own_things.strange_labels", "data.source: "),
         ("data.source._target_=os.getcwd", "data.source._target_=os.getcwd"),
     ],

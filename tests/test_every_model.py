@@ -8,36 +8,34 @@ import torch
 from conftest import choices
 
 from cnnlab import composing
-from cnnlab.data import Images
-from cnnlab.data.images import Source
+from cnnlab.data import InMemory, Source, describe
 from cnnlab.errors import GeometryError
 from cnnlab.training.session import build_session
 
-GROUPS = composing.groups()
 MODELS = choices("model")
 
 
 def blank_source(shape: tuple[int, int, int]) -> Source:
     """Random images in place of the files, which continuous integration may not have."""
     random = torch.Generator().manual_seed(0)
-    parts = [
-        Images(torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=random), torch.arange(count) % 10)
+    splits = [
+        InMemory(torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=random), torch.arange(count) % 10)
         for count in (20, 10)
     ]
-    return Source(*parts, tuple("0123456789"))
+    return Source(*splits, tuple("0123456789"))
 
 
 def one_step(*changes: str) -> float:
     """The loss of the first step on random images of the configured shape."""
     cfg = composing.typed(composing.compose([*changes, "data.validation=0", "trainer.batch_size=4", "trainer.threads=2"]))
-    cfg.data.source = {"_target_": "test_every_model.blank_source", "shape": cfg.data.shape}
+    cfg.data.source = {"_target_": "test_every_model.blank_source", "shape": list(describe(cfg.data)[0])}
     session = build_session(cfg)
     session.step(torch.arange(4), 0, 1.0)
     assert int(session.step.first_bad) == -1
     return float(session.step.sums[0]) / 4
 
 
-@pytest.mark.parametrize(("model", "data"), list(product(MODELS, GROUPS["data"])))
+@pytest.mark.parametrize(("model", "data"), list(product(MODELS, choices("data"))))
 def test_every_model_on_every_data_set(model: str, data: str) -> None:
     if model == "cats-dogs":
         with pytest.raises(GeometryError, match="does not fit"):

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import cnnlab
-from cnnlab.data import load_data
+from cnnlab.data import all_images, load_data
 from cnnlab.errors import CheckpointError, CnnlabError, ConfigError, DataError
 from cnnlab.status import Status, StoppedError
 from cnnlab.tracking.records import Result
@@ -70,7 +70,7 @@ def copied(regression: cnnlab.OpenedRun, tmp_path: Path) -> Path:
 
 
 def test_images(run: cnnlab.OpenedRun) -> Tensor:
-    return load_data(run.config.data, run.config.seed).test.images
+    return all_images(load_data(run.config.data, run.config.seed).test)
 
 
 test_images.__test__ = False  # type: ignore[attr-defined]
@@ -90,11 +90,11 @@ def lenet_by_hand(tensors: dict[str, Tensor], pixels: Tensor) -> Tensor:
 @pytest.mark.parametrize("weights", ["last", "best"])
 def test_predictions_are_those_of_the_saved_weights_by_hand(lenet: cnnlab.OpenedRun, weights: str) -> None:
     run, data = cnnlab.load(lenet.directory.path, weights), load_data(lenet.config.data, 0)
-    pixels = data.train.images.double() / 255
-    standard = (data.test.images.double() / 255 - pixels.mean()) / pixels.std(correction=0)
+    test, pixels = all_images(data.test), all_images(data.train).double() / 255
+    standard = (test.double() / 255 - pixels.mean()) / pixels.std(correction=0)
     logits = lenet_by_hand(load_file(lenet.directory.path / f"{weights}.safetensors"), standard)
-    torch.testing.assert_close(run.model(data.test.images).double(), logits, rtol=0, atol=2e-5)
-    found = run.predict(data.test.images, batch_size=300)
+    torch.testing.assert_close(run.model(test).double(), logits, rtol=0, atol=2e-5)
+    found = run.predict(test, batch_size=300)
     top = logits.softmax(1).max(1)
     assert torch.equal(found.predicted, top.indices)
     assert (found.predicted.dtype, found.predicted.shape) == (torch.int64, (2000,))

@@ -34,8 +34,8 @@ def needs(folder: str) -> None:
 def test_the_official_idx_files_are_read_to_the_byte(name: str) -> None:
     needs(f"{name}/raw")
     source = idx.load(str(ROOT), download=False, name=name)
-    for part, prefix in ((source.train, "train"), (source.test, "t10k")):
-        images, labels = part.images.numpy(), part.labels.to(torch.uint8).numpy()
+    for split, prefix in ((source.train, "train"), (source.test, "t10k")):
+        images, labels = split.images.numpy(), split.labels.to(torch.uint8).numpy()
         # The header: magic number, count, height, width, each a big-endian 32-bit number.
         headers = [b"".join(n.to_bytes(4, "big") for n in (0x803, len(images), 28, 28)), (0x801).to_bytes(4, "big")]
         headers[1] += len(labels).to_bytes(4, "big")

@@ -1,4 +1,4 @@
-"""From a data set on the device to the tensors of a step: order, gather, augment."""
+"""What a step draws: the order of the images in an epoch, and their augmentation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,18 +9,12 @@ from torch import Generator, Tensor
 
 from cnnlab import seeding, targets
 from cnnlab.data.augment import Augmentation
-from cnnlab.data.images import Images
 from cnnlab.errors import ConfigError
 
 
 def epoch_order(seed: int, epoch: int, count: int, device: torch.device) -> Tensor:
     """The order of the images in an epoch (counted from 0): int64, `count`. Drawn on the CPU, equal on all devices."""
     return torch.randperm(count, generator=seeding.fold(seed, "order", epoch)).to(device)
-
-
-def gather(part: Images, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """uint8 images N x C x H x W and labels N at `indices` (int64, N)."""
-    return part.images.index_select(0, indices), part.labels.index_select(0, indices)
 
 
 @dataclass(frozen=True)

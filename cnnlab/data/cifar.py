@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from cnnlab.data.download import fetch_cifar10
-from cnnlab.data.images import Images, Source
+from cnnlab.data.source import Declared, Source, declares
+from cnnlab.data.splits import InMemory
 from cnnlab.errors import DataError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -20,6 +21,7 @@ RECORDS_PER_FILE = 10_000
 RECORD_BYTES = 1 + 3 * 32 * 32
 
 
+@declares(lambda: Declared((3, 32, 32), CLASSES))
 def load(root: str, download: bool) -> Source:
     """Read `root`/cifar-10-batches-bin, else `root`/cifar-10-batches-py.
 
@@ -32,13 +34,13 @@ def load(root: str, download: bool) -> Source:
         return _load_python_version(Path(root))
     if missing:
         fetch_cifar10(binary, missing, download)
-    return Source(_part(binary, TRAIN_FILES), _part(binary, TEST_FILES), CLASSES)
+    return Source(_split(binary, TRAIN_FILES), _split(binary, TEST_FILES), CLASSES)
 
 
-def _part(folder: Path, names: tuple[str, ...]) -> Images:
+def _split(folder: Path, names: tuple[str, ...]) -> InMemory:
     records = np.concatenate([_records(folder / name) for name in names])
     images = records[:, 1:].reshape(-1, 3, 32, 32)
-    return Images(torch.from_numpy(images.copy()), torch.from_numpy(records[:, 0].astype(np.int64)))
+    return InMemory(torch.from_numpy(images.copy()), torch.from_numpy(records[:, 0].astype(np.int64)))
 
 
 def _records(path: Path) -> np.ndarray:
@@ -59,7 +61,7 @@ def _records(path: Path) -> np.ndarray:
 def _load_python_version(root: Path) -> Source:
     from torchvision.datasets import CIFAR10  # unpickles only files whose md5 sums it knows
 
-    parts = []
+    splits = []
     for train in (True, False):
         try:
             data = CIFAR10(str(root), train=train, download=False)
@@ -68,5 +70,5 @@ def _load_python_version(root: Path) -> Source:
                 f"{root / CIFAR10.base_folder}: torchvision refuses it ({error}); delete the directory and run again"
             ) from error
         images = torch.from_numpy(data.data.transpose(0, 3, 1, 2).copy())
-        parts.append(Images(images, torch.tensor(data.targets, dtype=torch.int64)))
-    return Source(parts[0], parts[1], CLASSES)
+        splits.append(InMemory(images, torch.tensor(data.targets, dtype=torch.int64)))
+    return Source(splits[0], splits[1], CLASSES)

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cnnlab.data.images import Images, Source
+from cnnlab.data.source import Declared, Source, declares
+from cnnlab.data.splits import InMemory
 
+CLASSES = tuple("0123456789")
 NUM_TRAIN, NUM_TEST = 12_000, 2_000
 SIZE = 28
 GRID = 128  # cells of a distance field along each side, which spans -0.5 to 1.5 of the digit's box
@@ -84,15 +86,15 @@ STYLES: tuple[tuple[list[Stroke], ...], ...] = (
 )  # fmt: skip
 
 
+@declares(lambda: Declared((1, SIZE, SIZE), CLASSES))
 def load() -> Source:
     """Draw the 12,000 training and 2,000 test images; about a second."""
     random = np.random.RandomState(SEED)
     labels = random.randint(0, 10, NUM_TRAIN + NUM_TEST)
     images = torch.from_numpy(draw(labels, random)[:, None])
     targets = torch.from_numpy(labels.astype(np.int64))
-    split = slice(0, NUM_TRAIN), slice(NUM_TRAIN, None)
-    train, test = (Images(images[part], targets[part]) for part in split)
-    return Source(train, test, tuple("0123456789"))
+    train, test = (InMemory(images[span], targets[span]) for span in (slice(0, NUM_TRAIN), slice(NUM_TRAIN, None)))
+    return Source(train, test, CLASSES)
 
 
 def draw(labels: NDArray[np.int64], random: np.random.RandomState) -> NDArray[np.uint8]:
@@ -100,8 +102,7 @@ def draw(labels: NDArray[np.int64], random: np.random.RandomState) -> NDArray[np
     fields = np.stack([[_distances(style) for style in styles] for styles in STYLES]).reshape(-1)
     images = np.empty((len(labels), SIZE, SIZE), np.uint8)
     for start in range(0, len(labels), 500):  # so that the intermediate arrays stay in the cache
-        part = labels[start : start + 500]
-        images[start : start + 500] = _draw_batch(part, fields, random)
+        images[start : start + 500] = _draw_batch(labels[start : start + 500], fields, random)
     return images
 
 

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from cnnlab.data.download import fetch_idx
-from cnnlab.data.images import Images, Source
+from cnnlab.data.source import Declared, Source, declares
+from cnnlab.data.splits import InMemory
 from cnnlab.errors import DataError
 
 CLASSES = {
@@ -21,6 +22,18 @@ CLASSES = {
 }  # fmt: skip
 
 
+def describe(name: str) -> Declared:
+    """What a set holds.
+
+    Raises:
+        DataError: no such set.
+    """
+    if name not in CLASSES:
+        raise DataError(f"data.source.name={name}: expected one of {', '.join(CLASSES)}")
+    return Declared((1, 28, 28), CLASSES[name])
+
+
+@declares(describe)
 def load(root: str, download: bool, name: str) -> Source:
     """Read the four files of a set from `root`/`name`/raw.
 
@@ -32,17 +45,14 @@ def load(root: str, download: bool, name: str) -> Source:
     Raises:
         DataError: a file is missing and cannot be fetched, or is not what it should be.
     """
-    if name not in CLASSES:
-        raise DataError(f"data.source.name={name}: expected one of {', '.join(CLASSES)}")
+    classes = describe(name).classes
     folder = Path(root) / name / "raw"
-    stems = [f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+    stems = [f"{split}-{kind}" for split in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
     missing = [stem for stem in stems if find(folder, stem) is None]
     if missing:
         fetch_idx(folder, name, missing, download)
-    parts = [_part(folder, prefix, len(CLASSES[name])) for prefix in ("train", "t10k")]
-    if parts[0].images.shape[1:] != parts[1].images.shape[1:]:
-        raise DataError(f"{folder}: the training images are {_size(parts[0])}, the test images {_size(parts[1])}")
-    return Source(parts[0], parts[1], CLASSES[name])
+    train, test = (_split(folder, prefix, len(classes)) for prefix in ("train", "t10k"))
+    return Source(train, test, classes)
 
 
 def find(folder: Path, stem: str) -> Path | None:
@@ -72,7 +82,7 @@ def read(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
-def _part(folder: Path, prefix: str, num_classes: int) -> Images:
+def _split(folder: Path, prefix: str, num_classes: int) -> InMemory:
     image_path, label_path = find(folder, f"{prefix}-images-idx3-ubyte"), find(folder, f"{prefix}-labels-idx1-ubyte")
     assert image_path is not None
     assert label_path is not None
@@ -85,8 +95,4 @@ def _part(folder: Path, prefix: str, num_classes: int) -> Images:
         raise DataError(f"{image_path} holds {len(images):,} images and {label_path.name} {len(labels):,} labels")
     if labels.max() >= num_classes:
         raise DataError(f"{label_path}: holds the label {labels.max()}, expected 0 to {num_classes - 1}")
-    return Images(torch.from_numpy(images[:, None].copy()), torch.from_numpy(labels.astype(np.int64)))
-
-
-def _size(part: Images) -> str:
-    return " x ".join(str(size) for size in part.images.shape[2:])
+    return InMemory(torch.from_numpy(images[:, None].copy()), torch.from_numpy(labels.astype(np.int64)))

@@ -1,56 +1,157 @@
-"""Which training images are held out for validation, and which are kept: drawn on the CPU, each from its own stream."""
+"""Splits of a data set: where their images lie is their own affair, the rest of the program gathers batches.
 
+`Split` is the protocol. In memory, memory-mapped, a view of another split, or anything of one's own that has its methods.
+"""
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnlab import seeding
-from cnnlab.errors import ConfigError
+CPU = torch.device("cpu")
 
 
-def held_out_count(validation: int | float, total: int) -> int:
-    """The number of validation images that `data.validation` asks for: a count, or a fraction of `total`, rounded.
+class Split(Protocol):
+    """Images of one shape and their labels."""
 
-    Raises:
-        ConfigError: nothing would be left to train on, or a fraction that is not 0 holds out nothing.
+    @property
+    def labels(self) -> Tensor:
+        """int64, N, the index of each image's class; on the CPU."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an image: C, H, W. Features may have other dimensions, the first is what is normalised."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where `gather` takes indices and puts images."""
+
+    def __len__(self) -> int: ...
+
+    def gather(self, indices: Tensor) -> Tensor:
+        """The images at `indices` (int64, M), in that order: M x C x H x W, uint8 or float32, in memory of their own."""
+
+    def to(self, device: torch.device) -> "Split":
+        """The same images for batches on `device`."""
+
+
+@dataclass(frozen=True, eq=False)
+class InMemory:
+    """All images in the device's memory.
+
+    images: N x C x H x W, uint8; or float32, pixels from 0 to 1 or features, N x anything. labels: int64, N, on the CPU.
     """
-    count = round(validation * total) if isinstance(validation, float) else validation
-    if validation and not count:
-        raise ConfigError(f"data.validation={validation}: holds out none of {total:,} training images; use 0 to say so")
-    if count >= total:
-        raise ConfigError(f"data.validation={validation}: holds out {count:,} of {total:,} training images, which leaves none")
-    return count
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.images.shape[1:])
+
+    @property
+    def device(self) -> torch.device:
+        return self.images.device
+
+    def gather(self, indices: Tensor) -> Tensor:
+        return self.images.index_select(0, indices)
+
+    def to(self, device: torch.device) -> "InMemory":
+        return replace(self, images=self.images.to(device))
 
 
-def stratified(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Split so that each class is held out in proportion to its size.
+@dataclass(frozen=True, eq=False)
+class MemoryMapped:
+    """Images in a file, of which only a batch at a time is in memory.
 
-    Args:
-        labels: int64, N.
-        count: images to hold out, 0 < count < N.
-        seed: the run's; the stream is "validation".
-
-    Returns:
-        Indices to keep and indices to hold out, each ascending. The held-out counts differ from exact proportion by less
-        than 1 (largest remainders, ties to the smaller class index).
+    images: N x C x H x W, uint8 or float32, an `np.memmap` or a slice of one. labels: int64, N, on the CPU. device: of the
+    batches; on a GPU each one waits for its indices and is copied from the host.
     """
-    sizes = torch.bincount(labels)
-    exact = sizes.double() * count / len(labels)
-    quota = exact.floor().long()
-    order = torch.argsort(exact - quota, descending=True, stable=True)
-    quota[order[: count - int(quota.sum())]] += 1
-    shuffled = torch.randperm(len(labels), generator=seeding.fold(seed, "validation"))
-    held_out = torch.zeros(len(labels), dtype=torch.bool)
-    for label, size in enumerate(quota.tolist()):
-        held_out[shuffled[labels[shuffled] == label][:size]] = True
-    return torch.nonzero(~held_out).flatten(), torch.nonzero(held_out).flatten()
+
+    images: NDArray[Any]
+    labels: Tensor
+    device: torch.device = CPU
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.images.shape[1:]
+
+    def gather(self, indices: Tensor) -> Tensor:
+        batch = torch.from_numpy(np.ascontiguousarray(self.images[indices.cpu().numpy()]))
+        _release(self.images)
+        return batch.to(self.device)
+
+    def to(self, device: torch.device) -> "MemoryMapped":
+        return replace(self, device=device)
 
 
-def limited(total: int, limit: int, seed: int) -> Tensor:
-    """`limit` of `total` indices, the first of a shuffle from the stream "limit", ascending.
+@dataclass(frozen=True, eq=False)
+class View:
+    """Some images of another split, of which nothing is copied.
 
-    Raises:
-        ConfigError: there are not so many.
+    base: the split. indices: into it, int64, N, on its device. labels: int64, N, on the CPU.
     """
-    if limit > total:
-        raise ConfigError(f"data.limit={limit}: expected at most {total:,}, the number of training images")
-    return torch.randperm(total, generator=seeding.fold(seed, "limit"))[:limit].sort().values
+
+    base: Split
+    indices: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.base.shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.base.device
+
+    def gather(self, indices: Tensor) -> Tensor:
+        return self.base.gather(self.indices.index_select(0, indices))
+
+    def to(self, device: torch.device) -> "View":
+        return replace(self, base=self.base.to(device), indices=self.indices.to(device))
+
+
+def take(split: Split, indices: Tensor) -> View:
+    """A view of the images at `indices` (int64, M, on the CPU), in that order; of a view, one of what it views."""
+    chosen, labels = indices.to(split.device), split.labels[indices]
+    if isinstance(split, View):
+        return View(split.base, split.indices[chosen], labels)
+    return View(split, chosen, labels)
+
+
+def chunks(split: Split, size: int) -> Iterator[Tensor]:
+    """All images in their order, `size` at a time, the last chunk shorter."""
+    for start in range(0, len(split), size):
+        yield split.gather(torch.arange(start, min(start + size, len(split)), device=split.device))
+
+
+def all_images(split: Split) -> Tensor:
+    """All images in their order, N x C x H x W, on the split's device."""
+    return split.gather(torch.arange(len(split), device=split.device))
+
+
+def _release(array: Any) -> None:
+    """Let go of the pages of a memory-mapped file, which would count as the process's memory; the system keeps them cached.
+
+    A private mapping (mode "c") is left alone: what was written to it is in no file.
+    """
+    while isinstance(array, np.ndarray):
+        if getattr(array, "mode", "r") == "c":
+            return
+        array = array.base
+    if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        array.madvise(mmap.MADV_DONTNEED)

@@ -13,7 +13,8 @@ class Preprocess(nn.Module):
         mean, std: float32, C; zeros and ones leave the pixels as they are.
         memory_format: of the output, the network's own.
 
-    Input shape: N x C x H x W, uint8, or floats that are pixels from 0 to 1. Output shape: the same, float32.
+    Input shape: N x C x H x W, uint8, or floats that are pixels from 0 to 1; features are floats of any range and N x C x
+    anything. Output shape: the same, float32.
     """
 
     mean: Tensor
@@ -31,15 +32,18 @@ class Preprocess(nn.Module):
         Raises:
             DataError: another number of dimensions or channels, or whole numbers that are not uint8.
         """
-        if images.ndim != 4 or images.shape[1] != len(self.mean):
+        layout = self.memory_format if images.ndim == 4 else torch.preserve_format
+        features = images.is_floating_point() and images.ndim > 1
+        if not (features or images.ndim == 4) or images.shape[1] != len(self.mean):
             got = " x ".join(map(str, images.shape))
             raise DataError(f"images of {got}: expected N x {len(self.mean)} x H x W (images, channels, height, width)")
         if images.dtype == torch.uint8:
-            pixels = images.to(torch.float32, memory_format=self.memory_format).div_(255)
+            pixels = images.to(torch.float32, memory_format=layout).div_(255)
         elif images.is_floating_point():
-            pixels = images.to(torch.float32, memory_format=self.memory_format, copy=self.normalizes)
+            pixels = images.to(torch.float32, memory_format=layout, copy=self.normalizes)
         else:
             raise DataError(f"images of {images.dtype}: expected torch.uint8, or floats from 0 to 1")
         if self.normalizes:
-            pixels.sub_(self.mean.view(-1, 1, 1)).div_(self.std.view(-1, 1, 1))
+            shape = (-1, *[1] * (images.ndim - 2))
+            pixels.sub_(self.mean.view(shape)).div_(self.std.view(shape))
         return pixels

@@ -11,7 +11,7 @@ from cnnlab.schema import Config
 Value = bool | int | float | str
 
 NAMED = ("data", "model", "task", "optimizer", "schedule")  # one choice each
-NO_COLUMN = ("data.name", "data.shape", "data.num_classes", "parameters")  # said by data's column, or of several lines
+NO_COLUMN = ("data.name", "parameters")  # said by data's column, or of several lines
 LONGEST = 40  # characters in a cell
 
 

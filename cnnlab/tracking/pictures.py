@@ -47,8 +47,13 @@ def confusion(labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> Pict
 
 
 def sheet(images: Tensor, captions: Sequence[str], columns: int = 8) -> Picture:
-    """Images (uint8, N x C x H x W, C 1 or 3) in rows, each above its caption of one or two lines."""
+    """Images in rows, each above its caption of one or two lines.
+
+    images: N x C x H x W, uint8 or floats from 0 to 1; three channels are colours, of others the first is shown.
+    """
     shown = images[:NUM_SHOWN]
+    if images.is_floating_point():
+        shown = (shown.clamp(0, 1) * 255).round().to(torch.uint8)
     count, channels, height, width = shown.shape
     scale = max(1, round(84 / max(height, width)))
     lines = max(caption.count("\n") + 1 if caption else 0 for caption in captions)
@@ -61,7 +66,7 @@ def sheet(images: Tensor, captions: Sequence[str], columns: int = 8) -> Picture:
     pixels = shown.permute(0, 2, 3, 1).cpu().numpy()
     for number, caption in zip(range(count), captions, strict=False):
         x, y = gap + cell_width * (number % columns), gap + cell_height * (number // columns)
-        one = Image.fromarray(pixels[number, :, :, 0] if channels == 1 else pixels[number, :, :, :3])
+        one = Image.fromarray(pixels[number] if channels == 3 else pixels[number, :, :, 0])
         page.paste(one.resize((width * scale, height * scale), Image.Resampling.NEAREST), (x, y))
         draw.multiline_text((x, y + height * scale + 1), caption, "black", font, spacing=1)
     return np.asarray(page)

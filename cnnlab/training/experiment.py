@@ -115,13 +115,13 @@ def _final_scores(session: Session, run: RunDirectory, recorder: Recorder) -> di
     task = session.task
     if session.cfg.evaluation.weights == "best":
         load_weights(run.best, session.model)
-    outputs = {part: session.outputs(part) for part in ("validation", "test") if part in session.parts}
+    outputs = {split: session.outputs(split) for split in ("validation", "test") if split in session.splits}
     value, probability = task.predict(outputs["test"])
     tensors = {"prediction": value} if probability is None else {"class": value, "probability": probability}
     tensors["label"] = session.data.test.labels
     files.write_atomic(run.predictions, save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
     recorder.pictures(test_predictions(session, value.cpu(), None if probability is None else probability.cpu()))
-    return {part: score(task, given, session.parts[part].labels) for part, given in outputs.items()}
+    return {split: score(task, given, session.targets[split]) for split, given in outputs.items()}
 
 
 def _last_scores(run: RunDirectory, stop: Stop) -> dict[str, Score]:
@@ -133,7 +133,7 @@ def _last_scores(run: RunDirectory, stop: Stop) -> dict[str, Score]:
 
 def _data_record(session: Session) -> dict[str, Any]:
     data = session.data
-    counts = {name: len(part) for name, part in data.parts().items()}
+    counts = {name: len(split) for name, split in data.splits().items()}
     scale = {"mean": data.mean.tolist(), "std": data.std.tolist()}
     digests = {"train_digest": data.train_digest, "test_digest": data.test_digest}
     return {"name": data.name, "classes": list(data.classes), **counts, **scale, **digests}

@@ -15,7 +15,7 @@ def run_info(session: Session, first_step: int) -> RunInfo:
         session.task.metric,
         session.data.name,
         session.data.shape,
-        {name: len(split) for name, split in session.data.parts().items()},
+        {name: len(split) for name, split in session.data.splits().items()},
         len(session.data.classes),
         session.num_parameters,
         session.total_steps,
@@ -39,7 +39,7 @@ def epoch_record(session: Session, progress: Progress) -> Epoch:
     scores = {"train": _training_score(session, images)}
     due = (epoch + 1) % cfg.evaluation.every == 0 or progress.step == session.total_steps
     for split in ("validation", "test") if due else ():
-        if split in session.parts and (split == "validation" or cfg.evaluation.split == "test"):
+        if split in session.splits and (split == "validation" or cfg.evaluation.split == "test"):
             scores[split] = session.score(split)
     lr, speed = session.lr(progress.step - 1), round(images / progress.train_s, 1)
     return Epoch(epoch + 1, progress.step, lr, session.task.metric, scores, round(progress.train_s, 4), speed)
@@ -68,7 +68,7 @@ def test_predictions(session: Session, predicted: Tensor, probability: Tensor | 
         data.test.labels,
         predicted,
         probability,
-        lambda indices: data.test.take(indices).images,
+        lambda indices: data.test.gather(indices.to(data.test.device)),
         session.first_batch(),
         data.classes,
         data.numbers,

@@ -3,21 +3,22 @@
 import torch
 from torch import Tensor, nn
 
+from cnnlab.data.splits import Split, chunks
 from cnnlab.seeding import reseed_default
 from cnnlab.tracking.records import Score
 from cnnlab.training.runtime import Runtime
 from cnnlab.training.task import Task
 
 
-def outputs_of(model: nn.Module, images: Tensor, runtime: Runtime, batch_size: int, seed: int) -> Tensor:
+def outputs_of(model: nn.Module, split: Split, runtime: Runtime, batch_size: int, seed: int) -> Tensor:
     """The outputs of a network with its preprocessing, in evaluation mode: float32, N x num_outputs, on the device.
 
-    images: uint8, N x C x H x W, on the device.
+    split: its batches are on the device, too.
     """
     model.eval()
     reseed_default(seed, "score", 0, runtime.device)  # for modules that draw even then
     with torch.inference_mode(), runtime.autocast():
-        outputs = torch.cat([model(batch).float() for batch in torch.split(images, batch_size)])
+        outputs = torch.cat([model(batch).float() for batch in chunks(split, batch_size)])
     return outputs
 
 

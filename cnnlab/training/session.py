@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cnnlab.data import DataSet, Images, load_data
+from cnnlab.data import DataSet, Split, load_data
 from cnnlab.data.batches import augmentations, epoch_order
 from cnnlab.models import MLP, ConvNet, build_model, rehearse
 from cnnlab.models.description import Description
@@ -24,13 +24,14 @@ from cnnlab.training.task import Task, build_task
 
 @dataclass
 class Session:
-    """cfg: with device and threads resolved. data: on the CPU. parts: train, validation (if any) and test on the device, with
-    the task's targets for labels. lr_factor: the schedule."""
+    """cfg: with device and threads resolved. splits: train, validation (if any) and test; targets: the task's for each, on
+    the device. lr_factor: the schedule."""
 
     cfg: Config
     runtime: Runtime
     data: DataSet
-    parts: dict[str, Images]
+    splits: dict[str, Split]
+    targets: dict[str, Tensor]
     task: Task
     model: nn.Module
     description: Description
@@ -41,13 +42,13 @@ class Session:
     steps_per_epoch: int
     total_steps: int
 
-    def outputs(self, part: str) -> Tensor:
-        """The network's outputs for a part: float32, N x num_outputs."""
+    def outputs(self, split: str) -> Tensor:
+        """The network's outputs for a split: float32, N x num_outputs."""
         model, cfg = nn.Sequential(self.preprocess, self.model), self.cfg
-        return outputs_of(model, self.parts[part].images, self.runtime, cfg.evaluation.batch_size, cfg.seed)
+        return outputs_of(model, self.splits[split], self.runtime, cfg.evaluation.batch_size, cfg.seed)
 
-    def score(self, part: str) -> Score:
-        return score(self.task, self.outputs(part), self.parts[part].labels)
+    def score(self, split: str) -> Score:
+        return score(self.task, self.outputs(split), self.targets[split])
 
     def epoch_of(self, step: int) -> tuple[int, int, int]:
         """The epoch of a step, counted from 0, its first step and the one after its last, which the run's end may cut short."""
@@ -56,11 +57,11 @@ class Session:
 
     def images(self, steps: int) -> int:
         """The number of images in the first `steps` steps of an epoch."""
-        return min(steps * self.cfg.trainer.batch_size, len(self.parts["train"]))
+        return min(steps * self.cfg.trainer.batch_size, len(self.splits["train"]))
 
     def first_batch(self) -> Tensor:
-        """The images of step 0 as the network saw them before scaling: uint8, N x C x H x W."""
-        order = epoch_order(self.cfg.seed, 0, len(self.parts["train"]), self.runtime.device)
+        """The images of step 0 as the network saw them before scaling: N x C x H x W."""
+        order = epoch_order(self.cfg.seed, 0, len(self.splits["train"]), self.runtime.device)
         return self.step.batch(order[: self.cfg.trainer.batch_size], 0)[0]
 
     @property
@@ -86,7 +87,7 @@ def build_session(cfg: Config) -> Session:
     check_targets(cfg)
     runtime = configure(cfg.trainer)
     chosen = augmentations(cfg.augment, runtime.device)
-    data = load_data(cfg.data, cfg.seed)
+    data = load_data(cfg.data, cfg.seed, runtime.device)
     task = build_task(cfg.task, data.numbers)
     model, memory_format = build_model(cfg.model, data.shape, task.num_outputs, cfg.seed)
     scale, layout = (tuple(data.mean.tolist()), tuple(data.std.tolist())), str(memory_format).removeprefix("torch.")
@@ -102,11 +103,14 @@ def build_session(cfg: Config) -> Session:
     lr_factor = build_schedule(cfg.schedule, total_steps, steps_per_epoch)
     freeze(model, cfg.parameters)
     optimizer = build_optimizer(cfg.optimizer, model, runtime.device, cfg.parameters)
-    parts = {name: Images(part.images, task.targets(part.labels)).to(runtime.device) for name, part in data.parts().items()}
+    splits = data.splits()
+    task_targets = {name: task.targets(split.labels).to(runtime.device) for name, split in splits.items()}
     preprocess = description.preprocess().to(runtime.device)
-    step = Step(model, optimizer, task, parts["train"], preprocess, chosen, runtime, cfg.seed, cfg.trainer.clip_norm)
+    step = Step(
+        model, optimizer, task, data.train, task_targets["train"], preprocess, chosen, runtime, cfg.seed, cfg.trainer.clip_norm
+    )
     step.batch(torch.arange(1, device=runtime.device), 0)  # augmentations that refuse their arguments do so here
     return Session(
-        cfg, runtime, data, parts, task, model, description, preprocess, optimizer, lr_factor, step, steps_per_epoch,
-        total_steps,
+        cfg, runtime, data, splits, task_targets, task, model, description, preprocess, optimizer, lr_factor, step,
+        steps_per_epoch, total_steps,
     )  # fmt: skip

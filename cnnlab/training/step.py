@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnlab import seeding, targets
-from cnnlab.data.batches import Chosen, augment, gather
-from cnnlab.data.images import Images
+from cnnlab.data.batches import Chosen, augment
+from cnnlab.data.splits import Split
 from cnnlab.errors import ConfigError
 from cnnlab.schema import ParameterGroup
 from cnnlab.training.groups import optimizer_groups
@@ -73,6 +73,7 @@ def unwrapped_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
 class Step:
     """One update of one network, callable once a step.
 
+    train: the images. targets: the task's for them, N, on the device.
     sums: float64, 2: the loss times the images and the metric, summed over the epoch so far.
     gradient_norms: of the last step, before clipping; float32, one for each parameter that has a gradient, then zeros.
     first_bad: int64 scalar, the first step whose loss or gradient norm was not finite, -1 while there is none. That step
@@ -85,14 +86,16 @@ class Step:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         task: Task,
-        train: Images,
+        train: Split,
+        targets: Tensor,
         preprocess: nn.Module,
         augmentations: Mapping[str, Chosen],
         runtime: Runtime,
         seed: int,
         clip_norm: float | None,
     ) -> None:
-        self.model, self.optimizer, self.task, self.train, self.preprocess = model, optimizer, task, train, preprocess
+        self.model, self.optimizer, self.task, self.preprocess = model, optimizer, task, preprocess
+        self.train, self.targets = train, targets
         self.augmentations, self.runtime, self.seed, self.clip_norm = augmentations, runtime, seed, clip_norm
         self.optimizer_step = unwrapped_step(optimizer)
         self.parameters: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -102,9 +105,9 @@ class Step:
         self.snapshots: list[tuple[int, Tensor, Tensor]] = []
 
     def batch(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """The augmented uint8 images N x C x H x W and the targets N of a step."""
-        images, wanted = gather(self.train, indices)
-        return augment(images, self.augmentations, self.seed, step), wanted
+        """The augmented images N x C x H x W, not preprocessed, and the targets N of a step."""
+        images = augment(self.train.gather(indices), self.augmentations, self.seed, step)
+        return images, self.targets.index_select(0, indices)
 
     def __call__(self, indices: Tensor, step: int, lr_factor: float) -> None:
         """Train on the images at `indices` (int64, N); `step` counts updates from 0."""
@@ -113,12 +116,12 @@ class Step:
 
     def differentiate(self, indices: Tensor, step: int) -> None:
         """Forward and backward pass of a step, up to the update: leaves gradients, clipped, and 0 if the step is bad."""
-        images, wanted = self.batch(indices, step)
+        images, targets = self.batch(indices, step)
         seeding.reseed_default(self.seed, "step", step, self.runtime.device)
         with self.runtime.autocast():
             outputs = self.model(self.preprocess(images))
         outputs = outputs.float()
-        loss = self.task.training_loss(outputs, wanted)
+        loss = self.task.training_loss(outputs, targets)
         for parameter in self.parameters:
             parameter.grad = None  # backward then writes instead of adding; in a captured graph the memory is the graph's own
         loss.backward()  # type: ignore[no-untyped-call]
@@ -133,7 +136,7 @@ class Step:
             mask_gradients(gradients, self.first_bad < 0)
             self.gradient_norms[: len(norms)].copy_(norms)
             self.sums[0].add_(loss, alpha=len(indices))
-            self.sums[1].add_(self.task.score(outputs.detach(), wanted))
+            self.sums[1].add_(self.task.score(outputs.detach(), targets))
 
     def update(self, lr_factor: float) -> None:
         """Let the optimizer move the weights; after a bad step they stay as they are.

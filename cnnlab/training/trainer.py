@@ -54,7 +54,7 @@ def fit(
     while stop is None:
         epoch, first, end = session.epoch_of(progress.step)
         if order is None or progress.step == first:
-            order = epoch_order(cfg.seed, epoch, len(session.parts["train"]), session.runtime.device)
+            order = epoch_order(cfg.seed, epoch, len(session.splits["train"]), session.runtime.device)
             train_mode(session.model)
             recorder.begin_epoch(epoch + 1, progress.step - first, end - first)
             trained.restart()

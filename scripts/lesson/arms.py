@@ -5,9 +5,9 @@ from scripts.lesson.measure import Arm, arm
 
 SOURCES = "data.source._target_=scripts.lesson.sources"
 SHUFFLED = f"data=fashion {SOURCES}.shuffled"
-CANVAS = f"data=mnist data.shape=[1,60,60] {SOURCES}.on_canvas data.source.size=60"
-NINE = f"data=mnist data.shape=[1,42,42] {SOURCES}.nine_places"
-WHERE = f"{NINE} data.source.label=where data.num_classes=9"
+CANVAS = f"data=mnist {SOURCES}.on_canvas data.source.size=60"
+NINE = f"data=mnist {SOURCES}.nine_places"
+WHERE = f"{NINE} data.source.label=where"
 WHAT = f"{NINE} data.source.label=what"
 MOVED = "model=lenet model.hidden=[64] model.blocks=[{conv:8,kernel:5,pool:2},{conv:16,kernel:5,pool:2},{conv:32,kernel:3}]"
 SPOTTER = "model=lenet model.hidden=[64] model.blocks=[{conv:16,kernel:5,pool:2},{conv:32,kernel:3}]"

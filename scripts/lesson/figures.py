@@ -104,8 +104,8 @@ def shuffled(measured: Measured) -> "Figure":
     root = ledger.configuration("data=fashion").data.root
     pairs = [load(root, False, "FashionMNIST").test for load in (idx.load, sources.shuffled)]
     figure, axes = _figure(3, (1, 1, 2.6))
-    for place, images, title in zip(axes, pairs, ("in order", "shuffled"), strict=False):
-        place.imshow(images.images[0, 0].numpy(), cmap="gray_r")
+    for place, split, title in zip(axes, pairs, ("in order", "shuffled"), strict=False):
+        place.imshow(split.gather(torch.tensor([0]))[0, 0].numpy(), cmap="gray_r")
         place.set_title(title)
         place.set_axis_off()
     rows = _rows(measured, (BLUE, BLUE, ORANGE, ORANGE))
@@ -182,7 +182,7 @@ def pool_or_stride(measured: Measured) -> "Figure":
 def mosaic(measured: Measured) -> "Figure":
     """Nine test digits, and the class scores at every place."""
     opened, data = trained(RunDirectory(RUNS / f"{measured.arms[0].recipe}-0"))
-    picture = side_by_side(data.test.images[:9])
+    picture = side_by_side(data.test.gather(torch.arange(9)))
     with torch.no_grad():
         scores = opened.network.logit_map(opened.preprocess(picture))[0].softmax(0)  # type: ignore[operator]
     figure, axes = _figure(2)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from cnnlab import OpenedRun, load
-from cnnlab.data import load_data
-from cnnlab.data.images import DataSet
+from cnnlab.data import DataSet, Split, all_images, load_data
+from cnnlab.data.splits import chunks
 from cnnlab.models import ConvNet, build_model
 from cnnlab.tracking.run import RunDirectory
 
@@ -26,8 +26,8 @@ def _accuracy(run: OpenedRun, images: Tensor, labels: Tensor) -> float:
 def shift(run: RunDirectory) -> dict[str, float]:
     """Test accuracy with every image moved to the right by 0, 2, ... pixels; what moves out is black."""
     opened, data = trained(run)
-    test = data.test
-    return {str(n): _accuracy(opened, torch.roll(test.images, n, 3), test.labels) for n in SHIFTS}
+    images = all_images(data.test)
+    return {str(n): _accuracy(opened, torch.roll(images, n, 3), data.test.labels) for n in SHIFTS}
 
 
 @torch.no_grad()
@@ -41,22 +41,22 @@ def readout(run: RunDirectory) -> dict[str, float]:
     found = {}
     for kind, network in (("trained", opened.network), ("untrained", fresh.eval())):
         assert isinstance(network, ConvNet)
-        train, test = (_means(opened.preprocess, network, part.images) for part in (data.train, data.test))
+        train, test = (_means(opened.preprocess, network, split) for split in (data.train, data.test))
         for depth, (inputs, unseen) in enumerate(zip(train, test, strict=True), 1):
             hits = _ridge(inputs, data.train.labels, unseen).argmax(1) == data.test.labels
             found[f"{kind} {depth}"] = round(hits.double().mean().item(), 4)
     return found
 
 
-def _means(preprocess: nn.Module, network: ConvNet, images: Tensor) -> list[Tensor]:
+def _means(preprocess: nn.Module, network: ConvNet, split: Split) -> list[Tensor]:
     """For each block the mean of each of its maps, N x filters."""
-    parts: list[list[Tensor]] = [[] for _ in network.blocks]
-    for batch in torch.split(images, 1000):
+    means: list[list[Tensor]] = [[] for _ in network.blocks]
+    for batch in chunks(split, 1000):
         maps = preprocess(batch)
-        for block, kept in zip(network.blocks, parts, strict=True):
+        for block, kept in zip(network.blocks, means, strict=True):
             maps = block(maps)
             kept.append(maps.mean((2, 3)))
-    return [torch.cat(kept) for kept in parts]
+    return [torch.cat(kept) for kept in means]
 
 
 def _ridge(inputs: Tensor, labels: Tensor, unseen: Tensor) -> Tensor:
@@ -75,9 +75,9 @@ def mosaic(run: RunDirectory) -> dict[str, float]:
     network = opened.network
     assert isinstance(network, ConvNet)
     count = len(data.test) // SIDE**2 * SIDE**2
-    images, labels = data.test.images[:count], data.test.labels[:count]
+    images, labels = all_images(data.test)[:count], data.test.labels[:count]
     pictures = side_by_side(images)
-    places = [network.logit_map(opened.preprocess(part))[:, :, ::7, ::7].argmax(1) for part in torch.split(pictures, 100)]
+    places = [network.logit_map(opened.preprocess(batch))[:, :, ::7, ::7].argmax(1) for batch in torch.split(pictures, 100)]
     hits = torch.cat(places).flatten() == labels
     return {"single": _accuracy(opened, images, labels), "mosaic": round(hits.double().mean().item(), 4)}
 

@@ -3,7 +3,6 @@ import torch
 from torch import Tensor
 
 from cnnlab.data import batches
-from cnnlab.data.images import Images
 from cnnlab.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -24,14 +23,6 @@ def test_epoch_order_takes_every_image_once_in_another_order_each_time() -> None
     assert torch.equal(batches.epoch_order(0, 1, 50, CPU), orders[1])
 
 
-def test_gather_takes_images_and_labels_in_the_order_of_the_indices() -> None:
-    part = Images(random_images(), torch.arange(8) * 10)
-    images, labels = batches.gather(part, torch.tensor([5, 0, 5]))
-    assert labels.tolist() == [50, 0, 50]
-    assert torch.equal(images, torch.stack([part.images[5], part.images[0], part.images[5]]))
-    assert images.dtype == torch.uint8
-
-
 def add_one(images: Tensor, generator: torch.Generator) -> Tensor:
     return images + 1
 
@@ -41,15 +32,11 @@ def double(images: Tensor, generator: torch.Generator, times: int = 2) -> Tensor
 
 
 @pytest.mark.parametrize(("names", "result"), [(["add_one", "double"], 8), (["double", "add_one"], 7), ([], 3)])
-def test_augmentations_are_applied_in_the_order_chosen(names: list[str], result: int) -> None:
+def test_augmentations_are_applied_in_the_order_chosen_with_their_keys(names: list[str], result: int) -> None:
     chosen = batches.augmentations({name: {"_target_": f"{__name__}.{name}"} for name in names})
-    assert list(chosen) == names
     assert batches.augment(torch.tensor([3]), chosen, seed=0, step=0).item() == result
-
-
-def test_augmentations_pass_their_keys_on() -> None:
-    chosen = batches.augmentations({"double": {"_target_": f"{__name__}.double", "times": 5}})
-    assert batches.augment(torch.tensor([3]), chosen, seed=0, step=0).item() == 15
+    five = batches.augmentations({"double": {"_target_": f"{__name__}.double", "times": 5}})
+    assert batches.augment(torch.tensor([3]), five, seed=0, step=0).item() == 15
 
 
 def test_augment_depends_on_seed_and_step() -> None:
@@ -69,21 +56,16 @@ def test_each_augmentation_draws_from_its_own_stream() -> None:
     assert not torch.equal(batches.augment(images, renamed, seed=1, step=0), alone)
 
 
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [
-        (CROP | {"paddding": 2}, r"augment\.x\.paddding: no such key .* Did you mean augment\.x\.padding\? Keys: padding\."),
-        (CROP | {"generator": 1}, r"augment\.x\.generator: no such key"),
-        (CROP | {"padding": "two"}, r"augment\.x\.padding=two: expected an integer, got str"),
-        (CROP | {"_target_": "cnnlab.data.augment.random_crap"}, r"augment\.x.* Did you mean random_crop"),
-    ],
-)
-def test_augmentations_refuse_bad_sections(section: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        batches.augmentations({"x": section})
+BAD = [
+    (CROP | {"paddding": 2}, r"augment\.x\.paddding: .* Did you mean augment\.x\.padding\?"),
+    (CROP | {"generator": 1}, r"augment\.x\.generator: "),
+    (CROP | {"padding": "two"}, r"augment\.x\.padding=two: "),
+    (CROP | {"_target_": "cnnlab.data.augment.random_crap"}, r"augment\.x.* Did you mean random_crop"),
+    (CROP | {"padding": 5}, r"augment\.x: padding=5"),  # of images of 6 x 5
+]
 
 
-def test_augment_names_the_augmentation_that_refuses_its_arguments() -> None:
-    chosen = batches.augmentations({"flip": FLIP, "crop": CROP | {"padding": 5}})
-    with pytest.raises(ConfigError, match=r"augment\.crop: padding=5, expected 0 to 4 for 6 x 5 images"):
-        batches.augment(random_images(), chosen, seed=0, step=0)
+@pytest.mark.parametrize(("section", "says"), BAD)
+def test_a_bad_section_is_named_by_its_key(section: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        batches.augment(random_images(), batches.augmentations({"flip": FLIP, "x": section}), seed=0, step=0)

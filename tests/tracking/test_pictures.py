@@ -117,4 +117,4 @@ def test_the_first_batch_is_what_the_network_sees_in_step_0() -> None:
     session.step(order[:50], 0, 1.0)
     assert shown.dtype == torch.uint8
     assert torch.equal(shown, (seen[0] * 255).round().to(torch.uint8))
-    assert not torch.equal(shown, session.data.train.images[order[:50]])
+    assert not torch.equal(shown, session.data.train.gather(order[:50]))

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from cnnlab import composing
+from cnnlab.data import InMemory, take
 from cnnlab.data.batches import Chosen
-from cnnlab.data.images import Images
 from cnnlab.models.preprocess import Preprocess
 from cnnlab.training.runtime import Runtime
 from cnnlab.training.step import Step, build_optimizer, mask_gradients, set_lr
@@ -37,10 +37,10 @@ class Spoiled(nn.Module):
         return self.shown
 
 
-def train_part() -> Images:
+def train_split() -> InMemory:
     generator = torch.Generator().manual_seed(5)
     images = torch.randint(256, (7, 1, 4, 4), generator=generator, dtype=torch.uint8)
-    return Images(images, torch.randint(3, (7,), generator=generator))
+    return InMemory(images, torch.randint(3, (7,), generator=generator))
 
 
 def network(*extra: nn.Module) -> nn.Sequential:
@@ -60,7 +60,8 @@ def make_step(
 ) -> Step:
     optimizer, task = build_optimizer(section, model, CPU), Multiclass(3, label_smoothing)
     runtime = Runtime(CPU, torch.get_num_threads(), precision)
-    return Step(model, optimizer, task, train_part(), Spoiled(), augmentations or {}, runtime, seed, clip_norm)
+    train = train_split()
+    return Step(model, optimizer, task, train, train.labels, Spoiled(), augmentations or {}, runtime, seed, clip_norm)
 
 
 def section(choice: str) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def test_updates_equal_a_plain_loop_in_float64(clip_norm: float | None) -> None:
     for number, indices in enumerate(BATCHES):
         factor = 1 / (number + 1)
         step(indices, number, factor)
-        images, labels = train_part().images[indices].double() / 255, train_part().labels[indices]
+        images, labels = train_split().images[indices].double() / 255, train_split().labels[indices]
         plain.zero_grad()
         F.cross_entropy(plain(images), labels, label_smoothing=0.1).backward()
         norms.append(nn.utils.clip_grad_norm_(plain.parameters(), clip_norm or torch.inf).item())
@@ -110,7 +111,7 @@ def test_sums_weigh_each_loss_with_its_images() -> None:
     model, losses, hits = network(), [], 0
     step = make_step(model)
     for number, indices in enumerate(BATCHES):
-        images, labels = train_part().images[indices].float() / 255, train_part().labels[indices]
+        images, labels = train_split().images[indices].float() / 255, train_split().labels[indices]
         with torch.no_grad():
             outputs = model(images)
         losses += F.cross_entropy(outputs.double(), labels, reduction="none").tolist()
@@ -232,9 +233,8 @@ def test_nothing_is_asked_of_the_device(clip_norm: float | None) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, foreach=True)
     optimizer.param_groups[0]["initial_lr"] = LR
     preprocess = Preprocess(torch.full((1,), 0.5), torch.ones(1), torch.channels_last).to(meta)
-    step = Step(
-        model, optimizer, Multiclass(3, 0.1), train_part().to(meta), preprocess, {}, Runtime(meta, 1, "fp32"), 0, clip_norm
-    )
+    train, runtime = take(train_split(), torch.arange(7)).to(meta), Runtime(meta, 1, "fp32")
+    step = Step(model, optimizer, Multiclass(3, 0.1), train, train.labels.to(meta), preprocess, {}, runtime, 0, clip_norm)
     held = [step.sums, step.first_bad, step.gradient_norms]
     for number, batch in enumerate(BATCHES):
         step(batch.to(meta), number, 0.5)
@@ -277,7 +277,7 @@ def test_augmentation_shifts_no_dropout_and_sees_each_image_before_preprocessing
     step = make_step(network(), augmentations={"invert": Chosen(invert, torch.Generator())})
     step(BATCHES[0], 0, 1.0)
     assert isinstance(step.preprocess, Spoiled)
-    assert torch.equal(step.preprocess.shown, (255 - train_part().images[BATCHES[0]]).float() / 255)
+    assert torch.equal(step.preprocess.shown, (255 - train_split().images[BATCHES[0]]).float() / 255)
 
 
 def test_bf16_keeps_weights_and_sums_in_full_precision() -> None:

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cnnlab import composing, config
-from cnnlab.data import load_data
+from cnnlab.data import all_images, load_data
 from cnnlab.data.batches import epoch_order
-from cnnlab.data.splits import held_out_count, stratified
+from cnnlab.data.sampling import held_out_count, stratified
 from cnnlab.tracking.records import Score
 from cnnlab.training import trainer
 from cnnlab.training.checkpoint import Progress
@@ -79,7 +79,8 @@ def float64_lines(changes: tuple[str, ...], epochs: int, lr: float) -> Iterator[
     for epoch in range(epochs):
         order, losses, hits = epoch_order(0, epoch, 100, torch.device("cpu")), 0.0, 0
         for start in (0, 32, 64, 96):
-            images, labels = train.images[order[start : start + 32]].double() / 255, train.labels[order[start : start + 32]]
+            chosen = order[start : start + 32]
+            images, labels = train.gather(chosen).double() / 255, train.labels[chosen]
             outputs = net(images)
             loss = F.cross_entropy(outputs, labels)
             losses, hits = losses + loss.item() * len(labels), hits + int((outputs.argmax(1) == labels).sum())
@@ -87,7 +88,7 @@ def float64_lines(changes: tuple[str, ...], epochs: int, lr: float) -> Iterator[
             loss.backward()
             optimizer.step()
         with torch.no_grad():
-            outputs = net(held_out.images.double() / 255)
+            outputs = net(all_images(held_out).double() / 255)
         yield {
             "train_loss": losses / 100,
             "train_accuracy": hits / 100,
@@ -296,7 +297,7 @@ def test_the_validation_images_follow_from_the_record(train: Callable[..., Path]
     source = load_data(replace(cfg.data, validation=0, limit=None), cfg.seed).train
     _, indices = stratified(source.labels, held_out_count(cfg.data.validation, len(source)), cfg.seed)
     weights = {name: tensor.double() for name, tensor in load_file(run / "last.safetensors").items()}
-    pixels = source.images[indices].double().flatten(1) / 255
+    pixels = source.gather(indices).double().flatten(1) / 255
     hidden = F.relu(F.linear(pixels, weights["model.dense.dense0.weight"], weights["model.dense.dense0.bias"]))
     logits = F.linear(hidden, weights["model.dense.output.weight"], weights["model.dense.output.bias"])
     loss = F.cross_entropy(logits, source.labels[indices]).item()

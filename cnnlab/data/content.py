@@ -1,0 +1,50 @@
+"""What a split holds, read through once in chunks: its digest, and the mean and standard deviation of its channels."""
+
+import hashlib
+from math import prod
+
+import torch
+from torch import Tensor
+
+from cnnlab.data.splits import Split, chunks
+from cnnlab.errors import ConfigError
+
+CHUNK_BYTES = 1 << 24  # of uint8 images that are read at a time
+
+
+def digest(split: Split) -> str:
+    """16 hexadecimal digits of the bytes of all images and then of all labels, in their order."""
+    made = hashlib.blake2b(digest_size=8)
+    for chunk in chunks(split, _chunk_size(split)):
+        made.update(chunk.cpu().contiguous().numpy().data)
+    made.update(split.labels.contiguous().numpy().data)
+    return made.hexdigest()
+
+
+def channel_statistics(split: Split) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of pixels / 255 of each channel, float32, C, exact to float64 through histograms.
+
+    The deviation of a channel of one value is 1.
+
+    Raises:
+        ConfigError: the images are not uint8.
+    """
+    counts = torch.zeros(split.shape[0], 256, dtype=torch.int64)
+    for chunk in chunks(split, _chunk_size(split)):
+        if chunk.dtype != torch.uint8:
+            raise ConfigError(f"data.normalize=true: needs images of torch.uint8, these are {chunk.dtype}; leave it out")
+        for histogram, channel in zip(counts, chunk.cpu().unbind(1), strict=True):
+            histogram += torch.bincount(channel.flatten(), minlength=256)
+    means, stds = [], []
+    values = torch.arange(256, dtype=torch.float64) / 255
+    for histogram in counts:
+        share = histogram.double() / histogram.sum()
+        mean = (share * values).sum()
+        means.append(mean)
+        stds.append((share * (values - mean) ** 2).sum().sqrt())
+    std = torch.stack(stds)
+    return torch.stack(means).float(), torch.where(std > 0, std, 1.0).float()
+
+
+def _chunk_size(split: Split) -> int:
+    return max(1, CHUNK_BYTES // prod(split.shape))

@@ -1,0 +1,175 @@
+"""From a data section to a data set: read the source, keep the chosen classes, hold out the validation images."""
+
+import inspect
+import json
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from cnnlab import targets
+from cnnlab.data.content import channel_statistics, digest
+from cnnlab.data.sampling import held_out_count, limited, stratified
+from cnnlab.data.source import Declared, Shape, Source
+from cnnlab.data.splits import CPU, Split, View, take
+from cnnlab.errors import ConfigError, DataError
+from cnnlab.schema import DataConfig
+
+SHARED: dict[str, Source] = {}  # what `share` has read, by its place
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set ready for training.
+
+    train, validation, test: their batches on the device. classes: the names. numbers: the label of each class as the source
+    numbers it, which regression predicts. mean, std: what is subtracted from pixels / 255 and what divides it, float32, C; 0
+    and 1 without normalisation. train_digest, test_digest: of the source's images and labels of the chosen classes in their
+    order, whatever the seed, the validation split and the limit; a resumed run tells by them that its data changed, a
+    comparison that scores are of other images.
+    """
+
+    name: str
+    train: Split
+    validation: Split | None
+    test: Split
+    classes: tuple[str, ...]
+    numbers: tuple[int, ...]
+    mean: Tensor
+    std: Tensor
+    train_digest: str
+    test_digest: str
+
+    @property
+    def shape(self) -> Shape:
+        """C, H, W."""
+        channels, height, width = self.train.shape
+        return channels, height, width
+
+    def splits(self) -> dict[str, Split]:
+        """The splits by name; validation only where there is one."""
+        held_out = {} if self.validation is None else {"validation": self.validation}
+        return {"train": self.train} | held_out | {"test": self.test}
+
+
+def load_data(cfg: DataConfig, seed: int, device: torch.device = CPU) -> DataSet:
+    """Read the set that `cfg` names, keep the chosen classes, split off the validation images.
+
+    device: of the batches and of what lies in memory, where each of the source's two arrays is moved once.
+
+    Raises:
+        DataError: files that are missing or not what they should be.
+        ConfigError: data.shape is not the images', or a split, limit or class that the set cannot give.
+    """
+    if (cfg.shape, cfg.num_classes) != (None, None) and (declared := _declared(cfg)):
+        _require(cfg, declared.shape, len(declared.classes))  # before anything is fetched
+    source = SHARED.get(_place(cfg)) or _read(cfg)
+    _require(cfg, source.train.shape, len(source.classes))
+    train, test, classes, numbers = source.train, source.test, source.classes, tuple(range(len(source.classes)))
+    if cfg.classes is not None:
+        numbers = tuple(cfg.classes)
+        if len(numbers) < 2 or len(set(numbers)) != len(numbers) or not set(numbers) <= set(range(len(classes))):
+            named = enumerate(classes)
+            listing = ", ".join(name if name == str(number) else f"{number} {name}" for number, name in named)
+            raise ConfigError(f"data.classes={cfg.classes}: expected two or more different ones of {listing}")
+        train, test = _only(train, numbers), _only(test, numbers)
+        classes = tuple(classes[number] for number in numbers)
+    digests = digest(train), digest(test)
+    train, test = (split.to(device) for split in (train, test))
+    validation = None
+    if count := held_out_count(cfg.validation, len(train)):
+        kept, held_out = stratified(train.labels, count, seed)
+        train, validation = take(train, kept), take(train, held_out)
+    if cfg.limit is not None:
+        train = take(train, limited(len(train), cfg.limit, seed))
+    channels = train.shape[0]
+    mean, std = channel_statistics(train) if cfg.normalize else (torch.zeros(channels), torch.ones(channels))
+    return DataSet(cfg.name, train, validation, test, classes, numbers, mean, std, *digests)
+
+
+def describe(cfg: DataConfig) -> tuple[Shape, tuple[int, ...]]:
+    """The shape of the images (C, H, W) and the numbers of the classes, without reading any: what `cfg` sets, else what its
+    source declares.
+
+    Raises:
+        ConfigError: neither says it.
+    """
+    declared = _declared(cfg) if cfg.shape is None or (cfg.num_classes is None and cfg.classes is None) else None
+    shape = cfg.shape or (declared and declared.shape)
+    numbers = cfg.classes or range(cfg.num_classes or (len(declared.classes) if declared else 0))
+    if not shape or not numbers:
+        key, value = ("num_classes", "10") if shape else ("shape", "[3,150,150]")
+        raise ConfigError(f"data.{key}: {cfg.source['_target_']} declares none; add data.{key}={value}, say")
+    channels, height, width = shape
+    return (channels, height, width), tuple(numbers)
+
+
+def share(cfg: DataConfig) -> None:
+    """Read the source that `cfg` names for this process and all that are forked from it; `load_data` then takes it from there.
+
+    Raises:
+        DataError, ConfigError: as `load_data`.
+    """
+    SHARED[_place(cfg)] = _read(cfg)
+
+
+def _place(cfg: DataConfig) -> str:
+    return json.dumps([cfg.source, cfg.root, cfg.download], sort_keys=True, default=str)
+
+
+def _declared(cfg: DataConfig) -> Declared | None:
+    """What the source declares; None for a function that is not marked with `declares`."""
+    targets.check(cfg.source, "data.source", ("root", "download"))
+    tell = getattr(targets.locate(cfg.source, "data.source"), "describe", None)
+    if tell is None:
+        return None
+    given = {"root": cfg.root, **targets.keys_of(cfg.source)}
+    declared: Declared = tell(**{name: given[name] for name in inspect.signature(tell).parameters if name in given})
+    return declared
+
+
+def _read(cfg: DataConfig) -> Source:
+    source: Source = targets.instantiate(cfg.source, "data.source", root=cfg.root, download=cfg.download)
+    targets.require(source, Source, cfg.source, "data.source")
+    for name, split in (("training", source.train), ("test", source.test)):
+        _check_split(split, len(source.classes), f"data.source: its {name}")
+    if source.train.shape != source.test.shape:
+        raise DataError(f"data.source: training images of {source.train.shape}, test images of {source.test.shape}")
+    declared = _declared(cfg)
+    if declared and (declared.shape, declared.classes) != (source.train.shape, source.classes):
+        found = f"{source.train.shape} in {len(source.classes)} classes"
+        raise DataError(f"data.source: its images are {found}, it declares {declared.shape} in {len(declared.classes)}")
+    return source
+
+
+def _check_split(split: Split, num_classes: int, where: str) -> None:
+    """Raise DataError unless a source, perhaps somebody's own, gave what `Split` promises."""
+    try:
+        labels, first = split.labels, split.gather(torch.zeros(1, dtype=torch.int64, device=split.device))
+    except (AttributeError, TypeError, ValueError, LookupError, RuntimeError) as error:
+        raise DataError(f"{where} split gives no image: {targets.failure(error)}; expected InMemory, say") from error
+    if first.dtype not in (torch.uint8, torch.float32) or first.shape != (1, *split.shape) or first.ndim != 4:
+        got = f"{first.dtype} {(len(split), *first.shape[1:])}"
+        raise DataError(f"{where} images are {got}, expected torch.uint8 or torch.float32, N x C x H x W")
+    if labels.dtype != torch.int64 or labels.shape != (len(split),):
+        raise DataError(f"{where} labels are {labels.dtype} {tuple(labels.shape)}, expected torch.int64 ({len(split)},)")
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise DataError(f"{where} labels go from {labels.min()} to {labels.max()}, for {num_classes} classes")
+
+
+def _require(cfg: DataConfig, shape: tuple[int, ...], num_classes: int) -> None:
+    """Raise ConfigError where data.shape or data.num_classes is set, and to something else."""
+    for key, expected, found in (("shape", cfg.shape, list(shape)), ("num_classes", cfg.num_classes, num_classes)):
+        if expected not in (None, found):
+            raise ConfigError(f"data.{key}={expected}: {cfg.name} has {found}")
+
+
+def _only(split: Split, numbers: tuple[int, ...]) -> View:
+    """The images of the classes `numbers`, relabelled 0, 1, ... in that order."""
+    renumber = torch.full((int(split.labels.max()) + 1,), -1)
+    for new, old in enumerate(numbers):
+        if old < len(renumber):
+            renumber[old] = new
+    labels = renumber[split.labels]
+    keep = torch.nonzero(labels >= 0).flatten()
+    return replace(take(split, keep), labels=labels[keep])

@@ -1,0 +1,56 @@
+"""Which training images are held out for validation, and which are kept: drawn on the CPU, each from its own stream."""
+
+import torch
+from torch import Tensor
+
+from cnnlab import seeding
+from cnnlab.errors import ConfigError
+
+
+def held_out_count(validation: int | float, total: int) -> int:
+    """The number of validation images that `data.validation` asks for: a count, or a fraction of `total`, rounded.
+
+    Raises:
+        ConfigError: nothing would be left to train on, or a fraction that is not 0 holds out nothing.
+    """
+    count = round(validation * total) if isinstance(validation, float) else validation
+    if validation and not count:
+        raise ConfigError(f"data.validation={validation}: holds out none of {total:,} training images; use 0 to say so")
+    if count >= total:
+        raise ConfigError(f"data.validation={validation}: holds out {count:,} of {total:,} training images, which leaves none")
+    return count
+
+
+def stratified(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Split so that each class is held out in proportion to its size.
+
+    Args:
+        labels: int64, N.
+        count: images to hold out, 0 < count < N.
+        seed: the run's; the stream is "validation".
+
+    Returns:
+        Indices to keep and indices to hold out, each ascending. The held-out counts differ from exact proportion by less
+        than 1 (largest remainders, ties to the smaller class index).
+    """
+    sizes = torch.bincount(labels)
+    exact = sizes.double() * count / len(labels)
+    quota = exact.floor().long()
+    order = torch.argsort(exact - quota, descending=True, stable=True)
+    quota[order[: count - int(quota.sum())]] += 1
+    shuffled = torch.randperm(len(labels), generator=seeding.fold(seed, "validation"))
+    held_out = torch.zeros(len(labels), dtype=torch.bool)
+    for label, size in enumerate(quota.tolist()):
+        held_out[shuffled[labels[shuffled] == label][:size]] = True
+    return torch.nonzero(~held_out).flatten(), torch.nonzero(held_out).flatten()
+
+
+def limited(total: int, limit: int, seed: int) -> Tensor:
+    """`limit` of `total` indices, the first of a shuffle from the stream "limit", ascending.
+
+    Raises:
+        ConfigError: there are not so many.
+    """
+    if limit > total:
+        raise ConfigError(f"data.limit={limit}: expected at most {total:,}, the number of training images")
+    return torch.randperm(total, generator=seeding.fold(seed, "limit"))[:limit].sort().values

@@ -1,0 +1,40 @@
+"""What a `data.source` gives: two splits and the names of the classes; and what it says of them before anything is read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from cnnlab.data.splits import Split
+
+Shape = tuple[int, int, int]
+Load = TypeVar("Load", bound=Callable[..., "Source"])
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a `data.source` returns: the official splits, in the official order."""
+
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What is known of a source before it is read. shape: of its images, C, H, W. classes: their names."""
+
+    shape: Shape
+    classes: tuple[str, ...]
+
+
+def declares(describe: Callable[..., Declared]) -> Callable[[Load], Load]:
+    """Mark a source with what it gives, so that `python -m cnnlab.summary` need not read it.
+
+    describe: takes those of the source's own keys that it needs, and `root` where it lists directories.
+    """
+
+    def mark(load: Load) -> Load:
+        load.describe = describe  # type: ignore[attr-defined]
+        return load
+
+    return mark
