@@ -55,7 +55,7 @@ def show(cfg: Config) -> None:
     found = inspect_network(model, input_shape, bf16=cfg.trainer.precision == "bf16")
     console = wide_console()
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("layer", "kind", "output", "parameters", "counted", "multiplications", "sees", "left over"):
+    for name in ("layer", "kind", "output", "parameters", "counted", "multiplications", "receptive field", "left over"):
         table.add_column(name, justify="right" if name in ("parameters", "multiplications") else "left", no_wrap=True)
     table.add_row("input", "", f"{height} x {width} x {channels}")
     for layer in found.layers:

@@ -21,7 +21,7 @@ SMALL = ["data=digits", "data.limit=300", "data.validation=100", "trainer.batch_
 SWEEPS = {
     "networks": ["model=allconv,chollet,conv7,functional,lenet,maxpool,mlp,strided,strided-same", "trainer.steps=6"],
     "optimizers": ["optimizer=sgd,adam,adamw,rmsprop", "model=mlp,lenet", "schedule=cosine", "trainer.epochs=3"],
-    "regularised": ["model.dropout=0.2", "model.batch_norm=true,false", "augment=[flip,crop,rotation,zoom,cutout]",
+    "regularized": ["model.dropout=0.2", "model.batch_norm=true,false", "augment=[flip,crop,rotation,zoom,cutout]",
                     "data.normalize=true", "trainer.clip_norm=1.0", "trainer.epochs=3", "trainer.precision=fp32,bf16"],
     "tasks": ["task=binary", "data.classes=[3,5]", "model=lenet,mlp", "evaluation.weights=best", "trainer.epochs=3"],
     "regression": ["task=regression", "model=lenet,mlp", "trainer.epochs=3"],

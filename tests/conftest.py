@@ -37,7 +37,7 @@ def write_cifar(root: Path, records: int) -> None:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Weights, optimiser, predictions and metrics, times aside, of two runs are the same bits."""
+    """Weights, optimizer, predictions and metrics, times aside, of two runs are the same bits."""
     for name in ("last", "best", "predictions"):
         a, b = load_file(one / f"{name}.safetensors"), load_file(other / f"{name}.safetensors")
         assert a.keys() == b.keys()
@@ -74,7 +74,7 @@ def data_root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mnist(tmp_path: Path) -> str:
-    """Four images: grey 40, 80, 120, 160, one pixel of 255 in each."""
+    """Four images: gray 40, 80, 120, 160, one pixel of 255 in each."""
     images = (torch.arange(1, 5, dtype=torch.uint8) * 40).view(4, 1, 1).repeat(1, 28, 28)
     images[:, 13, 14] = 255
     for prefix in ("train", "t10k"):

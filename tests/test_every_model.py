@@ -1,4 +1,4 @@
-"""Every network takes a step on grey and colour images, or says why it cannot. A new file in configs/ is tested by that."""
+"""Every network takes a step on gray and color images, or says why it cannot. A new file in configs/ is tested by that."""
 
 import math
 from itertools import product
@@ -38,7 +38,7 @@ def one_step(*changes: str) -> float:
 @pytest.mark.parametrize(
     ("model", "data"), sorted({*product(MODELS, ["mnist", "cifar10"]), *product(["lenet"], choices("data"))})
 )
-def test_every_model_on_grey_and_on_colour_images_and_one_on_every_data_set(model: str, data: str) -> None:
+def test_every_model_on_grey_and_on_color_images_and_one_on_every_data_set(model: str, data: str) -> None:
     if model == "cats-dogs":
         with pytest.raises(GeometryError, match="does not fit"):
             one_step(f"model={model}", f"data={data}")

@@ -43,7 +43,7 @@ def fitted(place: Path, *overrides: str) -> cnnlab.OpenedRun:
 
 @pytest.fixture(scope="module")
 def lenet(here: Path) -> cnnlab.OpenedRun:
-    """Trained in bf16 on normalised images; the test score is that of the best weights."""
+    """Trained in bf16 on normalized images; the test score is that of the best weights."""
     return fitted(here / "lenet", "data.normalize=true", "trainer.precision=bf16", "evaluation.weights=best")
 
 

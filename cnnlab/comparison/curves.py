@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-# Told apart with any colour vision, on white and on black: Okabe and Ito 2008, "Color universal design".
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-GREY = "#999999"  # the lines after them
+# Told apart with any color vision, on white and on black: Okabe and Ito 2008, "Color universal design".
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GRAY = "#999999"  # the lines after them
 BAND = "line: mean over the seeds, band: lowest to highest seed"
 FORMATS = (".png", ".svg", ".pdf")
 PARTS: dict[str, Any] = {
@@ -46,11 +46,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Line:
-    """A curve as it is drawn. label: empty for those that share the grey; n: seeds."""
+    """A curve as it is drawn. label: empty for those that share the gray; n: seeds."""
 
     curve: Curve
     n: int
-    colour: str
+    color: str
     label: str
 
 
@@ -76,23 +76,23 @@ def read_curve(row: Configuration) -> Curve | None:
 
 
 def lines_of(table: Table) -> list[Line]:
-    """The curves of a table, in the order of its rows: the first in colours, with a label, the others grey."""
+    """The curves of a table, in the order of its rows: the first in colors, with a label, the others gray."""
     found = [(row, curve) for row in table.rows if (curve := read_curve(row)) is not None]
     lines = []
     for rank, (row, curve) in enumerate(found):
-        if rank >= len(COLOURS):
-            lines.append(Line(curve, row.n, GREY, ""))
+        if rank >= len(COLORS):
+            lines.append(Line(curve, row.n, GRAY, ""))
             continue
         seeds = f"n = {row.n}" if row.n > 1 else ""
         other = f"{curve.part} {table.metric}" if curve.part != found[0][1].part else ""
         label = ", ".join(filter(None, (columns.label(row.runs[0], table.columns), seeds, other)))
-        lines.append(Line(curve, row.n, COLOURS[rank], label))
+        lines.append(Line(curve, row.n, COLORS[rank], label))
     return lines
 
 
 def others(lines: Sequence[Line]) -> str:
-    """What the legend says of the grey lines; empty without any."""
-    count = sum(line.colour == GREY for line in lines)
+    """What the legend says of the gray lines; empty without any."""
+    count = sum(line.color == GRAY for line in lines)
     return f"the other {count:,}" if count > 1 else "the last one" if count else ""
 
 
@@ -124,7 +124,7 @@ def save(path: Path, made: Sequence[Table]) -> None:
 
 
 def svg(table: Table, lines: Sequence[Line], ink: str) -> str:
-    """The curves of a table as an SVG element without a legend, which needs no font; text and axes in the colour `ink`."""
+    """The curves of a table as an SVG element without a legend, which needs no font; text and axes in the color `ink`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.6, 3.4), layout="constrained")
@@ -137,11 +137,11 @@ def _panel(axes: "Axes", table: Table, lines: Sequence[Line], ink: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for line in reversed(lines):  # the best on top
-        curve, grey = line.curve, line.colour == GREY
+        curve, gray = line.curve, line.color == GRAY
         marker = "o" if len(curve.epochs) == 1 else ""
-        axes.plot(curve.epochs, curve.mean, PARTS[curve.part], color=line.colour, linewidth=0.6 if grey else 1.8, marker=marker)
-        if line.n > 1 and not grey:
-            axes.fill_between(curve.epochs, curve.low, curve.high, color=line.colour, alpha=0.18, linewidth=0)
+        axes.plot(curve.epochs, curve.mean, PARTS[curve.part], color=line.color, linewidth=0.6 if gray else 1.8, marker=marker)
+        if line.n > 1 and not gray:
+            axes.fill_between(curve.epochs, curve.low, curve.high, color=line.color, alpha=0.18, linewidth=0)
     axes.set_xlabel("epoch", color=ink)
     axes.set_ylabel(f"{lines[0].curve.part if lines else 'validation'} {table.metric}", color=ink)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -156,11 +156,11 @@ def _legend(lines: Sequence[Line]) -> "list[tuple[Line2D, str]]":
     from matplotlib.lines import Line2D
 
     entries = [
-        (Line2D([], [], color=line.colour, linestyle=PARTS[line.curve.part], linewidth=1.8), textwrap.fill(line.label, 95))
+        (Line2D([], [], color=line.color, linestyle=PARTS[line.curve.part], linewidth=1.8), textwrap.fill(line.label, 95))
         for line in lines
         if line.label
     ]
-    return entries + ([(Line2D([], [], color=GREY, linewidth=0.6), others(lines))] if others(lines) else [])
+    return entries + ([(Line2D([], [], color=GRAY, linewidth=0.6), others(lines))] if others(lines) else [])
 
 
 def has_band(lines: Sequence[Line]) -> bool:

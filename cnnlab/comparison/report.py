@@ -19,7 +19,7 @@ from cnnlab.tracking.confusion import confusion_counts
 
 NUM_CONFUSIONS = 4  # configurations of a table, the best ones, whose confusion matrices are shown
 MAX_CLASSES = 30
-INK = "#010203"  # stands for the page's own text colour, which is light in dark mode
+INK = "#010203"  # stands for the page's own text color, which is light in dark mode
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8885; --soft: #666; --best: #0072b21a }
@@ -126,10 +126,10 @@ def _curves(table: Table) -> str:
         return "<p>No metrics recorded.</p>"
     drawing = curves.svg(table, lines, INK).replace(INK, "currentColor")
     styles = {"-": "solid", "--": "dashed", ":": "dotted"}
-    entries = [(line.colour, styles[curves.PARTS[line.curve.part]], line.label) for line in lines if line.label]
-    entries += [(curves.GREY, "solid", others)] if (others := curves.others(lines)) else []
+    entries = [(line.color, styles[curves.PARTS[line.curve.part]], line.label) for line in lines if line.label]
+    entries += [(curves.GRAY, "solid", others)] if (others := curves.others(lines)) else []
     legend = "".join(
-        f'<li><span style="border-top:3px {style} {colour}"></span>{escape(label)}</li>\n' for colour, style, label in entries
+        f'<li><span style="border-top:3px {style} {color}"></span>{escape(label)}</li>\n' for color, style, label in entries
     )
     band = f'<p class="soft">{curves.BAND}</p>\n' if curves.has_band(lines) else ""
     return f"<figure>{drawing}\n<ul class=legend>\n{legend}</ul>\n{band}</figure>"
@@ -165,8 +165,8 @@ def _confusion(table: Table, row: Configuration, rank: int) -> str:
 
 def _cell(count: int, share: float, right: bool) -> str:
     """Shaded by its share of the row; mistakes are few, so theirs is shown four times as strong."""
-    colour, strength = ("0,114,178", share * 0.6) if right else ("213,94,0", min(0.7, share * 4 * 0.6))
-    style = f' style="background:rgba({colour},{strength:.2f})"' if count else ""
+    color, strength = ("0,114,178", share * 0.6) if right else ("213,94,0", min(0.7, share * 4 * 0.6))
+    style = f' style="background:rgba({color},{strength:.2f})"' if count else ""
     return f"<td{style}>{count or '·'}</td>"
 
 

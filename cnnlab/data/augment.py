@@ -42,7 +42,7 @@ def random_crop(images: Tensor, generator: Generator, padding: int = 4) -> Tenso
 
 
 def random_rotation(images: Tensor, generator: Generator, degrees: float = 15.0) -> Tensor:
-    """Turn each image about its centre by up to `degrees` either way; nearest pixel, the border repeated.
+    """Turn each image about its center by up to `degrees` either way; nearest pixel, the border repeated.
 
     Raises:
         ValueError: `degrees` outside 0 to 180.
@@ -55,7 +55,7 @@ def random_rotation(images: Tensor, generator: Generator, degrees: float = 15.0)
 
 
 def random_zoom(images: Tensor, generator: Generator, amount: float = 0.2) -> Tensor:
-    """Scale each image about its centre by a factor between 1 - `amount` and 1 + `amount`, the same along both sides.
+    """Scale each image about its center by a factor between 1 - `amount` and 1 + `amount`, the same along both sides.
 
     Raises:
         ValueError: `amount` is not in 0 <= amount < 1.
@@ -103,7 +103,7 @@ def _gather(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _sample(images: Tensor, matrices: Tensor) -> Tensor:
-    """Each output pixel from the nearest input pixel at `matrices` (N x 2 x 2, on x and y from the centre), clamped."""
+    """Each output pixel from the nearest input pixel at `matrices` (N x 2 x 2, on x and y from the center), clamped."""
     _, _, height, width = images.shape
     y = torch.arange(height, device=images.device) - (height - 1) / 2
     x = torch.arange(width, device=images.device) - (width - 1) / 2

@@ -130,13 +130,13 @@ def _draw_batch(labels: NDArray[np.int64], fields: NDArray[np.float32], random: 
     distance = fields[style.astype(np.int32)[:, None, None] * (GRID * GRID) + cell] * ((width + height) / 2)
     ink = np.clip((stroke - distance) / edge + np.float32(0.5), 0, 1) * brightness
     grain = np.frombuffer(random.bytes(count * SIZE * SIZE), np.uint8).reshape(count, SIZE, SIZE)
-    grey = ink + noise * (grain.astype(np.float32) / np.float32(255) - np.float32(0.5))
-    pixels: NDArray[np.uint8] = (np.clip(grey, 0, 1) * np.float32(255)).astype(np.uint8)
+    gray = ink + noise * (grain.astype(np.float32) / np.float32(255) - np.float32(0.5))
+    pixels: NDArray[np.uint8] = (np.clip(gray, 0, 1) * np.float32(255)).astype(np.uint8)
     return pixels
 
 
 def _distances(strokes: list[Stroke]) -> NDArray[np.float32]:
-    """The distance of each cell's centre to the nearest stroke, in units of the digit's box: GRID x GRID."""
+    """The distance of each cell's center to the nearest stroke, in units of the digit's box: GRID x GRID."""
     axis = (np.arange(GRID) + 0.5) * (2.0 / GRID) - 0.5
     x, y = axis[None, :], axis[:, None]
     nearest = np.full((GRID, GRID), np.inf)

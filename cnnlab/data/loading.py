@@ -24,7 +24,7 @@ class DataSet:
 
     train, validation, test: their batches on the device. classes: the names. numbers: the label of each class as the source
     numbers it, which regression predicts. mean, std: what is subtracted from pixels / 255 and what divides it, float32, C; 0
-    and 1 without normalisation. train_digest, test_digest: of the source's images and labels of the chosen classes in their
+    and 1 without normalization. train_digest, test_digest: of the source's images and labels of the chosen classes in their
     order, whatever the seed, the validation split and the limit; a resumed run tells by them that its data changed, a
     comparison that scores are of other images.
     """

@@ -25,7 +25,7 @@ class Split(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of an image: C, H, W. Features may have other dimensions, the first is what is normalised."""
+        """Of an image: C, H, W. Features may have other dimensions, the first is what is normalized."""
 
     @property
     def device(self) -> torch.device:

@@ -41,7 +41,7 @@ def conv_multiplications(channels: int, filters: int, kernel: tuple[int, int], o
 
 
 def receptive_field(size: int, jump: int, window: int, stride: int) -> tuple[int, int]:
-    """Pixels of the image that one output sees along a side, and the distance of neighbouring outputs in the image.
+    """Pixels of the image that one output sees along a side, and the distance of neighboring outputs in the image.
 
     Args:
         size, jump: the same two numbers for the layer's input; 1, 1 for the image itself.

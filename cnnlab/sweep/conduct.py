@@ -114,8 +114,8 @@ def tell_end(manifest: Manifest, jobs: Sequence[Job]) -> None:
             causes.setdefault((job.status, cause), []).append(job.directory)
     for (status, cause), names in causes.items():
         cause = cause if len(names) > 1 else cause.replace("/JOB", f"/{names[0]}")
-        colour = "yellow" if status is Status.INTERRUPTED else "red"
-        terminal.print(f"\n[{colour}]{status}[/]  {', '.join(names)}\n  {escape(cause)}")
+        color = "yellow" if status is Status.INTERRUPTED else "red"
+        terminal.print(f"\n[{color}]{status}[/]  {', '.join(names)}\n  {escape(cause)}")
     seconds = sum(job.seconds or 0.0 for job in jobs if job.status.is_final)
     pruned = sum(job.status is Status.PRUNED for job in jobs)
     told = f", {pruned} pruned" if pruned else ""

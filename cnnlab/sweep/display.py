@@ -93,8 +93,8 @@ def ended_line(job: Job, number: int, total: int) -> str:
     took = f"  {duration(job.seconds)}" if job.seconds is not None else ""
     if job.status.is_scored:
         return f"{place}  {job.split} {job.metric} {_number(job.score)}{took}"
-    colour = "yellow" if job.status is Status.PRUNED else "red"
-    return f"{place}  [{colour}]{job.status}[/]: {escape(job.cause or '')}{took}"
+    color = "yellow" if job.status is Status.PRUNED else "red"
+    return f"{place}  [{color}]{job.status}[/]: {escape(job.cause or '')}{took}"
 
 
 def progress(epochs: Sequence[Epoch], trainer: Mapping[str, Any]) -> tuple[float, str]:

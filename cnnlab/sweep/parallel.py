@@ -68,7 +68,7 @@ def launch(given: Settings, job_overrides: Sequence[Sequence[str]], first: int) 
 
 
 def slots(given: Settings, jobs: int) -> list[Mapping[str, str]]:
-    """The environment of each job that runs at a time; neighbours get different GPUs."""
+    """The environment of each job that runs at a time; neighbors get different GPUs."""
     import torch
 
     device = str(given.config.trainer.device)

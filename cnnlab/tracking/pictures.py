@@ -35,8 +35,8 @@ def confusion(labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> Pict
             share, x, y = shares[row, column], margin + cell * column, margin + cell * row
             strong = (34, 94, 168) if row == column else (203, 24, 29)
             shade = share if row == column else min(1.0, share * 4)  # mistakes are few: make them visible
-            colour = tuple(round(255 + (end - 255) * shade) for end in strong)
-            draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill=colour)
+            color = tuple(round(255 + (end - 255) * shade) for end in strong)
+            draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill=color)
             if counts[row, column]:
                 text = "white" if shade > 0.5 else "black"
                 draw.text((x + cell / 2 - 1, y + cell / 2), f"{counts[row, column]}", text, font, "mm")
@@ -49,7 +49,7 @@ def confusion(labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> Pict
 def sheet(images: Tensor, captions: Sequence[str], columns: int = 8) -> Picture:
     """Images in rows, each above its caption of one or two lines.
 
-    images: N x C x H x W, uint8 or floats from 0 to 1; three channels are colours, of others the first is shown.
+    images: N x C x H x W, uint8 or floats from 0 to 1; three channels are colors, of others the first is shown.
     """
     shown = images[:NUM_SHOWN]
     if images.is_floating_point():

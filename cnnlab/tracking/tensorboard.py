@@ -61,7 +61,7 @@ class Events:
     def finished(self, result: Result) -> None:
         """Write the numbers of result.json that rank the run, and that it ended well.
 
-        The tab shows the first five metrics by name at first, and colours by the first of them: the test score.
+        The tab shows the first five metrics by name at first, and colors by the first of them: the test score.
         """
         numbers = {f"{split}_{self.metric}": score.metric for split, score in result.scores.items()}
         numbers |= {f"{split}_loss": score.loss for split, score in result.scores.items()} | {"time_s": result.seconds}

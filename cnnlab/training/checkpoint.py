@@ -1,4 +1,4 @@
-"""Checkpoints: weights, optimiser state and position of a run in one safetensors file. Loading one runs no code.
+"""Checkpoints: weights, optimizer state and position of a run in one safetensors file. Loading one runs no code.
 
 Tensors: `model.<name>`, `optimizer.<name of the parameter>.<key>`, `progress.sums`. Metadata "cnnlab": JSON of the rest, with
 what the network is under "network" (see `Description`).
@@ -25,7 +25,7 @@ from cnnlab.training.groups import names_in_order
 
 @dataclass
 class Progress:
-    """The position of a run: all that is not weights, optimiser state or running sums.
+    """The position of a run: all that is not weights, optimizer state or running sums.
 
     step: updates done. train_s: seconds of training steps in the epoch so far, seconds: of the whole run so far.
     best: the best validation metric so far, best_step its step; bad_epochs: validations since then.
@@ -87,7 +87,7 @@ def load_checkpoint(path: Path, state: State) -> None:
     """Read `path` into the live objects of `state`.
 
     Raises:
-        CheckpointError: unreadable, or of another network or optimiser.
+        CheckpointError: unreadable, or of another network or optimizer.
     """
     tensors, meta = _read(path)
     saved, own = meta.get("optimizer"), type(state.optimizer).__name__

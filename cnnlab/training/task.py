@@ -28,7 +28,7 @@ class Task(Protocol):
         """The mean loss of outputs (N x num_outputs): a scalar."""
 
     def training_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss that is minimised, label smoothing included."""
+        """The loss that is minimized, label smoothing included."""
 
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The sum of the metric over a batch: a scalar."""

@@ -60,7 +60,7 @@ def _means(preprocess: nn.Module, network: ConvNet, split: Split) -> list[Tensor
 
 
 def _ridge(inputs: Tensor, labels: Tensor, unseen: Tensor) -> Tensor:
-    """Scores of `unseen` (M x D) by ridge regression of one-hot labels on standardised `inputs` (N x D): M x classes."""
+    """Scores of `unseen` (M x D) by ridge regression of one-hot labels on standardized `inputs` (N x D): M x classes."""
     mean, std = inputs.double().mean(0), inputs.double().std(0).clamp(min=1e-9)
     x, y = (inputs.double() - mean) / std, nn.functional.one_hot(labels).double()
     weights = torch.linalg.solve(x.T @ x + 1e-3 * len(x) * torch.eye(x.shape[1], dtype=torch.float64), x.T @ (y - y.mean(0)))

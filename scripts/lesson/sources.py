@@ -12,7 +12,7 @@ from cnnlab.data import Declared, InMemory, Source, Split, all_images, declares,
 
 TILE, MARGIN, PITCH = 14, 8, 6  # nine_places, in pixels: the image, the rim around all places, from place to place
 SIDE = 2 * MARGIN + 2 * PITCH + TILE
-PLACES = tuple(f"{row} {column}" for row in ("top", "middle", "bottom") for column in ("left", "centre", "right"))
+PLACES = tuple(f"{row} {column}" for row in ("top", "middle", "bottom") for column in ("left", "center", "right"))
 
 
 @declares(idx.describe)

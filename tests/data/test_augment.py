@@ -32,7 +32,7 @@ def random_images(*shape: int) -> Tensor:
 
 
 def coordinates(count: int, side: int) -> Tensor:
-    """Images whose channels are x and y from the centre."""
+    """Images whose channels are x and y from the center."""
     axis = torch.arange(side) - (side - 1) / 2
     return torch.stack([axis.expand(side, side), axis[:, None].expand(side, side)]).expand(count, 2, side, side)
 
@@ -149,7 +149,7 @@ def test_turning_by_quarters_equals_rot90(side: int, quarters: int, cos: float, 
 
 
 def test_sampling_between_the_pixels_by_hand() -> None:
-    # Centres at -1.5, -0.5, 0.5, 1.5; half of them is 0.75, 1.25, 1.75, 2.25 from the left: pixels 1, 1, 2, 2.
+    # Centers at -1.5, -0.5, 0.5, 1.5; half of them is 0.75, 1.25, 1.75, 2.25 from the left: pixels 1, 1, 2, 2.
     image = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4)
     enlarged = augment._sample(image, torch.eye(2)[None] / 2)
     assert enlarged[0, 0].tolist() == [[5, 5, 6, 6], [5, 5, 6, 6], [9, 9, 10, 10], [9, 9, 10, 10]]

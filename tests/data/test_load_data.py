@@ -23,8 +23,8 @@ def load(root: Path | str = "", seed: int = 0, **changes: Any) -> DataSet:
     return data.load_data(section(root, **changes), seed)
 
 
-def coloured(root: str = "", constant: int | None = None, kind: str = "plain") -> Source:
-    """40 + 20 random colour images of 4 x 3 in three classes; a channel of one value; in memory or not."""
+def colored(root: str = "", constant: int | None = None, kind: str = "plain") -> Source:
+    """40 + 20 random color images of 4 x 3 in three classes; a channel of one value; in memory or not."""
     images = torch.randint(0, 256, (60, 3, 4, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     if constant is not None:
         images[:, 1] = constant
@@ -45,8 +45,8 @@ def coloured(root: str = "", constant: int | None = None, kind: str = "plain") -
     return Source(InMemory(images[:40], labels[:40]), InMemory(images[40:], labels[40:]), tuple("rgb"))
 
 
-def reading_coloured(**changes: Any) -> dict[str, Any]:
-    return {"name": "coloured", "source": {"_target_": f"{__name__}.coloured", **changes}}
+def reading_colored(**changes: Any) -> dict[str, Any]:
+    return {"name": "colored", "source": {"_target_": f"{__name__}.colored", **changes}}
 
 
 @declares(lambda size: Declared((1, size, size), ("a", "b")))
@@ -111,7 +111,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"source": {"_target_": "cnnlab.data.idx.loads"}}, r"data\.source\._target_.* Did you mean load"),
     ({"source": MNIST | {"nmae": "MNIST"}}, r"data\.source\.nmae.* Did you mean data\.source\.name"),
     ({"source": {"_target_": "cnnlab.data.idx.load"}}, r"data\.source\.name: .* needs a value"),
-    (reading_coloured(kind="float") | {"normalize": True}, r"data\.normalize=true"),
+    (reading_colored(kind="float") | {"normalize": True}, r"data\.normalize=true"),
 ]
 
 
@@ -131,16 +131,16 @@ def test_a_source_says_its_shape_and_classes_unread(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^data\.source: [^\n]*declares \(1, 8, 8\)"):
         load(source=own | {"really": 9})
     with pytest.raises(ConfigError, match=r"^data\.shape: [^\n]*add data\.shape="):
-        data.describe(section("", **reading_coloured()))
+        data.describe(section("", **reading_colored()))
     with pytest.raises(ConfigError, match=r"^data\.num_classes: [^\n]*add data\.num_classes="):
-        data.describe(section("", **reading_coloured(), shape=[3, 4, 3]))
+        data.describe(section("", **reading_colored(), shape=[3, 4, 3]))
     with pytest.raises(DataError, match=r"^data\.source: training images of \(3, 4, 3\), test images of \(3, 3, 3\)$"):
-        load(**reading_coloured(kind="unlike"))
+        load(**reading_colored(kind="unlike"))
 
 
 @pytest.mark.parametrize("kind", ["plain", "mapped"])
 def test_normalize_uses_the_channels_of_the_training_images_kept(kind: str, tmp_path: Path) -> None:
-    loaded = load(tmp_path, **reading_coloured(kind=kind, constant=51), validation=10, limit=25, normalize=True)
+    loaded = load(tmp_path, **reading_colored(kind=kind, constant=51), validation=10, limit=25, normalize=True)
     pixels = all_images(loaded.train).double() / 255
     assert len(pixels) == 25
     torch.testing.assert_close(loaded.mean, pixels.mean((0, 2, 3)).float(), rtol=1e-7, atol=0)
@@ -154,7 +154,7 @@ def test_digests_are_of_the_images_then_the_labels_wherever_they_lie(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cnnlab.data.content.CHUNK_BYTES", 36 * 7)  # chunks of 7 images
-    loaded, plain = load(tmp_path, **reading_coloured(kind=kind)), coloured()
+    loaded, plain = load(tmp_path, **reading_colored(kind=kind)), colored()
     for found, split in ((loaded.train_digest, plain.train), (loaded.test_digest, plain.test)):
         pixels = all_images(split).numpy().astype(np.float32 if kind == "float" else np.uint8)
         assert found == hashlib.blake2b(pixels.tobytes() + split.labels.numpy().tobytes(), digest_size=8).hexdigest()
@@ -162,7 +162,7 @@ def test_digests_are_of_the_images_then_the_labels_wherever_they_lie(
 
 def test_digests_do_not_depend_on_the_seed_and_the_split() -> None:
     def digests(seed: int = 0, constant: int | None = None, **settings: Any) -> tuple[str, str]:
-        loaded = load("", seed, **reading_coloured(constant=constant) | settings)
+        loaded = load("", seed, **reading_colored(constant=constant) | settings)
         return loaded.train_digest, loaded.test_digest
 
     plain = digests()
@@ -173,7 +173,7 @@ def test_digests_do_not_depend_on_the_seed_and_the_split() -> None:
 
 
 def test_the_training_images_are_on_the_device_once() -> None:
-    loaded = data.load_data(section("", **reading_coloured(), validation=10, limit=20), 0, torch.device("meta"))
+    loaded = data.load_data(section("", **reading_colored(), validation=10, limit=20), 0, torch.device("meta"))
     assert loaded.train.base is loaded.validation.base  # type: ignore[attr-defined, union-attr]
     assert loaded.train.gather(torch.arange(3, device="meta")).shape == (3, 3, 4, 3)
     assert {split.device.type for split in loaded.splits().values()} == {"meta"}

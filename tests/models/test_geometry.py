@@ -51,7 +51,7 @@ def test_output_size_is_that_of_torch(size: int, window: int, stride: int, paddi
 
 @quickly
 @given(st.lists(st.tuples(windows, strides), min_size=1, max_size=4), st.integers(0, 2))
-def test_receptive_field_by_walking_back_from_two_neighbouring_outputs(layers: list[tuple[int, int]], start: int) -> None:
+def test_receptive_field_by_walking_back_from_two_neighboring_outputs(layers: list[tuple[int, int]], start: int) -> None:
     """published.yaml: neuron i sees i * s .. i * s + f - 1 of the layer before; applied from the last layer to the image."""
     seen = []
     for neuron in (start, start + 1):

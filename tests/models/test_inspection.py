@@ -38,7 +38,7 @@ def test_every_column_of_a_small_network() -> None:
     assert layers[0].counted == "2 x (3 x 3 x 2 + 1)"
     assert (layers[4].counted, layers[6].counted) == ("7 x (8 + 1)", "5 x (7 + 1)")
     assert [layer.multiplications for layer in layers] == [3 * 6 * 25 * 2, 0, 0, 0, 56, 0, 35]
-    # pool: rows 3 + (2 - 1) * 2 = 5, columns 2 + 2 = 4, neighbours 4 apart; flatten sees 2 x 2 of them: 9 x 8
+    # pool: rows 3 + (2 - 1) * 2 = 5, columns 2 + 2 = 4, neighbors 4 apart; flatten sees 2 x 2 of them: 9 x 8
     assert [layer.receptive_field for layer in layers] == [(3, 2), (5, 4), (5, 4), (9, 8), (9, 8), (9, 8), (9, 8)]
     assert [layer.left_over for layer in layers] == [(1, 1), (1, 1)] + [(0, 0)] * 5
 

@@ -108,7 +108,7 @@ def test_the_command(call) -> None:
 
 
 def test_receptive_fields_of_two_ways_by_hand() -> None:
-    # maxpool: 3; 3 + 2 = 5; 5 + 1 = 6, neighbours 2 apart; 6 + 4 = 10; 14; 14 + 2 = 16, 4 apart; 16 + 8 = 24
+    # maxpool: 3; 3 + 2 = 5; 5 + 1 = 6, neighbors 2 apart; 6 + 4 = 10; 14; 14 + 2 = 16, 4 apart; 16 + 8 = 24
     assert [row[1:] for row in networks.receptive_fields()] == [(n, n) for n in (3, 5, 6, 10, 14, 16, 24)]
 
 
