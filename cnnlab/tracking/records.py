@@ -95,11 +95,8 @@ class Epoch:
         """
         try:
             metric = str(line["metric"])
-            scores = {
-                split: Score(_number(line[f"{split}_loss"]), _number(line[f"{split}_{metric}"]))
-                for split in SPLITS
-                if f"{split}_loss" in line
-            }
+            there = [split for split in SPLITS if f"{split}_loss" in line]
+            scores = {name: _score(line[f"{name}_loss"], line[f"{name}_{metric}"]) for name in there}
             speed = _number(line["train_s"]), _number(line["images_per_s"])
             return cls(int(line["epoch"]), int(line["step"]), _number(line["lr"]), metric, scores, *speed)
         except (KeyError, TypeError, ValueError) as error:
@@ -145,11 +142,8 @@ class Result:
         """
         try:
             metric = str(content["metric"])
-            scores = {
-                split: Score(_number(content[split]["loss"]), _number(content[split][metric]))
-                for split in SPLITS
-                if split in content
-            }
+            there = [split for split in SPLITS if split in content]
+            scores = {name: _score(content[name]["loss"], content[name][metric]) for name in there}
             return cls(
                 status=Status(content["status"]),
                 cause=str(content.get("cause", "")),
@@ -184,6 +178,10 @@ class TestPredictions:
     first_batch: "Tensor"
     classes: tuple[str, ...]
     numbers: tuple[int, ...]
+
+
+def _score(loss: Any, metric: Any) -> Score:
+    return Score(_number(loss), _number(metric))
 
 
 def _number(value: Any) -> float:

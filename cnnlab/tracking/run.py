@@ -207,14 +207,9 @@ def open_run(path: str, trusted: Sequence[str] = ()) -> tuple[RunDirectory, Conf
     """
     run = RunDirectory(Path(path))
     if not path or not run.path.is_dir():
-        what = (
-            "no path"
-            if not path
-            else "is a file, expected the directory of a run"
-            if run.path.exists()
-            else "no such directory"
-        )
-        raise CheckpointError(f"{path}: {what}, such as outputs/fashion-lenet/2026-11-20_10-11-12")
+        what = "is a file" if path and run.path.exists() else "no such directory"
+        expected = "expected that of a run, such as outputs/fashion-lenet/2026-11-20_10-11-12"
+        raise CheckpointError(f"run {path!r}: {what}; {expected}")
     inside = [] if run.config.exists() else sorted(run.path.glob("*/config.yaml"), key=lambda found: found.stat().st_mtime)
     if inside:
         raise CheckpointError(f"{path}: not a run, but holds {len(inside)}; the newest is {inside[-1].parent}")
