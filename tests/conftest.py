@@ -3,11 +3,14 @@
 import gzip
 import json
 import struct
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from cnnlab import cli, composing, data
@@ -16,6 +19,13 @@ from cnnlab import cli, composing, data
 def choices(group: str) -> list[str]:
     """The choices of a config group that are complete: all but `custom`, which names nothing yet."""
     return [name for name in composing.groups()[group] if name != "custom"]
+
+
+@cache
+def optimizer_section(choice: str) -> dict[str, Any]:
+    """The configured section of "sgd" or "sgd optimizer.momentum=0.9"."""
+    name, *changes = choice.split()
+    return dict(OmegaConf.to_container(composing.compose([f"optimizer={name}", *changes]).optimizer))
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

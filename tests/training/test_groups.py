@@ -7,17 +7,17 @@ import pytest
 import torch
 from conftest import assert_same_run
 from safetensors.torch import load_file
+from small_runs import SMALL, resume, train
 from torch import nn
 
-from cnnlab import cli, composing, config
+from cnnlab import composing
 from cnnlab.errors import ConfigError
 from cnnlab.schema import ParameterGroup
 from cnnlab.training import groups
+from cnnlab.training.session import build_session
 from cnnlab.training.step import build_optimizer
 
 CPU = torch.device("cpu")
-SMALL = ("data=digits", "data.limit=100", "data.validation=50", "model=lenet", "trainer.batch_size=32", "trainer.threads=1",
-         "trainer.epochs=2", "console=quiet")  # fmt: skip
 
 
 def network() -> nn.Sequential:
@@ -33,26 +33,21 @@ def group(match: str, **values: Any) -> ParameterGroup:
 def test_the_first_match_counts() -> None:
     chosen = [group("0.bias", frozen=True), group("0.*", lr_factor=0.1), group("*.weight", weight_decay=0.5)]
     found = groups.matched(network(), chosen)
-    assert [found[name] for name in ("0.bias", "0.weight", "1.weight", "2.weight")] == [
-        chosen[0],
-        chosen[1],
-        chosen[2],
-        chosen[2],
-    ]
+    first, second, third = chosen
+    assert [found[name] for name in ("0.bias", "0.weight", "1.weight", "2.weight")] == [first, second, third, third]
     assert found["1.bias"] is found["2.bias"] is groups.PLAIN
 
 
 @pytest.mark.parametrize(
-    ("chosen", "says"),
+    ("chosen", "key"),
     [
-        ([group("blocks.*")], r"parameters\[0\]\.match=blocks\.\*: matches no parameter.* 0\.\*, 1\.\*, 2\.\*"),
-        ([group("*"), group("2.*")], r"parameters\[1\]\.match=2\.\*: every parameter that it matches is matched by an earlier"),
-        ([group("*", frozen=True)], r"all 6 are frozen"),
-        ([group("BatchNorm.*")], "matches no parameter"),
+        ([group("blocks.*")], r"parameters\[0\]\.match=blocks\.\*"),
+        ([group("*"), group("2.*")], r"parameters\[1\]\.match=2\.\*"),
+        ([group("*", frozen=True)], "parameters="),
     ],
 )
-def test_patterns_that_cannot_be_meant(chosen: list[ParameterGroup], says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
+def test_patterns_that_cannot_be_meant(chosen: list[ParameterGroup], key: str) -> None:
+    with pytest.raises(ConfigError, match=key):
         groups.freeze(network(), chosen)
 
 
@@ -83,14 +78,9 @@ def test_updates_by_hand(name: str) -> None:
         torch.testing.assert_close(value.detach().double(), expected, rtol=0, atol=1e-6)  # float32 against float64
 
 
-def test_without_groups_the_optimizer_is_the_plain_one() -> None:
-    optimizer = build_optimizer({"_target_": "torch.optim.Adam", "lr": 0.5}, network(), CPU)
-    assert [len(one["params"]) for one in optimizer.param_groups] == [6]
-
-
 def test_an_optimizer_without_weight_decay_cannot_have_one() -> None:
     section = {"_target_": "torch.optim.Rprop", "lr": 0.5}
-    with pytest.raises(ConfigError, match=r"torch\.optim\.Rprop has no weight_decay"):
+    with pytest.raises(ConfigError, match="weight_decay"):
         build_optimizer(section, network(), CPU, [group("0.*", weight_decay=0.1)])
 
 
@@ -108,36 +98,29 @@ def test_frozen_batch_norm_keeps_its_statistics_and_uses_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
+    ("value", "key"),
     [
-        ("[{match: 'head.*', lr_factor: -1}]", "lr_factor=-1.0: expected 0 or more"),
-        ("[{match: 'head.*', frozen: true, lr_factor: 2}]", "frozen parameters have no lr_factor"),
+        ("[{match: 'head.*', lr_factor: -1}]", "lr_factor"),
+        ("[{match: 'head.*', frozen: true, lr_factor: 2}]", "lr_factor"),
         ("[{match: 'head.*', frozne: true}]", "frozne"),
         ("[{frozen: true}]", "match"),
-        ("[{match: 'haed.*', frozen: true}]", "matches no parameter"),
+        ("[{match: 'haed.*', frozen: true}]", "haed"),
         ("{}", "parameters"),
     ],
 )
-def test_bad_groups_on_the_command_line(value: str, says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code = cli.run("train", [*SMALL, f"parameters={value}", f"hydra.run.dir={tmp_path / 'run'}"])
+def test_bad_groups_on_the_command_line(value: str, key: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    train(tmp_path / "run", f"parameters={value}", code=2)
     err = capsys.readouterr().err
-    assert (code, err.count("\n")) == (2, 1)
-    assert says in err
+    assert (err.count("\n"), key in err) == (1, True)
 
 
-def test_a_run_that_trains_its_head_alone_resumes_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = "parameters=[{match: 'blocks.*', frozen: true}, {match: '*.bias', lr_factor: 2.0}]"
-    whole, parted = tmp_path / "whole", tmp_path / "parted"
-    assert cli.run("train", [*SMALL, chosen, f"hydra.run.dir={whole}"]) == 0
-    assert cli.run("train", [*SMALL, chosen, "trainer.epochs=1", f"hydra.run.dir={parted}"]) == 0
-    assert cli.run("train", [f"resume={parted}", "trainer.epochs=2"]) == 0
+def test_a_run_that_trains_its_head_alone_resumes_to_the_bit(tmp_path: Path) -> None:
+    chosen = ("model=lenet", "parameters=[{match: 'blocks.*', frozen: true}, {match: '*.bias', lr_factor: 2}]")
+    whole = train(tmp_path / "whole", *chosen, "trainer.epochs=2")
+    parted = resume(train(tmp_path / "parted", *chosen, "trainer.epochs=1"), "trainer.epochs=2")
     assert_same_run(whole, parted)
     tensors = load_file(whole / "last.safetensors")
     moved = {name.split(".")[1] for name in tensors if name.startswith("optimizer.")}
     assert moved == {"head"}  # state by the parameter's name, of those that are trained
-    start = composing.typed(composing.compose([*SMALL]))
-    from cnnlab.training.session import build_session
-
-    first = build_session(start).model.state_dict()
+    first = build_session(composing.typed(composing.compose([*SMALL, *chosen]))).model.state_dict()
     assert all(torch.equal(tensors[f"model.{name}"], value) for name, value in first.items() if name.startswith("blocks."))
-    assert config.read(whole / "config.yaml").parameters[0] == ParameterGroup(match="blocks.*", frozen=True)

@@ -5,69 +5,52 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cnnlab.data import InMemory
+from cnnlab.data.images import Images
 from cnnlab.models.preprocess import Preprocess
 from cnnlab.training.runtime import Runtime
 from cnnlab.training.scoring import calibration_error, outputs_of, score
-from cnnlab.training.task import Binary, Multiclass, Regression
+from cnnlab.training.task import Multiclass
 
 CPU = torch.device("cpu")
 
 
-def split(count: int = 7) -> InMemory:
+def split() -> Images:
     generator = torch.Generator().manual_seed(8)
-    images = torch.randint(256, (count, 1, 3, 3), generator=generator, dtype=torch.uint8)
-    return InMemory(images, torch.randint(3, (count,), generator=generator))
+    images = torch.randint(256, (7, 1, 3, 3), generator=generator, dtype=torch.uint8)
+    return Images(images, torch.randint(3, (7,), generator=generator))
 
 
 def network() -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(9)
-        return nn.Sequential(pixels(), nn.BatchNorm2d(1), nn.Dropout(0.5), nn.Flatten(), nn.Linear(9, 3))
-
-
-def pixels() -> Preprocess:
-    return Preprocess(torch.zeros(1), torch.ones(1), torch.contiguous_format)
+        preprocess = Preprocess(torch.zeros(1), torch.ones(1), torch.contiguous_format)
+        return nn.Sequential(preprocess, nn.BatchNorm2d(1), nn.Dropout(0.5), nn.Flatten(), nn.Linear(9, 3))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 1000])
 def test_uneven_batches_give_the_mean_over_images(batch_size: int) -> None:
-    model, given = network(), split()
-    outputs = outputs_of(model, given, Runtime(CPU, 1, "fp32"), batch_size, 0)
-    exact = network()[1:].double().eval()(given.images.double() / 255)
+    model, images = network(), split()
+    outputs = outputs_of(model, images.images, Runtime(CPU, 1, "fp32"), batch_size, 0)
+    exact = network()[1:].double().eval()(images.images.double() / 255)
     torch.testing.assert_close(outputs.double(), exact.detach(), rtol=0, atol=1e-6)  # float32, outputs below 2
-    scored = score(Multiclass(3), outputs, given.labels)
-    assert scored.loss == pytest.approx(F.cross_entropy(exact, given.labels).item(), rel=1e-6)
-    assert scored.metric == int((exact.argmax(1) == given.labels).sum()) / 7
+    scored = score(Multiclass(3, label_smoothing=0.3), outputs, images.labels)
+    assert scored.loss == pytest.approx(F.cross_entropy(exact, images.labels).item(), rel=1e-6)  # smoothing is for training
+    assert scored.metric == int((exact.argmax(1) == images.labels).sum()) / 7
 
 
 def test_scoring_trains_nothing() -> None:
     model = network().train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    outputs = outputs_of(model, split(), Runtime(CPU, 1, "fp32"), 3, 0)
+    outputs = outputs_of(model, split().images, Runtime(CPU, 1, "fp32"), 3, 0)
     assert not outputs.requires_grad
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_outputs_in_bf16_are_float32_and_rounded() -> None:
-    exact, rounded = (outputs_of(network(), split(), Runtime(CPU, 1, kind), 4, 0) for kind in ("fp32", "bf16"))
+    exact, rounded = (outputs_of(network(), split().images, Runtime(CPU, 1, kind), 4, 0) for kind in ("fp32", "bf16"))
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
     torch.testing.assert_close(rounded, exact, rtol=0, atol=0.02)  # 2^-8 of values of up to 2
-
-
-def test_smoothing_is_no_part_of_a_score() -> None:
-    outputs, labels = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.25, 0.0]]), torch.tensor([0, 2])
-    assert score(Multiclass(3, 0.3), outputs, labels) == score(Multiclass(3), outputs, labels)
-    assert score(Binary(2, 0.3), outputs[:, :1], labels.clamp(max=1).float()) == score(
-        Binary(2), outputs[:, :1], labels.clamp(max=1).float()
-    )
-
-
-def test_regression_by_hand() -> None:
-    scored = score(Regression([0, 1]), torch.tensor([[1.5], [4.0], [-2.0]]), torch.tensor([1.0, 1.0, 0.0]))
-    assert scored.loss == pytest.approx((0.25 + 9 + 4) / 3)
-    assert scored.metric == pytest.approx((0.5 + 3 + 2) / 3)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import choices
 
 from cnnlab import composing
 from cnnlab.errors import ConfigError
@@ -74,20 +75,18 @@ def test_regression_predicts_the_numbers_of_the_chosen_classes() -> None:
     assert probability is None
 
 
-@pytest.mark.parametrize(
-    ("choice", "metric", "higher", "outputs"),
-    [("multiclass", "accuracy", True, 2), ("binary", "accuracy", True, 1), ("regression", "mae", False, 1)],
-)
-def test_choices_by_name(choice: str, metric: str, higher: bool, outputs: int) -> None:
-    cfg = composing.typed(composing.compose(["data=digits", f"task={choice}", "data.classes=[7,4]"]))
-    task = build_task(cfg.task, [7, 4])
-    assert (task.metric, task.higher_is_better, task.num_outputs) == (metric, higher, outputs)
-    expected = {"multiclass": [0, 1], "binary": [0, 1], "regression": [7, 4]}[choice]
-    assert task.targets(torch.tensor([0, 1])).tolist() == expected
+CHOICES = {
+    "multiclass": ("accuracy", True, 2, [0, 1]),
+    "binary": ("accuracy", True, 1, [0, 1]),
+    "regression": ("mae", False, 1, [7, 4]),
+}
 
 
-def test_every_choice_is_tested_above() -> None:
-    assert set(composing.groups()["task"]) == {"multiclass", "binary", "regression"}
+@pytest.mark.parametrize("choice", choices("task"))
+def test_choices_by_name(choice: str) -> None:
+    task = build_task(composing.compose([f"task={choice}"]).task, [7, 4])
+    found = task.metric, task.higher_is_better, task.num_outputs, task.targets(torch.tensor([0, 1])).tolist()
+    assert found == CHOICES[choice]
 
 
 @pytest.mark.parametrize("task", [Multiclass(3, 0.1), Binary(2, 0.1), Regression([4, 9])], ids=lambda task: type(task).__name__)

@@ -1,0 +1,43 @@
+"""A small run of an MLP on a hundred digits, in this process, and what it has written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from cnnlab import cli
+
+# 4 steps an epoch, the last of them on 4 images
+SMALL = ("data=digits", "data.limit=100", "data.validation=50", "model=mlp", "model.hidden=[8]", "trainer.batch_size=32",
+         "trainer.threads=1", "console=quiet")  # fmt: skip
+
+
+def train(run: Path, *changes: str, code: int = 0) -> Path:
+    """Train SMALL with `changes` in the directory `run`, which is returned; `code`: the exit code that is expected."""
+    assert cli.run("train", [*SMALL, *changes, f"hydra.run.dir={run}"]) == code
+    return run
+
+
+def resume(run: Path, *changes: str) -> Path:
+    """Train a run that has stopped to its end."""
+    assert cli.run("train", [f"resume={run}", *changes]) == 0
+    return run
+
+
+def epoch_lines(run: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def result(run: Path) -> dict[str, Any]:
+    """result.json."""
+    content: dict[str, Any] = json.loads((run / "result.json").read_text())
+    return content
+
+
+def checkpoint_meta(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint holds beside its tensors."""
+    with safe_open(checkpoint, "pt") as file:
+        content: dict[str, Any] = json.loads(file.metadata()["cnnlab"])
+    return content
