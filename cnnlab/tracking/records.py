@@ -99,7 +99,7 @@ class Epoch:
             scores = {name: _score(line[f"{name}_loss"], line[f"{name}_{metric}"]) for name in there}
             speed = _number(line["train_s"]), _number(line["images_per_s"])
             return cls(int(line["epoch"]), int(line["step"]), _number(line["lr"]), metric, scores, *speed)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:  # the last: Infinity, which Python's json reads
             raise CheckpointError(f"not a line of metrics ({type(error).__name__}: {error})") from error
 
 
@@ -156,7 +156,7 @@ class Result:
                 weights=str(content["weights"]),
                 scores=scores,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"not the result of a run ({type(error).__name__}: {error})") from error
 
 

@@ -1,31 +1,29 @@
 """The run directory: claimed once, written by one process at a time, discarded without harm."""
 
-import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from cnnlab import composing
-from cnnlab.errors import CheckpointError, CnnlabError, RunTakenError
+from cnnlab.errors import CheckpointError, ConfigError, RunTakenError
 from cnnlab.status import Status
+from cnnlab.tracking import files
 from cnnlab.tracking.records import Epoch, Result, Score
 from cnnlab.tracking.run import RunDirectory, claim, environment, open_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def test_claim_creates_the_directory_and_those_above(tmp_path: Path) -> None:
-    assert claim(tmp_path / "a" / "b", may_rename=False) == tmp_path / "a" / "b"
-    assert list((tmp_path / "a" / "b").iterdir()) == []
-
-
 def test_two_claims_of_one_name_get_two_directories(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        claimed = list(pool.map(lambda _: claim(tmp_path / "run", may_rename=True), range(8)))
+        claimed = list(pool.map(lambda _: claim(tmp_path / "a" / "run", may_rename=True), range(8)))
     assert {path.name for path in claimed} == {"run", *(f"run_{number}" for number in range(2, 9))}
 
 
@@ -36,19 +34,15 @@ def test_a_name_chosen_by_hand_is_never_changed(tmp_path: Path) -> None:
     (taken / "notes.txt").write_text("mine")
     file.write_text("mine")
     assert claim(empty, may_rename=False) == empty
-    for path, what in ((taken, "holds another run or other files"), (file, "is not a directory")):
-        with pytest.raises(RunTakenError, match=what) as caught:
-            claim(path, may_rename=False)
-        assert str(path) in str(caught.value)
-        assert caught.value.exit_code == 5
+    for path, may_rename, kind in (
+        (taken, False, RunTakenError),
+        (file, False, RunTakenError),
+        (file / "run", True, ConfigError),
+        (file / "deeper" / "run", True, ConfigError),
+    ):
+        with pytest.raises(kind, match=re.escape(str(path))):
+            claim(path, may_rename)
     assert {path.name for path in tmp_path.iterdir()} == {"taken", "empty", "file"}
-
-
-@pytest.mark.parametrize("place", ["file/run", "file/deeper/run"])
-def test_a_place_that_cannot_be_is_an_error_in_one_line(place: str, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(CnnlabError, match=r"hydra\.run\.dir"):
-        claim(tmp_path / place, may_rename=True)
 
 
 HOLD = """
@@ -62,31 +56,19 @@ with RunDirectory(Path(sys.argv[1])).locked():
 
 
 def test_a_second_process_is_kept_out_until_the_first_is_killed(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    command, run = [sys.executable, "-c", HOLD, str(tmp_path)], RunDirectory(tmp_path)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "False\n"  # it holds the lock now, and the module loads no torch
-        with pytest.raises(RunTakenError, match="another process") as caught, RunDirectory(tmp_path).locked():
-            pass
-        assert str(tmp_path) in str(caught.value)
+        for _ in range(2):  # the attempt that failed lets nothing go
+            with pytest.raises(RunTakenError, match=re.escape(str(tmp_path))), run.locked():
+                pass
+        assert run.is_locked()
         first.kill()
         first.wait()
-    with RunDirectory(tmp_path).locked():
-        pass
-
-
-def test_the_lock_ends_with_its_block_and_not_with_an_attempt(tmp_path: Path) -> None:
-    run = RunDirectory(tmp_path)
-
-    def fail_while_locked() -> None:
-        with run.locked():
-            for _ in range(2):  # the attempt that failed lets nothing go
-                with pytest.raises(RunTakenError), RunDirectory(tmp_path).locked():
-                    pass
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail_while_locked()
+    assert not run.is_locked()
+    with pytest.raises(ZeroDivisionError), run.locked():
+        raise ZeroDivisionError
     with run.locked():
         pass
 
@@ -95,12 +77,8 @@ def own_files(path: Path, hydra: bool = True) -> RunDirectory:
     """What a run has written when it fails before its first step."""
     run = RunDirectory(path)
     path.mkdir(parents=True, exist_ok=True)
-    names = [
-        ".lock",
-        "config.yaml",
-        "environment.json",
-        *(f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides") if hydra),
-    ]
+    names = [".lock", "config.yaml", "environment.json"]
+    names += [f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides") if hydra]
     for name in names:
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_text("x")
@@ -109,13 +87,13 @@ def own_files(path: Path, hydra: bool = True) -> RunDirectory:
 
 def test_what_a_start_that_was_killed_has_left_is_taken_over(tmp_path: Path) -> None:
     run = own_files(tmp_path / "run")
-    with pytest.raises(RunTakenError, match="holds another run"):
+    with pytest.raises(RunTakenError):
         claim(run.path, may_rename=False)
     run.config.unlink()
     assert claim(run.path, may_rename=False) == run.path
     assert claim(run.path, may_rename=True) == tmp_path / "run_2"
     (run.path / "notes.txt").touch()
-    with pytest.raises(RunTakenError, match="or other files"):
+    with pytest.raises(RunTakenError):
         claim(run.path, may_rename=False)
 
 
@@ -123,12 +101,6 @@ def test_what_a_start_that_was_killed_has_left_is_taken_over(tmp_path: Path) -> 
 def test_discard_removes_a_run_and_nothing_above_it(hydra: bool, tmp_path: Path) -> None:
     own_files(tmp_path / "mine" / "run", hydra).discard()
     assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
-
-
-def test_discard_keeps_other_runs(tmp_path: Path) -> None:
-    (tmp_path / "fashion-lenet" / "other").mkdir(parents=True)
-    own_files(tmp_path / "fashion-lenet" / "run").discard()
-    assert [path.name for path in (tmp_path / "fashion-lenet").iterdir()] == ["other"]
 
 
 @pytest.mark.parametrize("foreign", ["notes.txt", ".hydra/mine.yaml"])
@@ -145,10 +117,7 @@ def test_begin_is_read_back(tmp_path: Path) -> None:
     opened, read = open_run(str(tmp_path))
     assert read == cfg
     assert opened.read_environment()["device"] == "abacus"
-    assert opened.read_result() is None
-    result = Result(Status.FINISHED, "", 2, 9, 61_706, 1.5, "mae", False, "best", {"test": Score(0.5, 0.25)})
-    run.write_result(result)
-    assert opened.read_result() == result
+    run.write_result(Result(Status.FINISHED))
     cfg.trainer.epochs += 5
     run.goes_on(cfg)
     assert opened.read_result() is None
@@ -156,19 +125,10 @@ def test_begin_is_read_back(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "environment.json"}
 
 
-@pytest.mark.parametrize(("content", "what"), [("{", "not JSON"), ("[]", "expected a JSON object")])
-def test_a_broken_record_is_named(content: str, what: str, tmp_path: Path) -> None:
-    run = RunDirectory(tmp_path)
-    run.result.write_text(content)
-    with pytest.raises(CheckpointError, match=what) as caught:
-        run.read_result()
-    assert str(run.result) in str(caught.value)
-
-
 def test_open_run_refuses_what_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    for place, what in (("nowhere", "no such directory"), ("file", "is a file"), (".", "not a run")):
-        with pytest.raises(CheckpointError, match=what):
+    for place in ("nowhere", "file", "."):
+        with pytest.raises(CheckpointError, match=re.escape(str(tmp_path / place))):
             open_run(str(tmp_path / place))
 
 
@@ -177,7 +137,7 @@ def test_open_run_names_the_newest_run_of_a_folder(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").touch()
         os.utime(tmp_path / name / "config.yaml", (100 - age, 100 - age))
-    with pytest.raises(CheckpointError, match=f"not a run, but holds 3; the newest is {tmp_path}/b$"):
+    with pytest.raises(CheckpointError, match=f"{tmp_path}/b$"):
         open_run(str(tmp_path))
 
 
@@ -191,9 +151,11 @@ def test_keep_metrics_drops_what_will_be_run_again(step: int, kept: list[int], t
     assert not run.metrics.exists()
     epochs = [Epoch(1, at, 0.1, "mae", {"train": Score(at / 10, 0.0)}, 1.0, 60.0) for at in (4, 8, 10, 12)]
     lines = [epoch.line() for epoch in epochs]  # 10 ended a run within an epoch
-    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 16, "tra')
+    files.write_json_lines(run.metrics, lines)
+    with run.metrics.open("a") as file:
+        file.write('{"step": 16, "tra')
     run.keep_metrics(step, 4, 100)
-    assert run.metrics.read_text() == "".join(json.dumps(line) + "\n" for line in lines if line["step"] in kept)
+    assert files.read_json_lines(run.metrics) == [line for line in lines if line["step"] in kept]
 
 
 def test_names_are_as_a_person_types_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,13 +167,11 @@ def test_names_are_as_a_person_types_them(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_environment_tells_versions_revision_and_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
     monkeypatch.setattr(sys, "argv", ["cnnlab.train", "hydra.run.dir='a b'"])
     found = environment()
     assert found["python"] == sys.version.split()[0]
-    assert str(found["packages"]["torch"]) in torch.__version__
-    assert found["command"] == "cnnlab.train 'hydra.run.dir='\"'\"'a b'\"'\"''"
+    assert torch.__version__.startswith(str(found["packages"]["torch"]))
+    assert shlex.split(found["command"]) == sys.argv
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True).stdout.strip()
     assert (found["git"] or "").removesuffix("+changes") == head
     monkeypatch.setenv("PATH", os.devnull)  # a machine without git
