@@ -26,25 +26,23 @@ def compose() -> Iterator[Composer]:
 @pytest.mark.parametrize(
     "changes",
     [
-        "model=mlp model.hidden=[10,20] seed=3",
-        "optimizer.lr=0.01 data.limit=null trainer.steps=3",
-        "optimizer=sgd model=chollet optimizer.momentum=0.9 data.root='a b'",
-        "trainer.epochs=2 experiment=conv7-fashion",
-        "augment=[flip,crop] augment.crop.padding=2 data.validation=0.1",
-        "model._target_=torch.nn.Identity model=custom",
+        "model=mlp  model.hidden=[10,20]  seed=3",
+        "optimizer.lr=0.01  data.limit=null  trainer.steps=3",
+        "optimizer=sgd  model=chollet  optimizer.momentum=0.9  data.root='a b'",
+        "trainer.epochs=2  experiment=conv7-fashion",
+        "augment=[flip,crop]  augment.crop.padding=2  data.validation=0.1",
+        "model._target_=torch.nn.Identity  model=custom",
     ],
 )
 def test_a_job_is_what_its_changes_compose(compose: Composer, changes: str) -> None:
-    given = changes.replace("'a b'", "'a\tb'").split(" ")
-    given = [change.replace("\t", " ") for change in given]
+    given = changes.split("  ")
     prepared = [f"++{change}" if "." in change.partition("=")[0] else change for change in given]
     compose(["model=mlp", "seed=9", "optimizer=adamw"])  # nothing of an earlier job stays
     cfg = composing.typed(composing.compose(given))
     assert compose(prepared) == cfg
 
 
-def test_a_job_that_cannot_be_is_told(compose: Composer) -> None:
-    with pytest.raises(ConfigError, match=r"trainer\.epochs=0: expected 1 or more"):
-        compose(["trainer.epochs=0"])
-    with pytest.raises(ConfigError, match=r"model\.hiden: no such key"):
-        compose(["model=mlp", "++model.hiden=3"])
+@pytest.mark.parametrize("changes", [["trainer.epochs=0"], ["model=mlp", "++model.hiden=3"]])
+def test_a_job_that_cannot_be_is_told(compose: Composer, changes: list[str]) -> None:
+    with pytest.raises(ConfigError, match=changes[-1].lstrip("+").partition("=")[0]):
+        compose(changes)

@@ -178,45 +178,28 @@ class Trap:
         return os.mkdir, (str(self.folder),)
 
 
-def cut(path: Path, end: int) -> None:
-    path.write_bytes(path.read_bytes()[:end])
-
-
-def damage_header(path: Path) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content[:20] + b"\xff\xff\xff\xff" + content[24:])
-
-
-def change(path: Path, **sections: Any) -> None:
-    """Replace sections of a checkpoint's metadata; None takes one out."""
+def rewrite(path: Path, without: str = "", **sections: Any) -> None:
+    """Write a checkpoint again, without a tensor and with other sections of its metadata, where None takes one out."""
+    tensors = {name: tensor for name, tensor in load_file(path).items() if name != without}
     meta = {name: value for name, value in (checkpoint_meta(path) | sections).items() if value is not None}
-    save_file(load_file(path), path, {"cnnlab": json.dumps(meta)})
-
-
-def drop_sums(path: Path) -> None:
-    meta, tensors = checkpoint_meta(path), load_file(path)
-    del tensors["progress.sums"]
     save_file(tensors, path, {"cnnlab": json.dumps(meta)})
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "missing": lambda path: path.unlink(),
-    "empty": lambda path: cut(path, 0),
-    "half": lambda path: cut(path, path.stat().st_size // 2),
-    "a byte short": lambda path: cut(path, -1),
-    "header": damage_header,
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),  # as after a power cut
     "pickle": lambda path: path.write_bytes(pickle.dumps({"model": Trap(path.with_name("sprung"))})),
     "foreign": lambda path: save_file({"weight": torch.zeros(2)}, path),
     "not JSON": lambda path: save_file(load_file(path), path, {"cnnlab": "{"}),
     "a list": lambda path: save_file(load_file(path), path, {"cnnlab": "[1]"}),
-    "no network": lambda path: change(path, network=None),
-    "no progress": lambda path: change(path, progress=None),
-    "no step": lambda path: change(path, progress={"seconds": 0, "colour": 1}),
-    "no number": lambda path: change(path, progress=checkpoint_meta(path)["progress"] | {"step": "7"}),
-    "no optimizer": lambda path: change(path, optimizer_numbers=None),
-    "no such parameter": lambda path: change(path, optimizer_numbers={"nowhere.step": 1}),
-    "no sums": drop_sums,
+    "no network": lambda path: rewrite(path, network=None),
+    "no progress": lambda path: rewrite(path, progress=None),
+    "no step": lambda path: rewrite(path, progress={"seconds": 0, "colour": 1}),
+    "no number": lambda path: rewrite(path, progress=checkpoint_meta(path)["progress"] | {"step": "7"}),
+    "no optimizer": lambda path: rewrite(path, optimizer_numbers=None),
+    "no such parameter": lambda path: rewrite(path, optimizer_numbers={"nowhere.step": 1}),
+    "no sums": lambda path: rewrite(path, without="progress.sums"),
 }
 
 
