@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from small_runs import checkpoint_meta
 from torch import Tensor, nn
 
-from cnnlab.data.images import Images
+from cnnlab.data import InMemory
 from cnnlab.errors import CheckpointError
 from cnnlab.models.description import Description
 from cnnlab.models.preprocess import Preprocess
@@ -64,10 +64,10 @@ class Run:
             self.model = build().to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(optimizer_section(choice), self.model, CPU)
         generator = torch.Generator().manual_seed(11)
-        train = Images(torch.randint(256, (8, 2, 6, 6), generator=generator, dtype=torch.uint8), torch.arange(8) % 3)
+        train = InMemory(torch.randint(256, (8, 2, 6, 6), generator=generator, dtype=torch.uint8), torch.arange(8) % 3)
         preprocess = Preprocess(torch.zeros(2), torch.ones(2), torch.channels_last)
         runtime = Runtime(CPU, torch.get_num_threads(), "fp32")
-        self.step = Step(self.model, self.optimizer, Multiclass(3), train, preprocess, {}, runtime, 0, None)
+        self.step = Step(self.model, self.optimizer, Multiclass(3), train, train.labels, preprocess, {}, runtime, 0, None)
         self.state = State(self.model, self.optimizer, self.step.sums, DESCRIPTION)
 
     def train(self, steps: int) -> "Run":

@@ -90,10 +90,17 @@ def test_describe_names_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert describe(torch.device("cpu"))["device"] == "some processor"
 
 
-def test_a_run_loads_no_compiler(tmp_path: Path) -> None:
+def test_configuration_loads_no_torch_and_a_run_no_compiler(tmp_path: Path) -> None:
     """torch._dynamo and torch._inductor take longer to import than a small run to train."""
     quick = [*SMALL, "trainer.steps=2", f"hydra.run.dir={tmp_path / 'run'}"]
-    code = f"import sys; from cnnlab import cli; code = cli.run('train', {quick!r}); "
-    code += "sys.exit(code or ', '.join({'torch._dynamo', 'torch._inductor', 'torchvision'} & set(sys.modules)) or 0)"
+    code = f"""
+import sys
+from cnnlab import cli, composing
+composing.typed(composing.compose({quick[:2]!r}))
+loaded = {{"torch"}} & set(sys.modules)
+code = cli.run("train", {quick!r})
+loaded |= {{"torch._dynamo", "torch._inductor", "torchvision"}} & set(sys.modules)
+sys.exit(code or ", ".join(loaded) or 0)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

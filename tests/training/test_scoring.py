@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cnnlab.data.images import Images
+from cnnlab.data import InMemory
 from cnnlab.models.preprocess import Preprocess
 from cnnlab.training.runtime import Runtime
 from cnnlab.training.scoring import calibration_error, outputs_of, score
@@ -14,10 +14,10 @@ from cnnlab.training.task import Multiclass
 CPU = torch.device("cpu")
 
 
-def split() -> Images:
+def split() -> InMemory:
     generator = torch.Generator().manual_seed(8)
     images = torch.randint(256, (7, 1, 3, 3), generator=generator, dtype=torch.uint8)
-    return Images(images, torch.randint(3, (7,), generator=generator))
+    return InMemory(images, torch.randint(3, (7,), generator=generator))
 
 
 def network() -> nn.Sequential:
@@ -30,7 +30,7 @@ def network() -> nn.Sequential:
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 1000])
 def test_uneven_batches_give_the_mean_over_images(batch_size: int) -> None:
     model, images = network(), split()
-    outputs = outputs_of(model, images.images, Runtime(CPU, 1, "fp32"), batch_size, 0)
+    outputs = outputs_of(model, images, Runtime(CPU, 1, "fp32"), batch_size, 0)
     exact = network()[1:].double().eval()(images.images.double() / 255)
     torch.testing.assert_close(outputs.double(), exact.detach(), rtol=0, atol=1e-6)  # float32, outputs below 2
     scored = score(Multiclass(3, label_smoothing=0.3), outputs, images.labels)
@@ -41,13 +41,13 @@ def test_uneven_batches_give_the_mean_over_images(batch_size: int) -> None:
 def test_scoring_trains_nothing() -> None:
     model = network().train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    outputs = outputs_of(model, split().images, Runtime(CPU, 1, "fp32"), 3, 0)
+    outputs = outputs_of(model, split(), Runtime(CPU, 1, "fp32"), 3, 0)
     assert not outputs.requires_grad
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_outputs_in_bf16_are_float32_and_rounded() -> None:
-    exact, rounded = (outputs_of(network(), split().images, Runtime(CPU, 1, kind), 4, 0) for kind in ("fp32", "bf16"))
+    exact, rounded = (outputs_of(network(), split(), Runtime(CPU, 1, kind), 4, 0) for kind in ("fp32", "bf16"))
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
     torch.testing.assert_close(rounded, exact, rtol=0, atol=0.02)  # 2^-8 of values of up to 2

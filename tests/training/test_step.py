@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from conftest import choices, optimizer_section
 from torch import Tensor, nn
 
+from cnnlab.data import InMemory, take
 from cnnlab.data.batches import Chosen
-from cnnlab.data.images import Images
 from cnnlab.models.preprocess import Preprocess
 from cnnlab.training.runtime import Runtime
 from cnnlab.training.step import Step, build_optimizer, mask_gradients, set_lr
@@ -35,10 +35,10 @@ class Spoiled(nn.Module):
         return self.shown
 
 
-def train_split() -> Images:
+def train_split() -> InMemory:
     generator = torch.Generator().manual_seed(5)
     images = torch.randint(256, (7, 1, 4, 4), generator=generator, dtype=torch.uint8)
-    return Images(images, torch.randint(3, (7,), generator=generator))
+    return InMemory(images, torch.randint(3, (7,), generator=generator))
 
 
 def network(*extra: nn.Module) -> nn.Sequential:
@@ -58,7 +58,8 @@ def make_step(
 ) -> Step:
     optimizer, task = build_optimizer(section, model, CPU), Multiclass(3, label_smoothing)
     runtime = Runtime(CPU, torch.get_num_threads(), precision)
-    return Step(model, optimizer, task, train_split(), Spoiled(), augmentations or {}, runtime, seed, clip_norm)
+    train = train_split()
+    return Step(model, optimizer, task, train, train.labels, Spoiled(), augmentations or {}, runtime, seed, clip_norm)
 
 
 def weights(model: nn.Module) -> Tensor:
@@ -186,8 +187,8 @@ def test_nothing_is_asked_of_the_device(clip_norm: float | None) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, foreach=True)
     optimizer.param_groups[0]["initial_lr"] = LR
     preprocess = Preprocess(torch.full((1,), 0.5), torch.ones(1), torch.channels_last).to(meta)
-    runtime, train = Runtime(meta, 1, "fp32"), train_split().to(meta)
-    step = Step(model, optimizer, Multiclass(3, 0.1), train, preprocess, {}, runtime, 0, clip_norm)
+    train, runtime = take(train_split(), torch.arange(7)).to(meta), Runtime(meta, 1, "fp32")
+    step = Step(model, optimizer, Multiclass(3, 0.1), train, train.labels.to(meta), preprocess, {}, runtime, 0, clip_norm)
     held = [step.sums, step.first_bad, step.gradient_norms]
     for number, batch in enumerate(BATCHES):
         step(batch.to(meta), number, 0.5)

@@ -1,6 +1,7 @@
 """Whole runs on a hundred images: what they write, when they stop, and what they leave when they cannot go on."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from safetensors.torch import load_file
 from small_runs import SMALL, checkpoint_meta, epoch_lines, result, train
 from torch import nn
 
-from cnnlab import composing
+from cnnlab import composing, config
+from cnnlab.data import all_images, load_data
 from cnnlab.data.batches import epoch_order
+from cnnlab.data.sampling import held_out_count, stratified
 from cnnlab.tracking.records import Score
 from cnnlab.training import trainer
 from cnnlab.training.session import Session, build_session
@@ -42,7 +45,8 @@ def float64_lines(steps: int) -> Iterator[dict[str, float]]:
         lr, order, losses, hits, seen = 0.25 / 2**epoch, epoch_order(0, epoch, 100, torch.device("cpu")), 0.0, 0, 0
         optimizer = torch.optim.SGD(net.parameters(), lr)
         for start in (0, 32, 64, 96)[: steps - 4 * epoch]:
-            images, labels = train.images[order[start : start + 32]].double() / 255, train.labels[order[start : start + 32]]
+            chosen = order[start : start + 32]
+            images, labels = train.gather(chosen).double() / 255, train.labels[chosen]
             outputs = net(images)
             loss = F.cross_entropy(outputs, labels)
             losses, hits = losses + loss.item() * len(labels), hits + int((outputs.argmax(1) == labels).sum())
@@ -51,7 +55,7 @@ def float64_lines(steps: int) -> Iterator[dict[str, float]]:
             loss.backward()
             optimizer.step()
         with torch.no_grad():
-            outputs = net(held_out.images.double() / 255)
+            outputs = net(all_images(held_out).double() / 255)
         yield {
             "epoch": epoch + 1,
             "step": min(4 * epoch + 4, steps),
@@ -151,9 +155,10 @@ def test_a_run_that_diverges_says_where_and_leaves_finite_checkpoints(
         assert all(torch.isfinite(tensor).all() for tensor in load_file(path).values()), path.name
 
 
-def test_that_the_memory_gave_out_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [MemoryError(), OSError(28, "No space left on device")], ids=["memory", "disk"])
+def test_what_the_machine_lacks_is_recorded(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
-        raise MemoryError
+        raise error
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "save_checkpoint", fail)
@@ -164,5 +169,30 @@ def test_that_the_memory_gave_out_is_recorded(tmp_path: Path, monkeypatch: pytes
 def test_augmentation_and_dropout_shift_neither_weights_nor_images() -> None:
     plain, augmented = session(), session("augment=[flip,crop]", "model.hidden_dropout=0.5")
     assert all(map(torch.equal, plain.model.state_dict().values(), augmented.model.state_dict().values()))
-    for split, images in plain.data.parts().items():
-        assert torch.equal(images.images, augmented.data.parts()[split].images)
+    for name, split in plain.data.splits().items():
+        assert torch.equal(all_images(split), all_images(augmented.data.splits()[name]))
+
+
+def test_looking_and_saving_within_an_epoch_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = train(tmp_path / "run", "trainer.epochs=2")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "LOOK_EVERY_S", 0.0)
+        watched = train(tmp_path / "watched", "trainer.epochs=2", "checkpoint.every_s=0", "trainer.log_every=1")
+    assert metrics(watched) == metrics(run)
+    one, other = (load_file(each / "last.safetensors") for each in (run, watched))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_validation_images_follow_from_the_record(tmp_path: Path) -> None:
+    """The recorded configuration names them: on just these images the recorded weights have the recorded loss."""
+    run = train(tmp_path / "run", "trainer.epochs=1", "seed=3")
+    cfg = config.read(run / "config.yaml")
+    source = load_data(replace(cfg.data, validation=0, limit=None), cfg.seed).train
+    _, indices = stratified(source.labels, held_out_count(cfg.data.validation, len(source)), cfg.seed)
+    weights = {name: tensor.double() for name, tensor in load_file(run / "last.safetensors").items()}
+    pixels = source.gather(indices).double().flatten(1) / 255
+    hidden = F.relu(F.linear(pixels, weights["model.dense.dense0.weight"], weights["model.dense.dense0.bias"]))
+    logits = F.linear(hidden, weights["model.dense.output.weight"], weights["model.dense.output.bias"])
+    loss = F.cross_entropy(logits, source.labels[indices]).item()
+    assert loss == pytest.approx(metrics(run)[0]["validation_loss"], rel=1e-5)  # float32 against float64
