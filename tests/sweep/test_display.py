@@ -28,7 +28,7 @@ def test_progress_of_a_run(validation: float | None, steps: int | None, share: f
 
 @pytest.mark.parametrize(
     ("elapsed", "ended", "shares", "pending", "expected"),
-    [(10.0, 0, [0.01], 3, None), (10.0, 1, [], 2, 20.0), (12.0, 1, [0.5, 0.5], 1, 12.0)],
+    [(10.0, 0, [0.01], 3, None), (10.0, 1, [], 2, 20.0), (12.0, 1, [0.25, 0.25], 1, 20.0)],
 )
 def test_time_left_if_all_goes_on_as_so_far(
     elapsed: float, ended: int, shares: list[float], pending: int, expected: float | None

@@ -58,6 +58,12 @@ def test_any_value_makes_a_name_that_every_file_system_takes(values: list[str]) 
         assert len(name) <= LONGEST_NAME
 
 
+def test_long_names_are_cut_and_still_differ() -> None:
+    names = job_names([[f"data.root={'x' * 200}{last}"] for last in "ab"])
+    assert [len(name) for name in names] == [LONGEST_NAME] * 2
+    assert names[0] != names[1]
+
+
 def test_a_taken_name_gets_a_number() -> None:
     assert unused("a", {"b"}) == "a"
     assert unused("a", {"a", "a_2"}) == "a_3"

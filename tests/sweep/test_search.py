@@ -23,6 +23,7 @@ from cnnlab.status import Status
 from cnnlab.sweep.manifest import Job, Manifest
 from cnnlab.sweep.pruning import watch, worse_than_median
 from cnnlab.sweep.space import Space, parse
+from cnnlab.sweep.study import unfinished
 from cnnlab.tracking.run import RunDirectory
 
 optuna = pytest.importorskip("optuna", reason="needs the extra cnnlab[optuna]")
@@ -163,6 +164,13 @@ def test_a_job_reads_the_rule_from_its_siblings(tmp_path: Path) -> None:
     assert cause("early") is None  # warm-up
     assert cause("own", prune_after_trials=3) is None
     assert cause("own", prune=False) is None
+
+
+def test_a_trial_that_was_cut_off_while_it_was_asked_for_is_given_up() -> None:
+    made = optuna.create_study()
+    whole, _ = made.ask(space(*SPACE).distributions), made.ask({})
+    assert [trial.number for trial in unfinished(made, space(*SPACE))] == [whole.number]
+    assert [trial.state for trial in made.trials] == [TrialState.RUNNING, TrialState.FAIL]
 
 
 def test_a_pruned_run_is_a_clean_one_and_can_be_continued(here: Path) -> None:
