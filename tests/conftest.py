@@ -24,8 +24,8 @@ def choices(group: str) -> list[str]:
 @cache
 def optimizer_section(choice: str) -> dict[str, Any]:
     """The configured section of "sgd" or "sgd optimizer.momentum=0.9"."""
-    name, *changes = choice.split()
-    return dict(OmegaConf.to_container(composing.compose([f"optimizer={name}", *changes]).optimizer))
+    name, *overrides = choice.split()
+    return dict(OmegaConf.to_container(composing.compose([f"optimizer={name}", *overrides]).optimizer))
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

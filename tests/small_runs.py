@@ -13,15 +13,15 @@ SMALL = ("data=digits", "data.limit=100", "data.validation=50", "model=mlp", "mo
          "trainer.threads=1", "console=quiet")  # fmt: skip
 
 
-def train(run: Path, *changes: str, code: int = 0) -> Path:
-    """Train SMALL with `changes` in the directory `run`, which is returned; `code`: the exit code that is expected."""
-    assert cli.run("train", [*SMALL, *changes, f"hydra.run.dir={run}"]) == code
+def train(run: Path, *overrides: str, code: int = 0) -> Path:
+    """Train SMALL with `overrides` in the directory `run`, which is returned; `code`: the exit code that is expected."""
+    assert cli.run("train", [*SMALL, *overrides, f"hydra.run.dir={run}"]) == code
     return run
 
 
-def resume(run: Path, *changes: str) -> Path:
+def resume(run: Path, *overrides: str) -> Path:
     """Train a run that has stopped to its end."""
-    assert cli.run("train", [f"resume={run}", *changes]) == 0
+    assert cli.run("train", [f"resume={run}", *overrides]) == 0
     return run
 
 

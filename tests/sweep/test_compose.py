@@ -1,4 +1,4 @@
-"""Which job a list of changes is: the same as composing it whole."""
+"""Which job a list of overrides is: the same as composing it whole."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ def compose() -> Iterator[Composer]:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    "overrides",
     [
         "model=mlp  model.hidden=[10,20]  seed=3",
         "optimizer.lr=0.01  data.limit=null  trainer.steps=3",
@@ -34,15 +34,15 @@ def compose() -> Iterator[Composer]:
         "model._target_=torch.nn.Identity  model=custom",
     ],
 )
-def test_a_job_is_what_its_changes_compose(compose: Composer, changes: str) -> None:
-    given = changes.split("  ")
+def test_a_job_is_what_its_overrides_compose(compose: Composer, overrides: str) -> None:
+    given = overrides.split("  ")
     prepared = [f"++{change}" if "." in change.partition("=")[0] else change for change in given]
-    compose(["model=mlp", "seed=9", "optimizer=adamw"])  # nothing of an earlier job stays
+    compose([*prepared, "seed=9", "++trainer.clip_norm=7"])  # nothing of an earlier job stays
     cfg = composing.typed(composing.compose(given))
     assert compose(prepared) == cfg
 
 
-@pytest.mark.parametrize("changes", [["trainer.epochs=0"], ["model=mlp", "++model.hiden=3"]])
-def test_a_job_that_cannot_be_is_told(compose: Composer, changes: list[str]) -> None:
-    with pytest.raises(ConfigError, match=changes[-1].lstrip("+").partition("=")[0]):
-        compose(changes)
+@pytest.mark.parametrize("overrides", [["trainer.epochs=0"], ["model=mlp", "++model.hiden=3"]])
+def test_a_job_that_cannot_be_is_told(compose: Composer, overrides: list[str]) -> None:
+    with pytest.raises(ConfigError, match=overrides[-1].lstrip("+").partition("=")[0]):
+        compose(overrides)

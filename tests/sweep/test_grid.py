@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from cnnlab.sweep.grid import LONGEST_NAME, expand, job_names, unused
 
 
-def jobs(*changes: str, zipped: tuple[str, ...] = ()) -> list[list[str]]:
-    return expand(OverridesParser.create().parse_overrides(list(changes)), zipped)
+def jobs(*overrides: str, zipped: tuple[str, ...] = ()) -> list[list[str]]:
+    return expand(OverridesParser.create().parse_overrides(list(overrides)), zipped)
 
 
 def test_every_combination_the_last_key_fastest() -> None:

@@ -38,8 +38,8 @@ SPACE = ("optimizer.lr=tag(log,interval(1e-4,1e-1))", "trainer.batch_size=32,64"
 Call = Callable[..., tuple[int, str, str]]
 
 
-def space(*changes: str) -> Space:
-    return parse(OverridesParser.create().parse_overrides(list(changes)))
+def space(*overrides: str) -> Space:
+    return parse(OverridesParser.create().parse_overrides(list(overrides)))
 
 
 def study(name: str = "search") -> Any:
@@ -86,7 +86,7 @@ def test_ranges_in_hydras_syntax(value: str, expected: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "key"),
+    ("overrides", "key"),
     [
         (("model=mlp", "seed=0,1"), "hydra/sweeper"),
         (("a=tag(log,choice(1,2))",), "a"),
@@ -100,9 +100,9 @@ def test_ranges_in_hydras_syntax(value: str, expected: object) -> None:
         (("trainer.batch_size=interval(16,64)",), "trainer.batch_size"),
     ],
 )
-def test_what_cannot_be_searched_is_told(changes: tuple[str, ...], key: str) -> None:
+def test_what_cannot_be_searched_is_told(overrides: tuple[str, ...], key: str) -> None:
     with pytest.raises(ConfigError, match=f"^{key}="):
-        space(*changes)
+        space(*overrides)
 
 
 def test_a_trial_runs_with_each_seed() -> None:
@@ -155,8 +155,8 @@ def test_a_job_reads_the_rule_from_its_siblings(tmp_path: Path) -> None:
         manifest.add([Job(name, [], name, seed, status)])
         fake_run(tmp_path / name, curve=curve)
 
-    def cause(name: str, **changes: Any) -> str | None:
-        settings = {"prune": True, "prune_after_trials": 2, "prune_after_epochs": 1} | changes
+    def cause(name: str, **overrides: Any) -> str | None:
+        settings = {"prune": True, "prune_after_trials": 2, "prune_after_epochs": 1} | overrides
         hopeless = watch(manifest, name, cfg, settings)
         return None if hopeless is None else hopeless()
 
@@ -249,7 +249,7 @@ def test_failed_trials_are_replaced_and_diverged_ones_are_learnt_from(call: Call
 
 
 @pytest.mark.parametrize(
-    ("changes", "key"),
+    ("overrides", "key"),
     [
         (("data.validation=0",), "data.validation"),
         (("data.validation=0,200",), "data.validation"),
@@ -261,8 +261,8 @@ def test_failed_trials_are_replaced_and_diverged_ones_are_learnt_from(call: Call
         (("optimizer.lr=0.1",), "hydra/sweeper=optuna"),
     ],
 )
-def test_a_search_that_cannot_be_is_told_in_one_line_and_leaves_nothing(call: Call, changes: tuple[str, ...], key: str) -> None:
-    code, _, err = call("train", "-m", "hydra/sweeper=optuna", *QUICK, "optimizer.lr=interval(0.1,1)", *changes)
+def test_a_search_that_cannot_be_is_told_and_leaves_nothing(call: Call, overrides: tuple[str, ...], key: str) -> None:
+    code, _, err = call("train", "-m", "hydra/sweeper=optuna", *QUICK, "optimizer.lr=interval(0.1,1)", *overrides)
     assert (code, err.count("\n"), key in err) == (2, 1, True)
     assert not list(Path().glob("outputs/sweeps/*"))
 

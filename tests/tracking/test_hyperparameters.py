@@ -9,8 +9,8 @@ from cnnlab.schema import Config
 from cnnlab.tracking.hyperparameters import LONGEST, hyperparameters
 
 
-def composed(*changes: str) -> tuple[Config, dict[str, str]]:
-    node = composing.compose(changes, with_hydra=True)
+def composed(*overrides: str) -> tuple[Config, dict[str, str]]:
+    node = composing.compose(overrides, with_hydra=True)
     own = OmegaConf.masked_copy(node, [str(key) for key in node if key != "hydra"])
     return composing.typed(own), {str(key): str(value) for key, value in node.hydra.runtime.choices.items()}
 
@@ -30,8 +30,8 @@ def test_augmentations_stand_in_one_column_and_with_their_settings() -> None:
 
 
 def test_what_is_unusual_is_shown_too() -> None:
-    changes = ("data=digits", "optimizer.eps=inf", "model=custom", "model._target_=torch.nn.Flatten", "model.end_dim=-1")
-    shown = hyperparameters(*composed(*changes))
+    overrides = ("data=digits", "optimizer.eps=inf", "model=custom", "model._target_=torch.nn.Flatten", "model.end_dim=-1")
+    shown = hyperparameters(*composed(*overrides))
     assert (shown["model"], shown["model.end_dim"]) == ("torch.nn.Flatten", -1)
     assert "model.hidden" not in shown
     assert shown["optimizer.eps"] == "inf"

@@ -83,8 +83,8 @@ def test_the_worst_errors_are_the_largest_either_way() -> None:
 
 
 def test_the_first_batch_is_what_the_network_sees_in_step_0() -> None:
-    changes = ["data=digits", "data.limit=60", "data.validation=0", "model=mlp", "augment=[rotation,crop]"]
-    session = build_session(composing.typed(composing.compose([*changes, "trainer.batch_size=50"])))
+    overrides = ["data=digits", "data.limit=60", "data.validation=0", "model=mlp", "augment=[rotation,crop]"]
+    session = build_session(composing.typed(composing.compose([*overrides, "trainer.batch_size=50"])))
     shown = session.first_batch()
     seen: list[torch.Tensor] = []
     session.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))

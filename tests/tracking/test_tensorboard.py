@@ -55,8 +55,8 @@ def test_curves_have_the_values_and_steps_of_the_run(log_every: int, tmp_path: P
 
     monkeypatch.setattr(Multiclass, "training_loss", loss)
     monkeypatch.setattr(Step, "update", update)
-    changes = ("trainer.steps=18", "evaluation.split=test", "trainer.log_gradients=true", f"trainer.log_every={log_every}")
-    run = train(tmp_path / "run", *TEN, *changes)
+    overrides = ("trainer.steps=18", "evaluation.split=test", "trainer.log_gradients=true", f"trainer.log_every={log_every}")
+    run = train(tmp_path / "run", *TEN, *overrides)
     events = read(run)
 
     # Each point is the mean since the one before it in its epoch; the last is at the epoch's end.

@@ -45,7 +45,7 @@ def kill() -> None:
     raise Kill
 
 
-def train_until_step_15(happening: Callable[[], object], run: Path, *changes: str, code: int = 0) -> None:
+def train_until_step_15(happening: Callable[[], object], run: Path, *overrides: str, code: int = 0) -> None:
     """Train a run, in whose 15th step something happens."""
     original, counted = Step.update, iter(range(1, 10**6))
 
@@ -56,7 +56,7 @@ def train_until_step_15(happening: Callable[[], object], run: Path, *changes: st
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Step, "update", update)
-        train(run, *FAST, *changes, code=code)
+        train(run, *FAST, *overrides, code=code)
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,8 @@ def torch_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
-def trainer(*changes: str) -> TrainerConfig:
-    return composing.typed(composing.compose(["trainer.device=cpu", *changes])).trainer
+def trainer(*overrides: str) -> TrainerConfig:
+    return composing.typed(composing.compose(["trainer.device=cpu", *overrides])).trainer
 
 
 @pytest.mark.parametrize(("asked", "resolved"), [("1", 1), ("null", 3)])

@@ -92,7 +92,7 @@ def test_the_configured_values_reach_the_schedule() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    "overrides",
     [
         ("step", "every_epochs=0"),
         ("step", "gamma=0"),
@@ -106,8 +106,8 @@ def test_the_configured_values_reach_the_schedule() -> None:
         ("constant", "gama=1"),
     ],
 )
-def test_values_out_of_range_are_refused_before_the_run(changes: tuple[str, str]) -> None:
-    choice, value = changes
+def test_values_out_of_range_are_refused_before_the_run(overrides: tuple[str, str]) -> None:
+    choice, value = overrides
     section = composing.compose([f"schedule={choice}", f"schedule.{value}"]).schedule
     with pytest.raises(ConfigError, match=value.partition("=")[0]):
         build_schedule(section, TOTAL, PER_EPOCH)

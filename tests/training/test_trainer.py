@@ -25,8 +25,8 @@ NAN = float("nan")
 HALVING = ("optimizer=sgd", "optimizer.lr=0.25", "schedule=step", "schedule.every_epochs=1", "schedule.gamma=0.5")
 
 
-def session(*changes: str) -> Session:
-    return build_session(composing.typed(composing.compose([*SMALL, *changes])))
+def session(*overrides: str) -> Session:
+    return build_session(composing.typed(composing.compose([*SMALL, *overrides])))
 
 
 def best_step(run: Path) -> int:
@@ -109,7 +109,7 @@ def test_predictions_are_those_of_the_score(task: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scores", "changes", "epochs", "status", "best"),
+    ("scores", "overrides", "epochs", "status", "best"),
     [
         ([0.3, 0.5, 0.4, 0.5, 0.9], ("trainer.patience=2",), 4, "stopped early", 8),  # an equal score is not a better one
         ([0.3, 0.5, 0.4, 0.6, 0.5, 0.5, 0.9], ("trainer.patience=2",), 6, "stopped early", 16),  # it begins anew at 0.6
@@ -121,7 +121,7 @@ def test_predictions_are_those_of_the_score(task: str, tmp_path: Path) -> None:
 )
 def test_patience_and_the_best_weights(
     scores: list[float],
-    changes: tuple[str, ...],
+    overrides: tuple[str, ...],
     epochs: int,
     status: str,
     best: int,
@@ -131,9 +131,9 @@ def test_patience_and_the_best_weights(
     with monkeypatch.context() as patch:
         validation = iter(scores)
         patch.setattr(Session, "score", lambda self, split: Score(1.0, next(validation)))
-        run = train(tmp_path / "run", "trainer.epochs=20", "evaluation.weights=best", *changes)
+        run = train(tmp_path / "run", "trainer.epochs=20", "evaluation.weights=best", *overrides)
     assert (result(run)["status"], result(run)["epochs"], best_step(run)) == (status, epochs, best)
-    task = [change for change in changes if change.startswith("task")]
+    task = [override for override in overrides if override.startswith("task")]
     short = train(tmp_path / "short", *task, f"trainer.steps={best}")  # ends where the best epoch did
     assert result(run)["test"] == result(short)["test"]
     assert (run / "predictions.safetensors").read_bytes() == (short / "predictions.safetensors").read_bytes()
@@ -145,8 +145,8 @@ def test_a_run_that_diverges_says_where_and_leaves_finite_checkpoints(
     call: Call, tmp_path: Path, lr: str, batch_size: int
 ) -> None:
     run = tmp_path / "run"
-    changes = ("optimizer=sgd", f"optimizer.lr={lr}", f"trainer.batch_size={batch_size}", "checkpoint.every_s=0")
-    code, out, err = call("train", *SMALL, *changes, f"hydra.run.dir={run}")
+    overrides = ("optimizer=sgd", f"optimizer.lr={lr}", f"trainer.batch_size={batch_size}", "checkpoint.every_s=0")
+    code, out, err = call("train", *SMALL, *overrides, f"hydra.run.dir={run}")
     assert (code, out, err.count("\n")) == (3, "", 1)
     # The first loss is finite, and so is its gradient; weights are looked at before a checkpoint, so perhaps at step 1.
     assert "at step 2;" in err or (lr == "1e39" and "at step 1;" in err)
