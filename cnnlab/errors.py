@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+BAD_PATH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT)
 
 
 class CnnlabError(Exception):
@@ -62,7 +63,7 @@ def as_known(error: BaseException) -> CnnlabError | None:
         place = f"{error.filename}: " if error.filename else ""
         if error.errno in DISK_FULL:
             return ResourceError(f"{place}{error.strerror}; what was saved before is kept: make room and resume the run")
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENOENT):
+        if error.errno in BAD_PATH:
             return ConfigError(f"{place}{error.strerror}; check the path and its permissions, or choose another")
     text = str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:

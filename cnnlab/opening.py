@@ -79,7 +79,7 @@ class OpenedRun:
         Raises:
             DataError: images of another shape or type, or floats outside 0 to 1. ConfigError: a batch size below 1.
         """
-        if batch_size < 1:
+        if not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}: expected 1 or more")
         given = _checked(images, self.description.input_shape)
         device = self.preprocess.mean.device
@@ -135,7 +135,7 @@ def _checked(images: Any, shape: tuple[int, int, int]) -> Tensor:
         DataError: they cannot be shown to a network that was trained on images of `shape` (C, H, W).
     """
     if isinstance(images, np.ndarray) and (images.dtype == np.uint8 or images.dtype.kind == "f"):
-        images = torch.tensor(images if images.dtype == np.uint8 else images.astype(np.float32))
+        images = torch.from_numpy(np.array(images, np.uint8 if images.dtype == np.uint8 else np.float32, order="C"))
     if not isinstance(images, Tensor) or not (images.dtype == torch.uint8 or images.is_floating_point()):
         got = getattr(images, "dtype", type(images).__name__)
         raise DataError(f"images of {got}: expected a tensor or array of uint8, or of floats from 0 to 1")

@@ -30,6 +30,8 @@ def prepare(overrides: Sequence[str], choices: Mapping[str, Sequence[str]], swee
     ready: list[str] = []
     for text, override in zip(overrides, _parse(overrides), strict=True):
         name = override.key_or_group
+        if text == "experiment=null":  # the default, which Hydra cannot be given
+            continue
         if override.is_sweep_override() and not sweep:
             values = text.partition("=")[2]
             raise ConfigError(f"{text}: several values; add -m to run each of them, or write a list: {name}=[{values}]")
@@ -98,7 +100,7 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
 
 def _check_choice(group: str, override: Override, choices: Sequence[str]) -> None:
     for value in _values(override):
-        if value not in choices and value != "null":
+        if value not in choices:
             raise ConfigError(f"{group}={value}: no such {group}.{suggest(value, choices)} Choices: {', '.join(choices)}.")
 
 

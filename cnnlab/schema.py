@@ -10,6 +10,7 @@ import math
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Annotated, Any, TypeVar, Union, cast
 
 from omegaconf import MISSING
@@ -211,9 +212,11 @@ def from_plain(kind: type[T], values: Any, where: str = "") -> T:
 
 
 def _as_hinted(value: Any, hint: Any) -> Any:
-    """YAML's 1 for a float, JSON's list for a tuple."""
+    """YAML's 1 for a float, JSON's list for a tuple, a member for its value."""
     if typing.get_origin(hint) is tuple:
         return tuple(value)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return hint(value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     return float(value) if whole and hint in (float, float | None) else value
 

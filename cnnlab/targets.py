@@ -14,6 +14,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,8 @@ def fits(value: Any, hint: Any) -> bool:
         return any(fits(value, option) for option in arguments)
     if origin is typing.Literal:
         return value in arguments
+    if inspect.isclass(hint) and issubclass(hint, StrEnum):
+        return value in [member.value for member in hint]
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
@@ -195,8 +198,8 @@ def type_name(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         plain = [option for option in arguments if str(getattr(option, "__module__", "")).partition(".")[0] != "torch"]
         return " or ".join(dict.fromkeys(type_name(option) for option in plain))
-    if origin is typing.Literal:
-        return "one of " + ", ".join(map(str, arguments))
+    if origin is typing.Literal or (inspect.isclass(hint) and issubclass(hint, StrEnum)):
+        return "one of " + ", ".join(map(str, arguments or hint))
     if inspect.isclass(origin or hint) and issubclass(origin or hint, Sequence) and hint is not str:
         return f"a list of {len(arguments)} values" if origin is tuple and arguments[-1] is not Ellipsis else "a list"
     if inspect.isclass(origin or hint) and issubclass(origin or hint, Mapping):

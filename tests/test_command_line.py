@@ -31,7 +31,8 @@ NAMED = {  # a command line, and what its message must name
     "data.root=${oc.env:CNNLAB_NO_SUCH}": "CNNLAB_NO_SUCH",
     "hydra.run.dir=${nope}": "nope",
     "resume=nowhere": "nowhere",
-    "resume=": "path",
+    "resume=": "run",
+    "model=null": "model",
 }
 REFUSED_BEFORE_ANYTHING_IS_LOADED = [
     "--cfg", "--config-dir=nowhere", "trainer.epochs=abc", "trainer.epochs=0", "trainer.epochs=[1", "trainer.batch_size=0",

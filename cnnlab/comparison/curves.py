@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from cnnlab.comparison import columns, presentation
 from cnnlab.comparison.configuration import Configuration
 from cnnlab.comparison.tables import Table
-from cnnlab.errors import ConfigError
+from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.tracking import files
+from cnnlab.tracking.records import Epoch
+from cnnlab.tracking.run import RunDirectory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +64,7 @@ def require_matplotlib() -> None:
 
 def read_curve(row: Configuration) -> Curve | None:
     """The curve of a configuration, up to the last epoch that all its seeds reached; None where nothing was recorded."""
-    histories = [run.directory.read_epochs() for run in row.runs]
+    histories = [_history(run.directory) for run in row.runs]
     for part in PARTS:
         seeds = [
             {epoch.epoch: score.metric for epoch in history if (score := epoch.scores.get(part)) and isfinite(score.metric)}
@@ -176,3 +178,11 @@ def _rendered(figure: "Figure", form: str) -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "cnnlab"}):
         figure.savefig(target, format=form, dpi=150, metadata=metadata, transparent=form == "svg")
     return target.getvalue()
+
+
+def _history(directory: RunDirectory) -> list[Epoch]:
+    """The epochs of a run; none where its metrics are damaged."""
+    try:
+        return directory.read_epochs()
+    except CheckpointError:
+        return []

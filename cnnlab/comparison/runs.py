@@ -10,6 +10,7 @@ from typing import Any
 from cnnlab import config, trust
 from cnnlab.errors import CheckpointError, CnnlabError, ConfigError
 from cnnlab.status import Status
+from cnnlab.tracking.console import epochs
 from cnnlab.tracking.records import Result
 from cnnlab.tracking.run import RunDirectory
 
@@ -121,7 +122,7 @@ def _read(directory: RunDirectory) -> Run | LeftOut:
         settings["data.train_digest"] = digest  # two data roots may hold other images
     if result is None:
         status = Status.RUNNING if directory.is_locked() else Status.INTERRUPTED
-        return LeftOut(directory.name, status, _how_far(directory), settings, choices)
+        return LeftOut(directory.name, status, _how_far(directory, status), settings, choices)
     if not result.status.is_scored:
         return LeftOut(directory.name, result.status, result.cause, settings, choices)
     test, validation = (_metric(result, split) for split in ("test", "validation"))
@@ -177,7 +178,9 @@ def _measured_on(environment: dict[str, Any], settings: dict[str, Any]) -> Measu
     )
 
 
-def _how_far(directory: RunDirectory) -> str:
-    done = len(directory.read_epochs())
+def _how_far(directory: RunDirectory, status: Status) -> str:
+    done = epochs(len(directory.read_epochs()))
+    if status is Status.RUNNING:
+        return f"{done} so far"
     command = f"python -m cnnlab.train resume={directory.quoted}{trust.argument(config.read_plain(directory.config))}"
-    return f"no result after {done} epochs; if it is not running, {command} continues it"
+    return f"no result after {done}; {command} continues it"

@@ -2,7 +2,9 @@
 
 import inspect
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -124,21 +126,31 @@ def _declared(cfg: DataConfig) -> Declared | None:
     if tell is None:
         return None
     given = {"root": cfg.root, **targets.keys_of(cfg.source)}
-    declared: Declared = tell(**{name: given[name] for name in inspect.signature(tell).parameters if name in given})
-    return declared
+    try:
+        declared = tell(**{name: given[name] for name in inspect.signature(tell).parameters if name in given})
+    except Exception as error:
+        raise ConfigError(
+            f"data.source._target_={cfg.source['_target_']}: what it declares: {targets.failure(error)}"
+        ) from error
+    targets.require(declared, Declared, cfg.source, "data.source")
+    return cast(Declared, declared)
 
 
 def _read(cfg: DataConfig) -> Source:
     source: Source = targets.instantiate(cfg.source, "data.source", root=cfg.root, download=cfg.download)
     targets.require(source, Source, cfg.source, "data.source")
+    names = source.classes
+    if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"data.source: its classes are {names!r:.60}, expected a tuple of names")
     for name, split in (("training", source.train), ("test", source.test)):
         _check_split(split, len(source.classes), f"data.source: its {name}")
     if source.train.shape != source.test.shape:
         raise DataError(f"data.source: training images of {source.train.shape}, test images of {source.test.shape}")
     declared = _declared(cfg)
-    if declared and (declared.shape, declared.classes) != (source.train.shape, source.classes):
-        found = f"{source.train.shape} in {len(source.classes)} classes"
-        raise DataError(f"data.source: its images are {found}, it declares {declared.shape} in {len(declared.classes)}")
+    if declared and (*declared.shape, *declared.classes) != (*source.train.shape, *source.classes):
+        given, said = (f"{(*shape,)} of {', '.join(names):.60}" for shape, names in (
+            (source.train.shape, source.classes), (declared.shape, declared.classes)))  # fmt: skip
+        raise DataError(f"data.source: its images are {given}; it declares {said}")
     return source
 
 

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cnnlab.errors import DataError
+
 CPU = torch.device("cpu")
 
 
@@ -50,6 +52,9 @@ class InMemory:
     images: Tensor
     labels: Tensor
 
+    def __post_init__(self) -> None:
+        _require_one_label_each(self.images, self.labels)
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -79,6 +84,9 @@ class MemoryMapped:
     images: NDArray[Any]
     labels: Tensor
     device: torch.device = CPU
+
+    def __post_init__(self) -> None:
+        _require_one_label_each(self.images, self.labels)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -142,6 +150,11 @@ def chunks(split: Split, size: int) -> Iterator[Tensor]:
 def all_images(split: Split) -> Tensor:
     """All images in their order, N x C x H x W, on the split's device."""
     return split.gather(torch.arange(len(split), device=split.device))
+
+
+def _require_one_label_each(images: Tensor | NDArray[Any], labels: Tensor) -> None:
+    if len(images) != len(labels):
+        raise DataError(f"{len(images):,} images and {len(labels):,} labels: expected one label for each image")
 
 
 def _release(array: Any) -> None:

@@ -1,6 +1,7 @@
 """From the overrides of a sweep's jobs to finished runs: what is done already is left out, the rest launched, and told."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.plugins.launcher import Launcher
@@ -66,7 +67,8 @@ def enter(
     keys = [job_key(compose(overrides)) for overrides in asked]
     for key, overrides, name in zip(keys, asked, names, strict=True):
         if key not in jobs:
-            jobs[key] = known.get(key) or Job(unused(name, taken), list(overrides), *key)
+            entered = known.get(key) or Job(unused(name, taken), [], *key)
+            jobs[key] = replace(entered, overrides=list(overrides))  # as asked for now, whatever the file says
             taken.add(jobs[key].directory)
     manifest.add([job for key, job in jobs.items() if key not in known])
     return [jobs[key] for key in keys]

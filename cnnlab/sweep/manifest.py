@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnnlab.errors import CheckpointError
+from cnnlab.errors import CheckpointError, ConfigError
+from cnnlab.schema import from_plain
 from cnnlab.status import Status
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
@@ -62,10 +63,14 @@ class Manifest:
         """
         try:
             entries = json.loads(self.path.read_text())["jobs"]
-            return [Job(**entry | {"status": Status(entry["status"])}) for entry in entries]
+            jobs = [from_plain(Job, entry, f"jobs[{number}]") for number, entry in enumerate(entries)]
+            for job in jobs:
+                if Path(job.directory).name != job.directory:
+                    raise ValueError(f"directory {job.directory!r} is none of the sweep's")
+            return jobs
         except FileNotFoundError:
             return []
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError, ConfigError) as error:
             message = f"{self.path}: not the manifest of a sweep ({error}); remove it, the runs are kept"
             raise CheckpointError(message) from error
 

@@ -17,7 +17,7 @@ Scores = Sequence[float | None]  # the validation score of each epoch; None: not
 
 
 def watch(manifest: Manifest, name: str, cfg: Config, settings: Mapping[str, Any]) -> Hopeless | None:
-    """What a job asks after each epoch: why it is hopeless, or None. None in place of it where nothing prunes.
+    """What a job asks after each scoring: why it is hopeless, or None. None in place of it where nothing prunes.
 
     Args:
         name: of the job's directory.
@@ -28,15 +28,16 @@ def watch(manifest: Manifest, name: str, cfg: Config, settings: Mapping[str, Any
     higher, number = higher_is_better(cfg), settings["prune_after_trials"]
 
     def hopeless() -> str | None:
-        own = epoch_scores(RunDirectory(manifest.directory / name))
-        if len(own) <= settings["prune_after_epochs"]:
+        run = RunDirectory(manifest.directory / name)
+        own, epoch = epoch_scores(run), run.read_epochs()[-1].epoch
+        if epoch <= settings["prune_after_epochs"]:
             return None
         done = [job.directory for job in manifest.jobs() if job.status.is_scored and job.seed == cfg.seed]
         others = [epoch_scores(RunDirectory(manifest.directory / directory)) for directory in done]
         beyond = worse_than_median(own, others, higher) if len(done) >= number else None
         if beyond is None:
             return None
-        return f"after epoch {len(own)}, worse than the median {beyond:.4f} of {len(done)} finished trials"
+        return f"after epoch {epoch}, worse than the median {beyond:.4f} of {len(done)} finished trials"
 
     return hopeless
 

@@ -98,7 +98,7 @@ class Epoch:
             there = [split for split in SPLITS if f"{split}_loss" in line]
             scores = {name: _score(line[f"{name}_loss"], line[f"{name}_{metric}"]) for name in there}
             speed = _number(line["train_s"]), _number(line["images_per_s"])
-            return cls(int(line["epoch"]), int(line["step"]), _number(line["lr"]), metric, scores, *speed)
+            return cls(_count(line["epoch"]), _count(line["step"]), _number(line["lr"]), metric, scores, *speed)
         except (KeyError, TypeError, ValueError, OverflowError) as error:  # the last: Infinity, which Python's json reads
             raise CheckpointError(f"not a line of metrics ({type(error).__name__}: {error})") from error
 
@@ -147,12 +147,12 @@ class Result:
             return cls(
                 status=Status(content["status"]),
                 cause=str(content.get("cause", "")),
-                epochs=int(content["epochs"]),
-                steps=int(content["steps"]),
-                parameters=int(content["parameters"]),
+                epochs=_count(content["epochs"]),
+                steps=_count(content["steps"]),
+                parameters=_count(content["parameters"]),
                 seconds=_number(content["seconds"]),
                 metric=metric,
-                higher_is_better=bool(content["higher_is_better"]),
+                higher_is_better=content["higher_is_better"] is True,
                 weights=str(content["weights"]),
                 scores=scores,
             )
@@ -186,4 +186,14 @@ def _score(loss: Any, metric: Any) -> Score:
 
 def _number(value: Any) -> float:
     """A number of a JSON file, where null stands for what is not finite."""
-    return math.nan if value is None else float(value)
+    if value is None:
+        return math.nan
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{value!r:.40} is not a number")
+    return float(value)
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError(f"{value!r:.40} is not a count")
+    return value

@@ -22,7 +22,8 @@ from cnnlab.tracking.records import Epoch, Result
 class RunDirectory:
     """One run's directory; opened for writing by one process at a time.
 
-    Attributes are the paths of DESIGN's run directory: config, environment, metrics, result, predictions, last, best.
+    Attributes are the paths of its files (docs/TRAINING.md, "What a run leaves"): config, environment, metrics, result,
+    predictions, last, best.
     """
 
     def __init__(self, path: Path) -> None:

@@ -68,7 +68,7 @@ def _require_that_steps_stay(run: RunDirectory, cfg: Config, override: str) -> N
         )
     result, images = run.read_result(), run.recorded("data").get("train", 1)
     steps = 0 if result is None else result.steps
-    judged = cfg.trainer.patience is not None or cfg.evaluation.weights == "best"
+    judged = cfg.trainer.patience is not None or cfg.evaluation.weights == "best" or cfg.evaluation.every > 1
     if judged and steps % (-(-images // cfg.trainer.batch_size) * cfg.evaluation.every):
         raise ConfigError(
             f"{override}: {run.name} was judged where it ended, as a run that was longer from the start would not have been "

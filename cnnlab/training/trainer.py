@@ -41,7 +41,7 @@ def fit(
 ) -> Stop:
     """Train from `state.progress.step` to the end of the run, in place; why it stops.
 
-    At each epoch's end: a line for the metrics, then the best checkpoint if it is the best. `last` is saved every
+    At each epoch's end: the best checkpoint if it is the best, then a line for the metrics. `last` is saved every
     `checkpoint.every_s` seconds at most, and where the run stops, unless it diverged.
 
     Args:
@@ -141,6 +141,6 @@ def divergence(session: Session, progress: Progress) -> Stop | None:
         return None
     return Stop(
         Status.DIVERGED,
-        f"the loss, the gradient or a weight became infinite or nan at step {bad + 1}; the last good checkpoint is kept. "
-        "Try a smaller optimizer.lr, or trainer.clip_norm=1",
+        f"the loss, the gradient or a weight became infinite or nan at step {bad + 1}; "
+        "try a smaller optimizer.lr or trainer.clip_norm=1, or look for such numbers in the images",
     )

@@ -1,4 +1,4 @@
-"""The claims about training: initialisation, depth, data, sizes, dropout."""
+"""The claims about training: initialization, depth, data, sizes, dropout."""
 
 from scripts.lesson import figures
 from scripts.lesson.claims import Claim, Measured, experiment, gap, train, with_published

@@ -188,3 +188,23 @@ def test_a_shared_source_is_not_read_again(data_root: Path, monkeypatch: pytest.
     shared = load(data_root, seed=3, validation=50)
     assert (rows(shared.train), shared.test_digest) == (rows(alone.train), alone.test_digest)
     assert len(load(data_root, source=MNIST | {"name": "FashionMNIST"}).train) == 300  # another source is read
+
+
+def raising() -> Declared:
+    raise RuntimeError("not today")
+
+
+@declares(lambda: ((1, 8, 8), ("a", "b")))  # type: ignore[arg-type, return-value]
+def plain_tuple() -> Source:
+    return squares(8)
+
+
+@declares(raising)
+def refusing() -> Source:
+    return squares(8)
+
+
+@pytest.mark.parametrize("source", ["plain_tuple", "refusing"])
+def test_what_declares_wrongly_is_told(source: str) -> None:
+    with pytest.raises(ConfigError, match=r"^data\.source\._target_=[^\n]*$"):
+        data.describe(section("", source={"_target_": f"{__name__}.{source}"}))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cnnlab.data import InMemory, MemoryMapped, Source, Split, all_images, take
 from cnnlab.data.splits import chunks
+from cnnlab.errors import DataError
 from cnnlab.models.preprocess import Preprocess
 from cnnlab.training.runtime import Runtime
 from cnnlab.training.scoring import outputs_of
@@ -148,3 +149,10 @@ def test_six_gigabytes_train_in_a_quarter_of_the_memory(tmp_path: Path) -> None:
     digest = "import sys, test_splits; from cnnlab.data import content; "
     digest += "content.digest(test_splits.photographs(sys.argv[1], 16_000).train)"
     assert peak_of(digest, str(tmp_path)) < 0.9  # torch alone takes 0.3; the images would be 1.1
+
+
+def test_each_image_has_one_label() -> None:
+    images, labels = torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
+    for make in (lambda: InMemory(images, labels), lambda: MemoryMapped(images.numpy(), labels)):
+        with pytest.raises(DataError, match="3 images and 2 labels"):
+            make()

@@ -1,5 +1,6 @@
 """The manifest: changed by many processes at once, and set right after a kill."""
 
+import json
 import multiprocessing
 from pathlib import Path
 
@@ -47,8 +48,21 @@ def test_without_a_manifest_there_are_no_jobs_and_none_is_made(tmp_path: Path) -
     assert not made.path.exists()
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"jobs": [{"directory": "a"}]}', '{"jobs": 3}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"jobs": [{"directory": "a"}]}', '{"jobs": 3}', "[" * 100_000])
 def test_a_damaged_manifest_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(CheckpointError, match="not the manifest of a sweep"):
         Manifest(tmp_path).jobs()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("directory", 5), ("directory", "../../x"), ("directory", "/tmp"), ("seconds", "abc"), ("recipe", [1]),
+     ("overrides", None), ("overrides", [5]), ("seed", "a"), ("status", "done"), ("score", "0.9")],
+)  # fmt: skip
+def test_a_damaged_job_is_told(tmp_path: Path, field: str, value: object) -> None:
+    made = manifest(tmp_path, Status.FAILED)
+    (entry,) = json.loads(made.path.read_text())["jobs"]
+    made.path.write_text(json.dumps({"jobs": [entry | {field: value}]}))
+    with pytest.raises(CheckpointError, match=field):
+        made.jobs()

@@ -6,6 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from cnnlab.sweep.manifest import Job, Manifest
 from cnnlab.sweep.pruning import watch, worse_than_median
 from cnnlab.sweep.space import Space, parse
 from cnnlab.sweep.study import unfinished
+from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
 
 optuna = pytest.importorskip("optuna", reason="needs the extra cnnlab[optuna]")
@@ -161,6 +163,10 @@ def test_a_job_reads_the_rule_from_its_siblings(tmp_path: Path) -> None:
         return None if hopeless is None else hopeless()
 
     assert "0.7000" in (cause("own") or "")  # the median of 0.6 and 0.8
+    own = RunDirectory(tmp_path / "own")
+    sparse = [replace(epoch, epoch=3 * epoch.epoch).line() for epoch in own.read_epochs()]  # evaluation.every=3
+    files.write_json_lines(own.metrics, sparse)
+    assert "after epoch 6," in (cause("own") or "")
     assert cause("early") is None  # warm-up
     assert cause("own", prune_after_trials=3) is None
     assert cause("own", prune=False) is None

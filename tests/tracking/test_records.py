@@ -64,8 +64,8 @@ def test_a_choice_rests_on_validation_where_there_is_one(scores: dict[str, Score
     assert Result(Status.FINISHED, scores=scores).judged_by == next(iter(scores))
 
 
-NO_NUMBERS: list[Any] = ["x", [1], {}]
-NO_COUNTS = [*NO_NUMBERS, None, math.inf]  # Python reads Infinity, which JSON has not
+NO_NUMBERS: list[Any] = ["x", "8", [1], {}, True, 10**400]
+NO_COUNTS = [*NO_NUMBERS[:-1], None, math.inf, -5, 1.5]  # Python reads Infinity, which JSON has not
 
 
 @pytest.mark.parametrize(
