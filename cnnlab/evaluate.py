@@ -32,7 +32,8 @@ HELP = """Score a run on the test images: loss, accuracy, a table of the classes
 
 Nothing is written. The network, its preprocessing and the data set are those that the run recorded.
 """
-SECTIONS = ("data", "evaluation.weights", "evaluation.batch_size", "trainer.device", "trainer.threads", "trainer.precision")
+KEYS = ("data", "data.root", "data.download", "data.classes", "data.source", "evaluation.weights", "evaluation.batch_size",
+        "trainer.device", "trainer.threads", "trainer.precision")  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,8 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     run, recorded = open_run(cli.only_one_run(line, "evaluate"), trusted)
     for override in overrides:
         key = override.partition("=")[0]
-        if key not in SECTIONS and not key.startswith("data."):
-            raise ConfigError(f"{override}: evaluate takes overrides of data, data.*, {', '.join(SECTIONS[1:])} only")
+        if key not in KEYS and not key.startswith("data.source."):
+            raise ConfigError(f"{override}: no effect on the score of the test images; evaluate takes {', '.join(KEYS)}")
     cfg = _with_overrides(recorded, overrides)
     chosen = any(override.startswith("evaluation.weights=") for override in overrides)
     from cnnlab import load

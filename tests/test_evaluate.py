@@ -53,7 +53,7 @@ def test_another_set_of_the_same_shape_is_normalised_as_in_training(call, traine
     assert call(*line)[1] == before
 
 
-@pytest.mark.parametrize("change", ["data=cifar10", "model=mlp", "data=mnits"])
+@pytest.mark.parametrize("change", ["data=cifar10", "model=mlp", "data=mnits", "data.limit=5", "data.normalize=true"])
 def test_a_set_of_another_shape_or_a_foreign_key_is_refused(call, trained: Path, change: str) -> None:
     code, _, err = call("evaluate", trained, change)
     assert code == 2
