@@ -43,7 +43,7 @@ A group's own settings stand in configs/GROUP/CHOICE.yaml, and change like the o
 
 Sweeps (with -m):
   KEY=A,B             each of the values; seed=range(5) is 0,1,2,3,4
-  sweep.name=NAME     in outputs/sweeps/NAME; goes on where an earlier one of this name stopped
+  sweep.name=NAME     in outputs/sweeps/NAME; resumes where an earlier one of this name stopped
   sweep.zip=[A,B]     these keys take their values side by side, not in every combination
   hydra/sweeper=optuna hydra.sweeper.trials=20   search instead, by the validation score: random or Bayesian
     'KEY=interval(A,B)'  'KEY=int(interval(A,B))'  'KEY=tag(log,interval(A,B))'  KEY=A,B  seed=0,1,2 (a trial is their mean)

@@ -32,7 +32,7 @@ def conduct(asked: Sequence[Sequence[str]], context: HydraContext, node: DictCon
     """
     manifest = open_manifest(node)
     known = {job.key for job in manifest.jobs()}
-    jobs = {job.key: job for job in enter(manifest, asked, job_names(asked), context, node)}
+    jobs = {job.key: job for job in register(manifest, asked, job_names(asked), context, node)}
     new = [job for key, job in jobs.items() if key not in known]
     if node.console != "quiet":
         _tell_begin(manifest, list(jobs.values()), len(asked), new if known else [], len(known - jobs.keys()))
@@ -48,11 +48,11 @@ def open_manifest(node: DictConfig) -> Manifest:
     """The manifest of the sweep's directory, which is created, and what a killed process left behind set right."""
     manifest = Manifest(Path(node.hydra.sweep.dir))
     manifest.directory.mkdir(parents=True, exist_ok=True)
-    manifest.settle()
+    manifest.reconcile()
     return manifest
 
 
-def enter(
+def register(
     manifest: Manifest, asked: Sequence[Sequence[str]], names: Sequence[str], context: HydraContext, node: DictConfig
 ) -> list[Job]:
     """The entry of each job that is asked for, under its name where it is new; asked for twice, it is one job.
@@ -79,10 +79,10 @@ def run(manifest: Manifest, jobs: Sequence[Job], launcher: Launcher, first: int 
     todo = [job for job in jobs if not job.status.is_final]
     try:
         if todo:
-            manifest.renew({job.directory for job in todo})
+            manifest.mark_pending({job.directory for job in todo})
             launcher.launch([[*job.overrides, f"hydra.sweep.subdir={quoted(job.directory)}"] for job in todo], first)
     finally:
-        manifest.settle()
+        manifest.reconcile()
 
 
 def require_all_done(jobs: Sequence[Job]) -> None:
@@ -125,6 +125,6 @@ def tell_end(manifest: Manifest, jobs: Sequence[Job]) -> None:
     place = manifest.directory
     if any(job.could_go_on for job in jobs):
         named = f", with sweep.name={place.name}" if place.parent == SWEEPS else ""  # elsewhere: the command itself said where
-        terminal.print(f"go on         the same command{named}")
+        terminal.print(f"resume        the same command{named}")
     if scored:
         terminal.print(f"compare       python -m cnnlab.compare {place}")

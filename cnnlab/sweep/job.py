@@ -17,7 +17,7 @@ from cnnlab.sweep.manifest import Manifest
 from cnnlab.sweep.pruning import watch
 from cnnlab.tracking.records import Result
 from cnnlab.tracking.run import RunDirectory
-from cnnlab.training.interrupt import Hopeless
+from cnnlab.training.interrupt import PruneReason
 
 
 def job(node: DictConfig) -> float | None:
@@ -30,7 +30,7 @@ def job(node: DictConfig) -> float | None:
     try:
         manifest.update(name, status=Status.RUNNING, cause=None, exit_code=None)
         with run.locked():
-            result = train_or_continue(cfg, run, choices, watch(manifest, name, cfg, hydra_node.sweeper))
+            result = train_or_resume(cfg, run, choices, watch(manifest, name, cfg, hydra_node.sweeper))
         split, metric, score = result.judged_by, result.metric, result.scores[result.judged_by].metric
         cause = result.cause or None
         manifest.update(
@@ -48,7 +48,7 @@ def job(node: DictConfig) -> float | None:
             seconds, code = round(time.monotonic() - started, 3), known.exit_code if known else 1
             manifest.update(name, status=stop.status, cause=cause, seconds=seconds, exit_code=code)
             if not run.config.exists():
-                run.never_began(cfg, cause)
+                run.record_failure(cfg, cause)
         if known is None:
             traceback.print_exc()
         else:
@@ -58,7 +58,7 @@ def job(node: DictConfig) -> float | None:
         raise
 
 
-def train_or_continue(cfg: Config, run: RunDirectory, choices: dict[str, str], hopeless: Hopeless | None = None) -> Result:
+def train_or_resume(cfg: Config, run: RunDirectory, choices: dict[str, str], prune_reason: PruneReason | None = None) -> Result:
     """The result of `run`: as it stands where it is done, else trained from where it stopped, else from the start.
 
     Raises:
@@ -68,9 +68,9 @@ def train_or_continue(cfg: Config, run: RunDirectory, choices: dict[str, str], h
 
     if not (run.environment.exists() and run.config.exists()):
         run.config.unlink(missing_ok=True)  # left by an attempt that never began
-        return run_new(cfg, run.path, choices, hopeless)
+        return run_new(cfg, run.path, choices, prune_reason)
     recorded = config.read(run.config)
     if (config.recipe(recorded), recorded.seed) != (config.recipe(cfg), cfg.seed):
         raise RunTakenError(f"{run.name}: holds a run of another configuration; choose another sweep.name")
     result = run.read_result()
-    return result if result is not None and result.status.is_final else run_resumed(recorded, run, hopeless)
+    return result if result is not None and result.status.is_final else run_resumed(recorded, run, prune_reason)

@@ -89,14 +89,14 @@ class Manifest:
                     for name, value in changes.items():
                         setattr(job, name, value)
 
-    def renew(self, directories: Collection[str]) -> None:
+    def mark_pending(self, directories: Collection[str]) -> None:
         """Jobs that are about to be launched are pending, whatever stopped them before."""
         with self._changing() as jobs:
             for job in jobs:
                 if job.directory in directories:
                     job.status, job.cause, job.exit_code = Status.PENDING, None, None
 
-    def settle(self) -> None:
+    def reconcile(self) -> None:
         """Set right what a killed process could not: jobs that nobody runs are interrupted, runs that are gone pending."""
         if not self.path.exists():
             return

@@ -1,4 +1,4 @@
-"""Which trials of a search are hopeless: the median rule, read from the sweep's manifest and its runs' metrics. No Optuna here:
+"""Which trials of a search are pruned: the median rule, read from the sweep's manifest and its runs' metrics. No Optuna here:
 a job needs none, under any launcher."""
 
 import math
@@ -11,13 +11,13 @@ from cnnlab.errors import ConfigError
 from cnnlab.schema import Config
 from cnnlab.sweep.manifest import Manifest
 from cnnlab.tracking.run import RunDirectory
-from cnnlab.training.interrupt import Hopeless
+from cnnlab.training.interrupt import PruneReason
 
 Scores = Sequence[float | None]  # the validation score of each epoch; None: not a finite number
 
 
-def watch(manifest: Manifest, name: str, cfg: Config, settings: Mapping[str, Any]) -> Hopeless | None:
-    """What a job asks after each scoring: why it is hopeless, or None. None in place of it where nothing prunes.
+def watch(manifest: Manifest, name: str, cfg: Config, settings: Mapping[str, Any]) -> PruneReason | None:
+    """What a job asks after each scoring: why it is to be pruned, or None. None in place of it where nothing prunes.
 
     Args:
         name: of the job's directory.
@@ -27,7 +27,7 @@ def watch(manifest: Manifest, name: str, cfg: Config, settings: Mapping[str, Any
         return None
     higher, number = higher_is_better(cfg), settings["prune_after_trials"]
 
-    def hopeless() -> str | None:
+    def prune_reason() -> str | None:
         run = RunDirectory(manifest.directory / name)
         own, epoch = epoch_scores(run), run.read_epochs()[-1].epoch
         if epoch <= settings["prune_after_epochs"]:
@@ -39,7 +39,7 @@ def watch(manifest: Manifest, name: str, cfg: Config, settings: Mapping[str, Any
             return None
         return f"after epoch {epoch}, worse than the median {beyond:.4f} of {len(done)} finished trials"
 
-    return hopeless
+    return prune_reason
 
 
 def worse_than_median(own: Scores, others: Sequence[Scores], higher_is_better: bool) -> float | None:

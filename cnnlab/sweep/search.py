@@ -1,7 +1,7 @@
 """hydra/sweeper=optuna: ask Optuna for trials, run them as any sweep's jobs, tell it their validation scores.
 
 Jobs know nothing of the study. What it is told stands in the manifest and the runs before, so a kill at any moment loses
-nothing: the same command goes on.
+nothing: the same command resumes it.
 """
 
 import math
@@ -117,7 +117,7 @@ def _run(batch: "Sequence[FrozenTrial]", trials: "Study", space: Space, given: S
     for trial in batch:
         names = [f"trial{trial.number:03}{f'-seed{seed}' if seed else ''}" for seed in space.seeds]
         try:
-            entered[trial.number] = conduct.enter(manifest, space.jobs(trial.params), names, given.context, given.node)
+            entered[trial.number] = conduct.register(manifest, space.jobs(trial.params), names, given.context, given.node)
         except ConfigError:
             trials.tell(trial.number, state=TrialState.FAIL)
             raise
@@ -133,7 +133,7 @@ def _run(batch: "Sequence[FrozenTrial]", trials: "Study", space: Space, given: S
 
 
 def _tell(trials: "Study", trial: "FrozenTrial", jobs: Sequence[Job], manifest: Manifest) -> None:
-    """Tell the study what came of a trial, whose value is the mean over its seeds; one that was stopped stays to go on with.
+    """Tell the study what came of a trial, whose value is the mean over its seeds; one that was stopped stays to be resumed.
 
     A trial that diverged counts as pruned, so that the sampler learns to keep away; other failures teach nothing.
     """
@@ -168,7 +168,7 @@ def _batch(given: Search, jobs: int, seeds: int) -> int:
 
 def _tell_begin(manifest: Manifest, trials: "Study", space: Space, missing: int) -> None:
     states = Counter(trial.state.name.lower() for trial in trials.get_trials(deepcopy=False))
-    names = {"complete": "finished", "pruned": "pruned", "fail": "failed", "running": "to go on with"}
+    names = {"complete": "finished", "pruned": "pruned", "fail": "failed", "running": "to resume"}
     counts = [f"{states[state]} {name}" for state, name in names.items() if states[state]]
     seeds = f", each with {len(space.seeds)} seeds" if len(space.seeds) > 1 else ""
     terminal = wide_console()

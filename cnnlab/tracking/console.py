@@ -80,7 +80,7 @@ class Console:
         self.terminal.print(
             f"\n[bold]test {score}[/]  ({weights}, {result.steps:,} steps in {duration(result.seconds)}{how})\n\n"
             f"see it        tensorboard --logdir {'outputs' if name.startswith('outputs/') else shown}\n"
-            f"take it apart python -m cnnlab.evaluate {shown}{trusting}"
+            f"evaluate      python -m cnnlab.evaluate {shown}{trusting}"
         )
         if result.status is Status.FINISHED and self.info.can_be_lengthened:
             self.terminal.print(f"train longer  python -m cnnlab.train resume={shown}{trusting} {self._longer()}")

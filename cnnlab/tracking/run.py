@@ -79,13 +79,13 @@ class RunDirectory:
         files.write_json(self.environment, environment() | record)
         files.write_atomic(self.config, config.to_yaml(cfg).encode())
 
-    def never_began(self, cfg: Config, cause: str) -> None:
+    def record_failure(self, cfg: Config, cause: str) -> None:
         """Write down a job of a sweep that failed before its first step: what was asked and why not, no environment."""
         self.write_result(Result(Status.FAILED, cause))
         files.write_atomic(self.config, config.to_yaml(cfg).encode())
 
-    def goes_on(self, cfg: Config) -> None:
-        """Take the end of a run that goes on off the record, and write down its configuration, perhaps with a later end."""
+    def reopen(self, cfg: Config) -> None:
+        """Remove the result of a run that is resumed, and write its configuration, perhaps with a later end."""
         self.result.unlink(missing_ok=True)
         files.write_atomic(self.config, config.to_yaml(cfg).encode())
 

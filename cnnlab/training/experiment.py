@@ -15,7 +15,7 @@ from cnnlab.tracking.recorder import Recorder
 from cnnlab.tracking.records import Result, Score
 from cnnlab.tracking.run import RunDirectory
 from cnnlab.training.checkpoint import State, load_checkpoint, load_weights
-from cnnlab.training.interrupt import Hopeless, StopRequest
+from cnnlab.training.interrupt import PruneReason, StopRequest
 from cnnlab.training.reporting import run_info, test_predictions
 from cnnlab.training.runtime import describe
 from cnnlab.training.scoring import score
@@ -23,9 +23,9 @@ from cnnlab.training.session import Session, build_session
 from cnnlab.training.trainer import fit
 
 
-def run_new(cfg: Config, directory: Path, choices: dict[str, str], hopeless: Hopeless | None = None) -> Result:
+def run_new(cfg: Config, directory: Path, choices: dict[str, str], prune_reason: PruneReason | None = None) -> Result:
     """Train a new run in `directory`, which the caller has locked; `choices` are the names that the config groups were
-    chosen by; `hopeless` is asked after each epoch (see `trainer.fit`).
+    chosen by; `prune_reason` is asked after each scoring (see `trainer.fit`).
 
     Returns:
         The result, also of a run that was pruned.
@@ -45,10 +45,10 @@ def run_new(cfg: Config, directory: Path, choices: dict[str, str], hopeless: Hop
     except BaseException:
         run.discard()
         raise
-    return _train(session, run, hopeless)
+    return _train(session, run, prune_reason)
 
 
-def run_resumed(cfg: Config, run: RunDirectory, hopeless: Hopeless | None = None) -> Result:
+def run_resumed(cfg: Config, run: RunDirectory, prune_reason: PruneReason | None = None) -> Result:
     """Continue `run`, which the caller has locked, with `cfg` as its configuration, from its checkpoint or from step 0.
 
     Raises:
@@ -61,19 +61,19 @@ def run_resumed(cfg: Config, run: RunDirectory, hopeless: Hopeless | None = None
             f"{run.name}: the images under {cfg.data.root} are not those that the run began with; "
             "restore them, or start a new run"
         )
-    return _train(session, run, hopeless)
+    return _train(session, run, prune_reason)
 
 
-def _train(session: Session, run: RunDirectory, hopeless: Hopeless | None) -> Result:
+def _train(session: Session, run: RunDirectory, prune_reason: PruneReason | None) -> Result:
     state = State(session.model, session.optimizer, session.step.sums, session.description)
     if run.last.exists():
         load_checkpoint(run.last, state)
-    run.goes_on(session.cfg)
+    run.reopen(session.cfg)
     run.keep_metrics(state.progress.step, session.steps_per_epoch, session.total_steps)
     recorder = Recorder(run_info(session, state.progress.step), run)
     try:
         with StopRequest() as request:
-            stop = fit(session, state, run, recorder, request, hopeless)
+            stop = fit(session, state, run, recorder, request, prune_reason)
             scores = _final_scores(session, run, recorder) if stop.status.is_scored else _last_scores(run, stop)
             result = _result(session, state, stop, scores)
             if stop.status.is_scored:

@@ -1,5 +1,5 @@
 """Reasons to stop that the training loop reads, so that a run stops where it can be continued: Ctrl-C and SIGTERM as a flag,
-and whoever judges it hopeless."""
+and whoever prunes it."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-Hopeless = Callable[[], str | None]  # asked after each epoch: why the run is not worth going on with, if it is not
+PruneReason = Callable[[], str | None]  # asked after each scoring: why the run is to be pruned, if it is
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 

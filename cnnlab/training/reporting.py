@@ -9,7 +9,7 @@ from cnnlab.training.session import Session
 
 
 def run_info(session: Session, first_step: int) -> RunInfo:
-    """What the run is, which goes on after `first_step` updates."""
+    """What the run is, which continues after `first_step` updates."""
     return RunInfo(
         session.cfg,
         session.task.metric,
@@ -57,7 +57,7 @@ def loss_points(session: Session) -> list[LossPoint]:
         images = session.images(at - first) - session.images(before - first)
         norms_by_layer = _by_layer(session.step.gradient_names(), norms) if session.cfg.trainer.log_gradients else {}
         points.append(LossPoint(at, (totals[index] - earlier) / images, norms_by_layer))
-    del snapshots[:-1]  # the last is where the curve goes on
+    del snapshots[:-1]  # the last is where the curve continues
     return points
 
 

@@ -10,7 +10,7 @@ from cnnlab.tracking.recorder import Recorder
 from cnnlab.tracking.run import RunDirectory
 from cnnlab.training.checkpoint import Progress, State, save_checkpoint
 from cnnlab.training.groups import train_mode
-from cnnlab.training.interrupt import Hopeless, StopRequest
+from cnnlab.training.interrupt import PruneReason, StopRequest
 from cnnlab.training.reporting import epoch_progress, epoch_record, loss_points
 from cnnlab.training.session import Session
 
@@ -37,7 +37,7 @@ def fit(
     run: RunDirectory,
     recorder: Recorder,
     request: StopRequest,
-    hopeless: Hopeless | None = None,
+    prune_reason: PruneReason | None = None,
 ) -> Stop:
     """Train from `state.progress.step` to the end of the run, in place; why it stops.
 
@@ -46,11 +46,11 @@ def fit(
 
     Args:
         request: a signal that asks the run to stop where it can be resumed.
-        hopeless: asked after each scoring why the run is not worth going on with, if it is not.
+        prune_reason: asked after each scoring why the run is to be pruned, if it is.
     """
     cfg, step, progress = session.cfg, session.step, state.progress
     stop, order, saved, trained = end_of_run(session, progress), None, Stopwatch(), Stopwatch()
-    step.snapshot(progress.step)  # where the loss curve goes on
+    step.snapshot(progress.step)  # where the loss curve continues
     while stop is None:
         epoch, first, end = session.epoch_of(progress.step)
         if order is None or progress.step == first:
@@ -73,7 +73,7 @@ def fit(
         is_scored = ends and end_epoch(session, state, run, recorder)
         if not ends:
             recorder.progress(epoch_progress(session, progress))
-        stop = reason_to_stop(session, progress, run, request, hopeless if is_scored else None)
+        stop = reason_to_stop(session, progress, run, request, prune_reason if is_scored else None)
         if stop is not None or saved.seconds >= cfg.checkpoint.every_s:
             recorder.curve(loss_points(session))  # what lies after a checkpoint is written again on resume
             save_checkpoint(run.last, state)
@@ -108,12 +108,12 @@ def judge(session: Session, progress: Progress, score: float) -> bool:
 
 
 def reason_to_stop(
-    session: Session, progress: Progress, run: RunDirectory, request: StopRequest, hopeless: Hopeless | None
+    session: Session, progress: Progress, run: RunDirectory, request: StopRequest, prune_reason: PruneReason | None
 ) -> Stop | None:
-    """The end of the run, that it is hopeless, or a signal, in this order; None to go on."""
+    """The end of the run, pruning or a signal, in this order; None to continue."""
     if (end := end_of_run(session, progress)) is not None:
         return end
-    if hopeless is not None and (cause := hopeless()) is not None:
+    if prune_reason is not None and (cause := prune_reason()) is not None:
         return Stop(Status.PRUNED, cause)
     if request.signal_number is not None:
         command = f"python -m cnnlab.train resume={run.quoted}{trust.argument(session.cfg)}"

@@ -35,7 +35,7 @@ def test_after_a_kill_nobody_seems_to_run_and_lost_runs_are_due_again(tmp_path: 
         (tmp_path / name).mkdir()
     (tmp_path / "job3" / "result.json").write_text("{}")
     with RunDirectory(tmp_path / "job0").locked():  # a process is at it
-        made.settle()
+        made.reconcile()
     assert [job.status for job in made.jobs()] == ["running", "interrupted", "pending", "finished", "failed"]
     assert made.jobs()[1].cause == KILLED
 
@@ -43,7 +43,7 @@ def test_after_a_kill_nobody_seems_to_run_and_lost_runs_are_due_again(tmp_path: 
 def test_without_a_manifest_there_are_no_jobs_and_none_is_made(tmp_path: Path) -> None:
     made = Manifest(tmp_path)
     made.update("job0", status=Status.FINISHED)
-    made.settle()
+    made.reconcile()
     assert made.jobs() == []
     assert not made.path.exists()
 

@@ -159,8 +159,8 @@ def test_a_job_reads_the_rule_from_its_siblings(tmp_path: Path) -> None:
 
     def cause(name: str, **overrides: Any) -> str | None:
         settings = {"prune": True, "prune_after_trials": 2, "prune_after_epochs": 1} | overrides
-        hopeless = watch(manifest, name, cfg, settings)
-        return None if hopeless is None else hopeless()
+        prune_reason = watch(manifest, name, cfg, settings)
+        return None if prune_reason is None else prune_reason()
 
     assert "0.7000" in (cause("own") or "")  # the median of 0.6 and 0.8
     own = RunDirectory(tmp_path / "own")

@@ -81,7 +81,7 @@ def test_begin_is_read_back(tmp_path: Path) -> None:
     assert opened.read_environment()["device"] == "abacus"
     run.write_result(Result(Status.FINISHED))
     cfg.trainer.epochs += 5
-    run.goes_on(cfg)
+    run.reopen(cfg)
     assert opened.read_result() is None
     assert open_run(str(tmp_path))[1].trainer.epochs == cfg.trainer.epochs
     assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "environment.json"}
