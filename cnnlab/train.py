@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnlab import cli, composing, config, trust
 from cnnlab.errors import ConfigError
 from cnnlab.overrides import explain, prepare
-from cnnlab.sweep import place
+from cnnlab.sweep.directory import locked, settings
 from cnnlab.tracking.run import begun, open_run
 from cnnlab.training import lengthening
 from cnnlab.training.interrupt import sigterm_exits
@@ -71,13 +71,13 @@ def main(arguments: Sequence[str]) -> int:
         return _resume(resumed[-1], [override for override in line.overrides if not override.startswith("resume=")])
     options = [part for name, value in line.options.items() for part in (name, value) if part is not None]
     sweeping = bool({"-m", "--multirun"} & set(line.options))
-    own, sweep = place.settings(line.overrides, sweeping)
+    own, sweep = settings(line.overrides, sweeping)
     if set(line.options) <= {"--config-dir", "-cd"}:
         sys.argv = ["cnnlab.train", *arguments]  # environment.json repeats it
         return _train(composing.new_run(own, extra))
     overrides = prepare(own, composing.groups(extra), sweeping) + sweep
     if sweeping and not set(line.options) & {"--cfg", "-c", "--info", "-i"}:
-        with place.held(overrides) as placed, sigterm_exits():
+        with locked(overrides) as placed, sigterm_exits():
             return _enter_hydra(placed, options)
     return _enter_hydra(overrides, options)
 

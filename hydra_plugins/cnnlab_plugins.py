@@ -84,10 +84,10 @@ class GridSweeper(Sweeper):
         self.jobs_launcher = _launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> Any:
-        from cnnlab.sweep.conduct import conduct, require_all_done
         from cnnlab.sweep.grid import expand
+        from cnnlab.sweep.running import require_all_done, run_grid
 
-        jobs = conduct(expand(_parsed(self.context, arguments), self.zip), self.context, self.node, self.jobs_launcher)
+        jobs = run_grid(expand(_parsed(self.context, arguments), self.zip), self.context, self.node, self.jobs_launcher)
         require_all_done(jobs)
         return jobs
 

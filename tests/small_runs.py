@@ -1,4 +1,4 @@
-"""A small run of an MLP on a hundred digits, in this process, and what it has written."""
+"""Small runs on drawn digits, in this process, and what they have written."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,14 @@ from typing import Any
 
 from safetensors import safe_open
 
+import cnnlab
 from cnnlab import cli
 
 # 4 steps an epoch, the last of them on 4 images
 SMALL = ("data=digits", "data.limit=100", "data.validation=50", "model=mlp", "model.hidden=[8]", "trainer.batch_size=32",
          "trainer.threads=1", "console=quiet")  # fmt: skip
+
+QUICK = ("data=digits", "data.limit=200", "data.validation=100", "console=quiet", "trainer.epochs=2", "trainer.batch_size=32")
 
 
 def train(run: Path, *overrides: str, code: int = 0) -> Path:
@@ -41,3 +44,8 @@ def checkpoint_meta(checkpoint: Path) -> dict[str, Any]:
     with safe_open(checkpoint, "pt") as file:
         content: dict[str, Any] = json.loads(file.metadata()["cnnlab"])
     return content
+
+
+def fitted(run: Path, *overrides: str) -> cnnlab.OpenedRun:
+    """Train QUICK with `overrides` in the directory `run`, and open it."""
+    return cnnlab.fit(*QUICK, *overrides, f"hydra.run.dir={run}")

@@ -43,7 +43,7 @@ class Job:
         return self.recipe, self.seed
 
     @property
-    def could_go_on(self) -> bool:
+    def worth_repeating(self) -> bool:
         """Whether running it again may bring more; what diverged would again, to the bit."""
         return not self.status.is_final and self.status is not Status.DIVERGED
 

@@ -20,7 +20,7 @@ from rich.markup import escape
 from cnnlab import config
 from cnnlab.errors import ConfigError
 from cnnlab.status import Status
-from cnnlab.sweep import conduct, study
+from cnnlab.sweep import running, study
 from cnnlab.sweep.compose import Composer
 from cnnlab.sweep.manifest import Job, Manifest
 from cnnlab.sweep.pruning import epoch_scores, higher_is_better
@@ -58,7 +58,7 @@ def search(given: Search, overrides: Sequence[Override]) -> list[Job]:
     study.require_optuna()
     space = parse(overrides)
     searched, higher = _check(space, given)
-    manifest = conduct.open_manifest(given.node)
+    manifest = running.open_manifest(given.node)
     path = manifest.directory / study.NAME
     if manifest.jobs() and not path.exists():
         raise ConfigError(f"{manifest.directory}: holds a sweep that is no search; choose another sweep.name")
@@ -86,10 +86,10 @@ def search(given: Search, overrides: Sequence[Override]) -> list[Job]:
                 break  # and so would all others
     finally:
         jobs = [job for job in manifest.jobs() if job.directory not in given_up]
-        conduct.tell_end(manifest, jobs)
+        running.tell_end(manifest, jobs)
         _tell_best(manifest, trials)
     learnt = [job for job in jobs if job.status is not Status.DIVERGED]  # where it diverges, the search knows not to go
-    conduct.require_all_done(learnt if any(job.status.is_scored for job in jobs) else jobs)
+    running.require_all_done(learnt if any(job.status.is_scored for job in jobs) else jobs)
     return jobs
 
 
@@ -117,7 +117,7 @@ def _run(batch: "Sequence[FrozenTrial]", trials: "Study", space: Space, given: S
     for trial in batch:
         names = [f"trial{trial.number:03}{f'-seed{seed}' if seed else ''}" for seed in space.seeds]
         try:
-            entered[trial.number] = conduct.register(manifest, space.jobs(trial.params), names, given.context, given.node)
+            entered[trial.number] = running.register(manifest, space.jobs(trial.params), names, given.context, given.node)
         except ConfigError:
             trials.tell(trial.number, state=TrialState.FAIL)
             raise
@@ -125,7 +125,7 @@ def _run(batch: "Sequence[FrozenTrial]", trials: "Study", space: Space, given: S
     try:
         unique = {job.key: job for jobs in entered.values() for job in jobs}
         again = [job for job in unique.values() if job.status is not Status.DIVERGED]
-        conduct.run(manifest, again, given.jobs_launcher, first)
+        running.run(manifest, again, given.jobs_launcher, first)
     finally:
         ended = {job.key: job for job in manifest.jobs()}
         for trial in batch:

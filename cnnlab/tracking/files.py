@@ -18,7 +18,7 @@ def exclusive(path: Path, wait: bool = False, create: bool = True) -> Iterator[N
         BlockingIOError: another process holds it, and `wait` is false. FileNotFoundError: there is none, and `create` is false.
     """
     while True:
-        handle = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o644)
+        handle = os.open(path, os.O_CREAT | os.O_RDWR if create else os.O_RDONLY, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not path.exists() or not os.path.samestat(os.fstat(handle), path.stat()):

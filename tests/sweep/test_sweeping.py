@@ -60,7 +60,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sweep(call: Call) -> Call:
-    """sweep("seed=0,1", ...) conducts the sweep in this process, its jobs in workers."""
+    """sweep("seed=0,1", ...) runs the sweep in this process, its jobs in workers."""
     return lambda *settings: call("train", "-m", *settings, "sweep.name=night")
 
 

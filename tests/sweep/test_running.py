@@ -4,8 +4,8 @@ import pytest
 
 from cnnlab.errors import FailedJobsError
 from cnnlab.status import Status
-from cnnlab.sweep.conduct import require_all_done, tell_end
 from cnnlab.sweep.manifest import Job, Manifest
+from cnnlab.sweep.running import require_all_done, tell_end
 
 DONE = Job("a", [], "r", 0, Status.FINISHED)
 
@@ -18,12 +18,12 @@ def test_alike_causes_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "could_go_on"),
+    ("status", "code", "worth_repeating"),
     [(Status.FAILED, 4, True), (Status.INTERRUPTED, 130, True), (Status.DIVERGED, 3, False)],  # to the bit, again
 )
-def test_a_sweep_ends_with_the_exit_code_of_what_is_not_done(status: Status, code: int, could_go_on: bool) -> None:
+def test_a_sweep_ends_with_the_exit_code_of_what_is_not_done(status: Status, code: int, worth_repeating: bool) -> None:
     bad = Job("b", [], "r", 0, status, "why", exit_code=code)
-    assert bad.could_go_on is could_go_on
+    assert bad.worth_repeating is worth_repeating
     with pytest.raises(FailedJobsError) as caught:
         require_all_done([DONE, bad])
     assert caught.value.exit_code == code

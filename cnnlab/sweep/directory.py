@@ -43,7 +43,7 @@ def settings(overrides: Sequence[str], sweeping: bool) -> tuple[list[str], list[
 
 
 @contextmanager
-def held(overrides: Sequence[str]) -> Iterator[list[str]]:
+def locked(overrides: Sequence[str]) -> Iterator[list[str]]:
     """The overrides with the sweep's directory, by name or by the time, which is there and kept from other sweeps.
 
     Raises:

@@ -13,14 +13,14 @@ from cnnlab.errors import FailedJobsError
 from cnnlab.overrides import quoted
 from cnnlab.status import Status
 from cnnlab.sweep.compose import Composer, job_key
+from cnnlab.sweep.directory import SWEEPS
 from cnnlab.sweep.display import count_by_status
 from cnnlab.sweep.grid import job_names, unused
 from cnnlab.sweep.manifest import Job, Manifest
-from cnnlab.sweep.place import SWEEPS
 from cnnlab.tracking.console import duration, wide_console
 
 
-def conduct(asked: Sequence[Sequence[str]], context: HydraContext, node: DictConfig, launcher: Launcher) -> list[Job]:
+def run_grid(asked: Sequence[Sequence[str]], context: HydraContext, node: DictConfig, launcher: Launcher) -> list[Job]:
     """Run those of the jobs that are not done; the entries of all that were asked for, in their order.
 
     Args:
@@ -123,7 +123,7 @@ def tell_end(manifest: Manifest, jobs: Sequence[Job]) -> None:
     told = f", {pruned} pruned" if pruned else ""
     terminal.print(f"\n{scored} of {len(jobs)} jobs finished{told}, {duration(seconds)} of training")
     place = manifest.directory
-    if any(job.could_go_on for job in jobs):
+    if any(job.worth_repeating for job in jobs):
         named = f", with sweep.name={place.name}" if place.parent == SWEEPS else ""  # elsewhere: the command itself said where
         terminal.print(f"resume        the same command{named}")
     if scored:
