@@ -1,7 +1,7 @@
 """One run from its configuration to its result, new or continued."""
 
-from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +74,16 @@ def _train(session: Session, run: RunDirectory, prune_reason: PruneReason | None
     try:
         with StopRequest() as request:
             stop = fit(session, state, run, recorder, request, prune_reason)
+            result = _result(session, state, stop)  # its seconds are of training, not of what follows
             scores = _final_scores(session, run, recorder) if stop.status.is_scored else _last_scores(run, stop)
-            result = _result(session, state, stop, scores)
+            result = replace(result, scores=scores)
             if stop.status.is_scored:
                 recorder.result(result)  # before result.json: a run that was killed in between is finished again
             run.write_result(result)
     except Exception as error:
         stop = Stop(Status.FAILED, str(as_known(error) or error))
         with suppress(OSError):  # the disk may be what failed
-            run.write_result(_result(session, state, stop, {}))
+            run.write_result(_result(session, state, stop))
         with suppress(OSError):
             recorder.close(failed=True)
         raise
@@ -95,7 +96,8 @@ def _train(session: Session, run: RunDirectory, prune_reason: PruneReason | None
     return result
 
 
-def _result(session: Session, state: State, stop: Stop, scores: Mapping[str, Score]) -> Result:
+def _result(session: Session, state: State, stop: Stop) -> Result:
+    """How the run ended, but for its scores."""
     return Result(
         stop.status,
         stop.cause,
@@ -106,7 +108,6 @@ def _result(session: Session, state: State, stop: Stop, scores: Mapping[str, Sco
         session.task.metric,
         session.task.higher_is_better,
         session.cfg.evaluation.weights,
-        scores,
     )
 
 

@@ -1,5 +1,6 @@
 """Whole runs on a hundred images: what they write, when they stop, and what they leave when they cannot go on."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from cnnlab import composing, config
 from cnnlab.data import all_images, load_data
 from cnnlab.data.batches import epoch_order
 from cnnlab.data.sampling import held_out_count, stratified
+from cnnlab.tracking.recorder import Recorder
 from cnnlab.tracking.records import Score
 from cnnlab.training import trainer
 from cnnlab.training.session import Session, build_session
@@ -196,3 +198,10 @@ def test_the_validation_images_follow_from_the_record(tmp_path: Path) -> None:
     logits = F.linear(hidden, weights["model.dense.output.weight"], weights["model.dense.output.bias"])
     loss = F.cross_entropy(logits, source.labels[indices]).item()
     assert loss == pytest.approx(metrics(run)[0]["validation_loss"], rel=1e-5)  # float32 against float64
+
+
+def test_the_seconds_of_a_run_are_those_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "pictures", lambda self, test: time.sleep(1.5))
+        run = train(tmp_path / "run", "trainer.epochs=1")
+    assert 0 < result(run)["seconds"] < 1.5
