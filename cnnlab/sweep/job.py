@@ -30,7 +30,7 @@ def job(node: DictConfig) -> float | None:
     try:
         manifest.update(name, status=Status.RUNNING, cause=None, exit_code=None)
         with run.locked():
-            result = train_or_resume(cfg, run, choices, watch(manifest, name, cfg, hydra_node.sweeper))
+            result = train_or_resume(cfg, run, choices, manifest.varied(), watch(manifest, name, cfg, hydra_node.sweeper))
         split, metric, score = result.judged_by, result.metric, result.scores[result.judged_by].metric
         cause = result.cause or None
         manifest.update(
@@ -58,8 +58,12 @@ def job(node: DictConfig) -> float | None:
         raise
 
 
-def train_or_resume(cfg: Config, run: RunDirectory, choices: dict[str, str], prune_reason: PruneReason | None = None) -> Result:
+def train_or_resume(
+    cfg: Config, run: RunDirectory, choices: dict[str, str], varied: list[str], prune_reason: PruneReason | None = None
+) -> Result:
     """The result of `run`: as it stands where it is done, else trained from where it stopped, else from the start.
+
+    varied: the keys in which the sweep's jobs differ.
 
     Raises:
         RunTakenError: the directory holds a run of another configuration or seed.
@@ -68,7 +72,7 @@ def train_or_resume(cfg: Config, run: RunDirectory, choices: dict[str, str], pru
 
     if not (run.environment.exists() and run.config.exists()):
         run.config.unlink(missing_ok=True)  # left by an attempt that never began
-        return run_new(cfg, run.path, choices, prune_reason)
+        return run_new(cfg, run.path, choices, prune_reason, varied)
     recorded = config.read(run.config)
     if (config.recipe(recorded), recorded.seed) != (config.recipe(cfg), cfg.seed):
         raise RunTakenError(f"{run.name}: holds a run of another configuration; choose another sweep.name")

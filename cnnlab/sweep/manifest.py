@@ -74,6 +74,12 @@ class Manifest:
             message = f"{self.path}: not the manifest of a sweep ({error}); remove it, the runs are kept"
             raise CheckpointError(message) from error
 
+    def varied(self) -> list[str]:
+        """The keys in which the jobs' overrides differ, in the order they were asked for; a lone job's are all of them."""
+        asked = [dict(override.lstrip("+~").partition("=")[::2] for override in job.overrides) for job in self.jobs()]
+        keys = dict.fromkeys(key for job in asked for key in job)
+        return [key for key in keys if len(asked) == 1 or len({job.get(key) for job in asked}) > 1]
+
     def add(self, new: Sequence[Job]) -> None:
         """Put jobs at the end."""
         with self._changing() as jobs:

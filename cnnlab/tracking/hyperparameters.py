@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnlab import config
@@ -10,12 +10,12 @@ from cnnlab.schema import Config
 
 Value = bool | int | float | str
 
-NAMED = ("data", "model", "task", "optimizer", "schedule")  # one choice each
+NAMED = ("data", "model", "task", "optimizer", "schedule", "augment")  # config groups, a column each
 NO_COLUMN = ("data.name", "parameters")  # said by data's column, or of several lines
 LONGEST = 40  # characters in a cell
 
 
-def hyperparameters(cfg: Config, choices: Mapping[str, str]) -> dict[str, Value]:
+def hyperparameters(cfg: Config, choices: Mapping[str, str], varied: Sequence[str] = ()) -> dict[str, Value]:
     """What a person chooses and compares: the parts by name, then the settings of the recipe that fit in a cell.
 
     A part of one's own goes by its `_target_`. Lists stand as on the command line, [120,84]. Left out are a network's blocks,
@@ -23,21 +23,30 @@ def hyperparameters(cfg: Config, choices: Mapping[str, str]) -> dict[str, Value]
 
     Args:
         choices: names by config group, as environment.json records them.
+        varied: the keys in which the jobs of a sweep differ: then these alone, since TensorBoard shows five columns
+            before the scores, which would then be off the screen.
     """
     settings = {key: value for key, value in config.flat(cfg).items() if key not in config.NOT_THE_RECIPE}
-    shown: dict[str, Value] = {group: _name(group, choices, settings) for group in NAMED}
-    shown["augment"] = ",".join(cfg.augment) or "none"
+    shown: dict[str, Value] = {group: _name(group, cfg, choices) for group in NAMED}
     idle = (*NO_COLUMN, "trainer.epochs") if cfg.trainer.steps else NO_COLUMN
     for key, value in settings.items():
         cell = _cell(value)
         if cell is not None and key not in idle and not key.endswith("._target_"):
             shown[key] = cell
-    return shown
+    if "experiment" in varied:
+        shown["experiment"] = choices.get("experiment", "none")
+    keys = {key.removesuffix("._target_").removesuffix(".source") for key in varied}
+    return {key: value for key, value in shown.items() if key in keys} or shown
 
 
-def _name(group: str, choices: Mapping[str, str], recipe: Mapping[str, Any]) -> str:
+def _name(group: str, cfg: Config, choices: Mapping[str, str]) -> str:
+    if group == "augment":
+        return ",".join(cfg.augment) or "none"
     chosen = choices.get(group, "custom")
-    return chosen if chosen != "custom" else str(recipe.get(f"{group}._target_", recipe["data.name"]))
+    if group == "data":
+        return cfg.data.name if cfg.data.name != "custom" else str(cfg.data.source["_target_"])
+    part = getattr(cfg, group)
+    return chosen if chosen != "custom" else str(part["_target_"])
 
 
 def _cell(value: Any) -> Value | None:

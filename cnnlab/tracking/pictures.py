@@ -1,5 +1,6 @@
 """Pictures for TensorBoard: confusion matrix, sheets of images with captions. All are uint8, H x W x 3."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from cnnlab.tracking.confusion import confusion_counts
 
 Picture = NDArray[np.uint8]
 NUM_SHOWN = 40  # images on a sheet, at most
+NUM_CAPTIONED = 12  # of them with captions, in 4 columns: TensorBoard shows a sheet 345 pixels wide, and they are to be read
 
 
 def confusion(labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> Picture:
@@ -46,43 +48,46 @@ def confusion(labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> Pict
     return np.asarray(image)
 
 
-def sheet(images: Tensor, captions: Sequence[str], columns: int = 8) -> Picture:
-    """Images in rows, each above its caption of one or two lines.
+def sheet(images: Tensor, captions: Sequence[str] = ()) -> Picture:
+    """Images in rows, eight in each; or four, each above its caption of one or more lines.
 
     images: N x C x H x W, uint8 or floats from 0 to 1; three channels are colors, of others the first is shown.
+    captions: N, or none.
     """
-    shown = images[:NUM_SHOWN]
+    shown = images[: NUM_CAPTIONED if captions else NUM_SHOWN]
     if images.is_floating_point():
         shown = (shown.clamp(0, 1) * 255).round().to(torch.uint8)
     count, channels, height, width = shown.shape
-    scale = max(1, round(84 / max(height, width)))
-    lines = max(caption.count("\n") + 1 if caption else 0 for caption in captions)
-    font, gap = _font(12), 6
-    cell_width = width * scale + gap if not lines else max(width * scale, 104) + gap
-    cell_height = height * scale + gap + 15 * lines
+    scale, columns = max(1, round(84 / max(height, width))), 4 if captions else 8
+    font, gap, line_height = _font(16), 6, 19
+    texts = [caption.splitlines() for caption in captions[:count]]
+    widest = max((math.ceil(font.getlength(line)) for lines in texts for line in lines), default=0)
+    cell_width = max(width * scale, widest) + gap
+    cell_height = height * scale + gap + line_height * max(map(len, texts), default=0)
     rows = -(-count // columns)
     page = Image.new("RGB", (cell_width * min(columns, count) + gap, cell_height * rows + gap), "white")
     draw = ImageDraw.Draw(page)
     pixels = shown.permute(0, 2, 3, 1).cpu().numpy()
-    for number, caption in zip(range(count), captions, strict=False):
+    for number in range(count):
         x, y = gap + cell_width * (number % columns), gap + cell_height * (number // columns)
         one = Image.fromarray(pixels[number] if channels == 3 else pixels[number, :, :, 0])
         page.paste(one.resize((width * scale, height * scale), Image.Resampling.NEAREST), (x, y))
-        draw.multiline_text((x, y + height * scale + 1), caption, "black", font, spacing=1)
+        for row, line in enumerate(texts[number] if texts else ()):
+            draw.text((x, y + height * scale + line_height * row), line, "black", font)
     return np.asarray(page)
 
 
 def worst_mistakes(labels: Tensor, predicted: Tensor, probability: Tensor, classes: Sequence[str]) -> tuple[Tensor, list[str]]:
     """The wrong predictions that the network was surest of: their indices, and captions such as "Shirt 0.98, is Coat"."""
     wrong = torch.nonzero(labels != predicted).flatten()
-    worst = wrong[probability[wrong].argsort(descending=True, stable=True)][:NUM_SHOWN]
+    worst = wrong[probability[wrong].argsort(descending=True, stable=True)][:NUM_CAPTIONED]
     rows = zip(labels[worst].tolist(), predicted[worst].tolist(), probability[worst].tolist(), strict=True)
     return worst, [f"{classes[guess]} {sure:.2f}\nis {classes[truth]}" for truth, guess, sure in rows]
 
 
 def worst_errors(numbers: Tensor, predicted: Tensor) -> tuple[Tensor, list[str]]:
     """The largest absolute errors of a regression: their indices, and captions such as "6.31, is 2"."""
-    worst = (predicted - numbers).abs().argsort(descending=True, stable=True)[:NUM_SHOWN]
+    worst = (predicted - numbers).abs().argsort(descending=True, stable=True)[:NUM_CAPTIONED]
     rows = zip(numbers[worst].tolist(), predicted[worst].tolist(), strict=True)
     return worst, [f"{guess:.2f}\nis {truth:g}" for truth, guess in rows]
 

@@ -29,8 +29,10 @@ class Recorder:
     def curve(self, points: Sequence[LossPoint]) -> None:
         """Write points of the loss curve."""
         for point in points:
-            self.events.scalar("train/loss", point.loss, point.step)
-            self.events.scalars({f"gradient_norm/{name}": norm for name, norm in point.gradient_norms.items()}, point.step)
+            self.events.scalar("score/loss/train", point.loss, point.step)
+            self.events.scalars(
+                {f"training/gradient_norm/{name}": norm for name, norm in point.gradient_norms.items()}, point.step
+            )
         self.events.flush()
 
     def epoch(self, epoch: Epoch, points: Sequence[LossPoint], best: bool) -> None:
@@ -39,9 +41,9 @@ class Recorder:
         self.curve(points)
         for split, score in epoch.scores.items():
             if split != "train":  # whose loss the curve has
-                self.events.scalar(f"{split}/loss", score.loss, epoch.step)
-            self.events.scalar(f"{split}/{epoch.metric}", score.metric, epoch.step)
-        self.events.scalars({"train/learning_rate": epoch.lr, "train/images_per_s": epoch.images_per_s}, epoch.step)
+                self.events.scalar(f"score/loss/{split}", score.loss, epoch.step)
+            self.events.scalar(f"score/{epoch.metric}/{split}", score.metric, epoch.step)
+        self.events.scalars({"training/learning_rate": epoch.lr, "training/images_per_s": epoch.images_per_s}, epoch.step)
         self.events.flush()
         self.console.epoch(epoch, best)
 
@@ -49,15 +51,15 @@ class Recorder:
         """At the end: the confusion matrix, the augmented first batch, the worst mistakes."""
         from cnnlab.tracking import pictures
 
-        batch, at = test.first_batch, self.info.steps
-        self.events.image("first_batch", pictures.sheet(batch, [""] * len(batch)), at)
+        at = self.info.steps
+        self.events.image("visuals/first_batch", pictures.sheet(test.first_batch), at)
         if test.probability is None:
             worst, captions = pictures.worst_errors(torch.tensor(test.numbers)[test.labels], test.predicted)
         else:
-            self.events.image("confusion", pictures.confusion(test.labels, test.predicted, test.classes), at)
+            self.events.image("visuals/confusion", pictures.confusion(test.labels, test.predicted, test.classes), at)
             worst, captions = pictures.worst_mistakes(test.labels, test.predicted, test.probability, test.classes)
         if len(worst):
-            self.events.image("worst_mistakes", pictures.sheet(test.images(worst), captions), at)
+            self.events.image("visuals/worst_mistakes", pictures.sheet(test.images(worst), captions), at)
 
     def result(self, result: Result) -> None:
         """The run has its final scores."""

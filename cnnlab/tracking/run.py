@@ -125,6 +125,11 @@ class RunDirectory:
         found = self.read_environment().get(section)
         return found if isinstance(found, dict) else {}
 
+    def varied(self) -> list[str]:
+        """The keys in which the jobs of this run's sweep differ; empty for a run of its own."""
+        found = self.read_environment().get("varied")
+        return [str(key) for key in found] if isinstance(found, list) else []
+
     def keep_metrics(self, step: int, steps_per_epoch: int, total_steps: int) -> None:
         """Drop the lines of epochs that a run continued from `step` will go through again."""
         if self.metrics.exists():

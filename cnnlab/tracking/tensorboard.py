@@ -1,5 +1,8 @@
 """TensorBoard's event file of a run; a view on metrics.jsonl, never read back.
 
+The time series page opens the first two groups of tags, the HPARAMS tab shows the first five scores. One sorts a slash before
+a space, the other a space before a slash: so `score/` are the first cards, and `score final/` the first columns.
+
 The HPARAMS tab shows a row a configuration, its seeds averaged: each run writes its hyper-parameters under the name of its
 configuration. TensorBoard believes the first word on them and on how a run ended, so a continued run takes back its earlier
 ones. No run writes an "experiment" tag, of which TensorBoard would show an arbitrary one.
@@ -25,7 +28,7 @@ from cnnlab.tracking.run import RunDirectory
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-FINAL = "final/"  # tags of the scores that rank a run
+FINAL = "score final/"  # tags of the scores that rank a run
 
 
 class Events:
@@ -43,7 +46,7 @@ class Events:
         writer = SummaryWriter(str(self.run.path), purge_step=self.first_step + 1)
         writer.add_text("config", "\n".join("    " + line for line in self.run.config.read_text().splitlines()), 0)
         writer.add_custom_scalars(layout(self.metric))
-        shown = hyperparameters(self.cfg, self.run.recorded("choices"))
+        shown = hyperparameters(self.cfg, self.run.recorded("choices"), self.run.varied())
         writer._get_file_writer().add_summary(summary_v2.hparams_pb(shown, trial_id=config.recipe_hash(self.cfg)))
         return writer
 
@@ -59,12 +62,9 @@ class Events:
         self.writer.add_image(tag, picture, step, dataformats="HWC")
 
     def finished(self, result: Result) -> None:
-        """Write the numbers of result.json that rank the run, and that it ended well.
-
-        The tab shows the first five metrics by name at first, and colors by the first of them: the test score.
-        """
-        numbers = {f"{split}_{self.metric}": score.metric for split, score in result.scores.items()}
-        numbers |= {f"{split}_loss": score.loss for split, score in result.scores.items()} | {"time_s": result.seconds}
+        """Write the numbers of result.json that rank the run, and that it ended well; the tab colors by the first tag."""
+        numbers = {f"{self.metric} {split}": score.metric for split, score in result.scores.items()}
+        numbers |= {f"loss {split}": score.loss for split, score in result.scores.items()} | {"seconds": result.seconds}
         self.scalars({FINAL + name: value for name, value in numbers.items()}, result.steps)
         self._end("STATUS_SUCCESS")
 
@@ -96,7 +96,7 @@ def layout(metric: str) -> dict[str, dict[str, list[Any]]]:
 
     TensorBoard merges the layouts of all runs, charts that are equal once.
     """
-    charts = {name: ["Multiline", [f"^(train|validation|test)/{name}$"]] for name in (metric, "loss")}
+    charts = {name: ["Multiline", [f"^score/{name}/(train|validation|test)$"]] for name in (metric, "loss")}
     return {"training against validation": charts}
 
 

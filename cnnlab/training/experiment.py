@@ -1,5 +1,6 @@
 """One run from its configuration to its result, new or continued."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +24,16 @@ from cnnlab.training.session import Session, build_session
 from cnnlab.training.trainer import fit
 
 
-def run_new(cfg: Config, directory: Path, choices: dict[str, str], prune_reason: PruneReason | None = None) -> Result:
+def run_new(
+    cfg: Config,
+    directory: Path,
+    choices: dict[str, str],
+    prune_reason: PruneReason | None = None,
+    varied: Sequence[str] = (),
+) -> Result:
     """Train a new run in `directory`, which the caller has locked; `choices` are the names that the config groups were
-    chosen by; `prune_reason` is asked after each scoring (see `trainer.fit`).
+    chosen by; `prune_reason` is asked after each scoring (see `trainer.fit`); `varied` are the keys in which the jobs of its
+    sweep differ.
 
     Returns:
         The result, also of a run that was pruned.
@@ -41,7 +49,8 @@ def run_new(cfg: Config, directory: Path, choices: dict[str, str], prune_reason:
         session = build_session(cfg)
         cfg.trainer.device, cfg.trainer.threads = str(session.runtime.device), session.runtime.threads
         cfg.data.root = str(Path(cfg.data.root).resolve())
-        run.begin(cfg, {"choices": choices, **describe(session.runtime.device), "data": _data_record(session)})
+        record = {"choices": choices, **describe(session.runtime.device), "data": _data_record(session)}
+        run.begin(cfg, record | ({"varied": list(varied)} if varied else {}))
     except BaseException:
         run.discard()
         raise

@@ -66,3 +66,12 @@ def test_a_damaged_job_is_told(tmp_path: Path, field: str, value: object) -> Non
     made.path.write_text(json.dumps({"jobs": [entry | {field: value}]}))
     with pytest.raises(CheckpointError, match=field):
         made.jobs()
+
+
+def test_what_the_jobs_differ_in(tmp_path: Path) -> None:
+    made = Manifest(tmp_path)
+    asked = [["data=digits", f"++optimizer.lr={lr}", *more] for lr, more in ((0.1, []), (0.2, []), (0.1, ["model=mlp"]))]
+    made.add([Job("first", asked[0], "r0", 0)])
+    assert made.varied() == ["data", "optimizer.lr"]  # others may come
+    made.add([Job(f"job{number}", job, f"r{number}", 0) for number, job in enumerate(asked[1:], 1)])
+    assert made.varied() == ["optimizer.lr", "model"]

@@ -37,6 +37,15 @@ def test_what_is_unusual_is_shown_too() -> None:
     assert shown["optimizer.eps"] == "inf"
 
 
+def test_a_sweep_shows_what_its_jobs_differ_in_and_parts_of_ones_own_by_name() -> None:
+    cfg, names = composed(
+        "data=digits", "model=custom", "model._target_=mine.Net", "optimizer=custom", "optimizer._target_=a.B"
+    )
+    varied = ["seed", "model._target_", "optimizer", "optimizer.lr", "data.source._target_"]
+    assert hyperparameters(cfg, names, varied) == {"model": "mine.Net", "optimizer": "a.B", "data": "digits"}
+    assert hyperparameters(cfg, names, ["seed"]) == hyperparameters(cfg, names)
+
+
 @pytest.mark.parametrize("group", ["model", "task", "optimizer", "schedule", "augment"])
 def test_every_choice_fits_the_table(group: str) -> None:
     for name in choices(group):

@@ -19,8 +19,8 @@ from cnnlab.training.task import Multiclass
 
 # 10 steps an epoch, the last of them 5 images; points of the loss curve at steps that are no multiple of it
 TEN = ("data.limit=95", "trainer.batch_size=10", "trainer.log_every=3")
-SCORES = [f"{split}/{name}" for split in ("validation", "test") for name in ("loss", "accuracy")]
-PICTURES = {"first_batch", "worst_mistakes"}
+SCORES = [f"{name}/{split}" for split in ("validation", "test") for name in ("loss", "accuracy")]
+PICTURES = {"visuals/first_batch", "visuals/worst_mistakes"}
 
 
 def read(run: Path) -> EventAccumulator:
@@ -66,22 +66,32 @@ def test_curves_have_the_values_and_steps_of_the_run(log_every: int, tmp_path: P
         total, images = (sum(values) for values in zip(*((loss * n, n) for loss, n in losses[first:end]), strict=True))
         means.append(total / images)
     points = {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    assert points.pop("train/loss") == pytest.approx(means, rel=1e-6)  # float32
-    assert steps(events, "train/loss") == ends
+    assert points.pop("score/loss/train") == pytest.approx(means, rel=1e-6)  # float32
+    assert steps(events, "score/loss/train") == ends
     for layer in ("dense.dense0", "dense.output"):
         both = [math.hypot(norms[step - 1][f"{layer}.weight"], norms[step - 1][f"{layer}.bias"]) for step in ends]
-        assert points.pop(f"gradient_norm/{layer}") == pytest.approx(both, rel=1e-5)
-        assert steps(events, f"gradient_norm/{layer}") == ends
+        assert points.pop(f"training/gradient_norm/{layer}") == pytest.approx(both, rel=1e-5)
+        assert steps(events, f"training/gradient_norm/{layer}") == ends
 
-    keys = {tag: tag.replace("/", "_") for tag in ("train/accuracy", *SCORES)}
-    keys |= {"train/learning_rate": "lr", "train/images_per_s": "images_per_s"}
+    keys = {f"score/{tag}": "_".join(tag.split("/")[::-1]) for tag in ("accuracy/train", *SCORES)}
+    keys |= {"training/learning_rate": "lr", "training/images_per_s": "images_per_s"}
     for tag, key in keys.items():
         assert points.pop(tag) == pytest.approx([line[key] for line in epoch_lines(run)], rel=1e-6)
         assert steps(events, tag) == [10, 18]
-    assert points.keys() == {"final/time_s", *(f"final/{tag.replace('/', '_')}" for tag in SCORES)}
+    assert points.keys() == {"score final/seconds", *(f"score final/{tag.replace('/', ' ')}" for tag in SCORES)}
 
 
-@pytest.mark.parametrize(("task", "tags"), [("multiclass", {*PICTURES, "confusion"}), ("regression", PICTURES)])
+def test_curves_are_the_first_cards_and_the_final_scores_the_first_columns(tmp_path: Path) -> None:
+    """TensorBoard's two orders: of cards (asciibetical, but "/" and "_" before all else) and of HPARAMS' columns."""
+    run = train(tmp_path / "run", *TEN, "trainer.log_gradients=true", "trainer.epochs=1")
+    tags = read(run).Tags()
+    cards = sorted(tags["scalars"] + tags["images"], key=lambda tag: tag.replace("/", "\0").replace("_", "\0"))
+    assert cards[:4] == [f"score/{name}/{split}" for name in ("accuracy", "loss") for split in ("train", "validation")]
+    assert list(dict.fromkeys(tag.partition("/")[0] for tag in cards)) == ["score", "score final", "training", "visuals"]
+    assert sorted(tags["scalars"])[:2] == ["score final/accuracy test", "score final/accuracy validation"]
+
+
+@pytest.mark.parametrize(("task", "tags"), [("multiclass", {*PICTURES, "visuals/confusion"}), ("regression", PICTURES)])
 def test_pictures_and_the_configuration(task: str, tags: set[str], tmp_path: Path) -> None:
     run = train(tmp_path / "run", *TEN, f"task={task}", "trainer.steps=1")
     events = read(run)
@@ -111,14 +121,14 @@ def test_a_continued_run_shows_no_point_twice(stopped: str, tmp_path: Path) -> N
         resume(run)
     events = read(run)
     curve = [step for step in range(1, 31) if step % 10 == 0 or step % 3 == 0]
-    expected = {"train/loss": curve, "gradient_norm": curve, "final": [30]}
     for tag in events.Tags()["scalars"]:
-        assert steps(events, tag) == expected.get(tag, expected.get(tag.partition("/")[0], [10, 20, 30])), tag
+        is_curve = tag == "score/loss/train" or "gradient_norm" in tag
+        assert steps(events, tag) == (curve if is_curve else [30] if "final" in tag else [10, 20, 30]), tag
     last = ("config/text_summary", "custom_scalars__config__", "_hparams_/session_start_info", "_hparams_/session_end_info")
     assert [len(events.Tensors(tag)) for tag in last] == [1] * 4  # of the last process alone
-    assert [event.step for event in events.Images("confusion")] == [30]
+    assert [event.step for event in events.Images("visuals/confusion")] == [30]
     losses = [line["validation_loss"] for line in epoch_lines(run)]
-    assert [event.value for event in events.Scalars("validation/loss")] == pytest.approx(losses, rel=1e-6)
+    assert [event.value for event in events.Scalars("score/loss/validation")] == pytest.approx(losses, rel=1e-6)
 
 
 @pytest.mark.parametrize("tail", [b"\xff" * 40, b"\x08" + bytes(11) + b"nonsense" + bytes(4)], ids=["cut", "nonsense"])
@@ -128,8 +138,8 @@ def test_an_event_file_that_a_power_cut_left_incomplete_stops_nothing(tail: byte
     file.write_bytes(file.read_bytes() + tail)
     next_second()
     events = read(resume(run, "trainer.epochs=2"))
-    assert steps(events, "validation/loss") == [10, 20]
-    assert steps(events, "final/test_loss") == [20]
+    assert steps(events, "score/loss/validation") == [10, 20]
+    assert steps(events, "score final/loss test") == [20]
 
 
 def test_a_run_interrupted_before_its_first_point_waits_for_no_tensorboard(

@@ -24,7 +24,8 @@ from cnnlab.training.step import Step
 # 10 steps an epoch
 FAST = ("data.limit=95", "trainer.batch_size=10", "trainer.log_every=3", "trainer.epochs=2", "optimizer.lr=0.01")
 LEFT = {"left/interrupted": "STATUS_UNKNOWN", "left/diverged": "STATUS_FAILURE", "left/failed": "STATUS_FAILURE"}
-FINAL = {f"final/{name}" for name in ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss", "time_s")}
+SCORES = [f"{name} {split}" for name in ("accuracy", "loss") for split in ("test", "validation")]
+FINAL = [f"score final/{name}" for name in (*SCORES, "seconds")]
 
 Ask = Callable[..., Any]
 
@@ -129,7 +130,7 @@ def recipe(run: Path) -> str:
 
 def final(row: dict[str, Any]) -> dict[str, float]:
     values = {value["name"]["tag"]: value["value"] for value in row.get("metricValues", [])}
-    return {tag: value for tag, value in values.items() if tag.startswith("final/")}
+    return {tag: value for tag, value in values.items() if tag.startswith("score final/")}
 
 
 def test_the_runs_are_the_run_directories_and_each_is_in_the_row_of_its_configuration(
@@ -144,10 +145,10 @@ def test_a_row_shows_the_mean_of_its_seeds_and_its_hyper_parameters(rows: dict[s
     row = rows[recipe(outputs / "fast")]
     results = [result(outputs / session["name"]) for session in row["sessions"]]
     expected = {
-        f"final/{split}_{name}": statistics.mean(one[split][name] for one in results)
+        f"score final/{name} {split}": statistics.mean(one[split][name] for one in results)
         for split in ("test", "validation")
         for name in ("accuracy", "loss")
-    } | {"final/time_s": statistics.mean(one["seconds"] for one in results)}
+    } | {"score final/seconds": statistics.mean(one["seconds"] for one in results)}
     assert final(row) == pytest.approx(expected, rel=1e-6)  # float32
     assert len({one["test"]["loss"] for one in results}) == 5  # a mean of equals would show nothing
     chosen = {"model": "mlp", "optimizer": "adam", "model.hidden": "[8]", "trainer.batch_size": 10, "optimizer.lr": 0.01}
@@ -160,8 +161,7 @@ def test_the_columns_are_all_runs_and_the_scores_come_first(ask: Ask) -> None:
     infos = ask("plugin/hparams/experiment", {})
     assert {info["name"] for info in infos["hparamInfos"]} > {"optimizer.momentum", "optimizer.betas"}  # sgd's and adam's
     names = [info["name"]["tag"] for info in infos["metricInfos"]]
-    assert [name for name in names if not name.endswith("mae")][:5] == sorted(FINAL)
-    assert min(FINAL) == "final/test_accuracy"
+    assert [name for name in names if "mae" not in name][:5] == FINAL
 
 
 def test_how_each_run_ended(rows: dict[str, Any], outputs: Path) -> None:
@@ -171,8 +171,8 @@ def test_how_each_run_ended(rows: dict[str, Any], outputs: Path) -> None:
 
 
 def test_runs_overlay_under_equal_tags(ask: Ask, outputs: Path) -> None:
-    curves = {f"{split}/{name}" for split in ("train", "validation") for name in ("loss", "accuracy")}
-    curves |= {"train/learning_rate", "train/images_per_s"}
+    curves = {f"score/{name}/{split}" for split in ("train", "validation") for name in ("loss", "accuracy")}
+    curves |= {"training/learning_rate", "training/images_per_s"}
     tags = {run: set(found) for run, found in ask("plugin/scalars/tags").items()}
     pictures, texts = ask("plugin/images/tags"), ask("plugin/text/tags")
     for name in directories(outputs):
@@ -180,12 +180,12 @@ def test_runs_overlay_under_equal_tags(ask: Ask, outputs: Path) -> None:
         if name in LEFT:
             assert tags.get(name, set()) <= curves
         elif name == "regression":
-            assert {"train/mae", "validation/mae", "final/test_mae"} < tags[name]
-            assert set(pictures[name]) == {"first_batch", "worst_mistakes"}
+            assert {"score/mae/train", "score/mae/validation", "score final/mae test"} < tags[name]
+            assert set(pictures[name]) == {"visuals/first_batch", "visuals/worst_mistakes"}
         else:
-            assert tags[name] == curves | FINAL
-            assert set(pictures[name]) == {"first_batch", "worst_mistakes", "confusion"}
-    points = ask("plugin/scalars/scalars", run="fast-killed", tag="validation/loss")
+            assert tags[name] == curves | set(FINAL)
+            assert set(pictures[name]) == {"visuals/first_batch", "visuals/worst_mistakes", "visuals/confusion"}
+    points = ask("plugin/scalars/scalars", run="fast-killed", tag="score/loss/validation")
     lines = epoch_lines(outputs / "fast-killed")
     assert [(step, value) for _, step, value in points] == [
         (line["step"], pytest.approx(line["validation_loss"], rel=1e-6)) for line in lines
@@ -201,4 +201,4 @@ def test_training_and_validation_share_a_chart(ask: Ask) -> None:
         (tag,) = charts[title]
         found = ask("plugin/custom_scalars/scalars", run="fast", tag=tag)
         assert found["regex_valid"]
-        assert set(found["tag_to_events"]) == {f"train/{title}", f"validation/{title}"}
+        assert set(found["tag_to_events"]) == {f"score/{title}/{split}" for split in ("train", "validation")}
