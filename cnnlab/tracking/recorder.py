@@ -1,6 +1,7 @@
 """What happens in a run goes out here: to metrics.jsonl, to TensorBoard and to the person watching."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -18,6 +19,7 @@ class Recorder:
         self.info, self.run = info, run
         self.console = Console(info, run)
         self.events = Events(run, info.cfg, info.metric, info.first_step)
+        self.warned: set[str] = set()
 
     def begin_epoch(self, epoch: int, done: int, steps: int) -> None:
         """Epoch `epoch`, counted from 1, of which `done` of `steps` steps are done already."""
@@ -46,6 +48,13 @@ class Recorder:
         self.events.scalars({"training/learning_rate": epoch.lr, "training/images_per_s": epoch.images_per_s}, epoch.step)
         self.events.flush()
         self.console.epoch(epoch, best)
+
+    def warn(self, mistakes: Iterable[tuple[str, str]]) -> None:
+        """Tell what is probably a mistake; each, by its name, once."""
+        for name, line in mistakes:
+            if name not in self.warned:
+                self.warned.add(name)
+                print(f"warning: {line}", file=sys.stderr, flush=True)
 
     def pictures(self, test: TestPredictions) -> None:
         """At the end: the confusion matrix, the augmented first batch, the worst mistakes."""

@@ -15,6 +15,7 @@ from cnnlab.tracking import files
 from cnnlab.tracking.recorder import Recorder
 from cnnlab.tracking.records import Result, Score
 from cnnlab.tracking.run import RunDirectory
+from cnnlab.training import mistakes
 from cnnlab.training.checkpoint import State, load_checkpoint, load_weights
 from cnnlab.training.interrupt import PruneReason, StopRequest
 from cnnlab.training.reporting import run_info, test_predictions
@@ -82,6 +83,8 @@ def _train(session: Session, run: RunDirectory, prune_reason: PruneReason | None
     recorder = Recorder(run_info(session, state.progress.step), run)
     try:
         with StopRequest() as request:
+            if state.progress.step == 0:
+                recorder.warn(mistakes.at_start(session))
             stop = fit(session, state, run, recorder, request, prune_reason)
             result = _result(session, state, stop)  # its seconds are of training, not of what follows
             scores = _final_scores(session, run, recorder) if stop.status.is_scored else _last_scores(run, stop)

@@ -8,6 +8,7 @@ from cnnlab.data.batches import epoch_order
 from cnnlab.status import Status, Stop
 from cnnlab.tracking.recorder import Recorder
 from cnnlab.tracking.run import RunDirectory
+from cnnlab.training import mistakes
 from cnnlab.training.checkpoint import Progress, State, save_checkpoint
 from cnnlab.training.groups import train_mode
 from cnnlab.training.interrupt import PruneReason, StopRequest
@@ -91,6 +92,7 @@ def end_epoch(session: Session, state: State, run: RunDirectory, recorder: Recor
     if improved:
         save_checkpoint(run.best, state)
     recorder.epoch(epoch, loss_points(session), improved)
+    recorder.warn(mistakes.at_epoch_end(session, epoch))
     if progress.step % session.steps_per_epoch == 0:  # else the run ends within an epoch, and may be lengthened
         session.step.sums.zero_()
         progress.train_s = 0.0

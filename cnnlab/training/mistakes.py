@@ -1,0 +1,140 @@
+"""Mistakes of the trade: what trains without an error, and learns nothing or slowly. Each is told once, and stops nothing.
+
+No check moves a weight, a statistic or a draw of the run: networks are asked in evaluation mode, and every step seeds torch
+anew. At the start they cost one pass for a network of one's own, and with bf16 on a CPU eight passes; at each epoch's end one
+forward pass of 64 images.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from cnnlab.models import MLP, ConvNet
+from cnnlab.tracking.records import Epoch
+from cnnlab.training.session import Session
+from cnnlab.training.task import Binary, Multiclass
+
+LOOKED_AT = 64  # training images, taken at equal distances
+SHORT = 20  # steps: an epoch of fewer says nothing about the learning rate
+
+
+def at_start(session: Session) -> Iterator[tuple[str, str]]:
+    """Mistakes that show before the first step: a name for each, and one line that says how to mend it."""
+    labels, images = session.splits["train"].labels, some_images(session)
+    if len(labels) > 1 and bool((labels == labels[0]).all()):
+        only = session.data.classes[int(labels[0])]
+        yield "one class", f"all {len(labels):,} training images are of class {only}; look at the labels, or at data.limit"
+    if len(images) > 1 and bool((images == images[:1]).all()):
+        yield "constant", f"{len(images)} training images are one and the same; look at how the data is read"
+    last = None if isinstance(session.model, ConvNet | MLP) else last_function(session, images)
+    if last is not None:
+        yield "squashed", f"the network ends in a {last}, and the loss applies its own: it learns slowly; take the {last} out"
+    if session.runtime.precision == "bf16" and session.runtime.device.type == "cpu":
+        bf16, fp32 = pass_seconds(session)
+        if bf16 > 1.2 * fp32:
+            times = f"{bf16 * 1000:.1f} ms against {fp32 * 1000:.1f} ms forward and backward"
+            yield (
+                "bf16",
+                f"bf16 is slower than fp32 for this network on this machine, {times}; leave trainer.precision=bf16 out",
+            )
+
+
+def at_epoch_end(session: Session, epoch: Epoch) -> Iterator[tuple[str, str]]:
+    """Mistakes that show after an epoch, as `at_start` gives them."""
+    if dead := dead_layers(session):
+        where = f"all units of {', '.join(dead)} are dead after epoch {epoch.epoch}: 0 for every image, so nothing learns there"
+        yield "dead", f"{where}; try a smaller optimizer.lr, or another activation or initializer"
+    score, guess = epoch.scores.get("validation", epoch.scores["train"]), guessing_loss(session)
+    if epoch.epoch == 1 and epoch.step >= SHORT and guess is not None and score.loss > guess:
+        lr = float(session.optimizer.defaults["lr"])
+        what = f"the first epoch ended with a loss of {score.loss:.4f}, worse than guessing ({guess:.4f})"
+        if score.loss > 1.1 * guess:
+            yield "chance", f"{what}: the learning rate {lr:g} is too large; try optimizer.lr={lr / 10:g}"
+        else:
+            yield "chance", f"{what}: the learning rate {lr:g} does not suit; try optimizer.lr={lr / 10:g} and {lr * 10:g}"
+
+
+def some_images(session: Session) -> Tensor:
+    """Up to LOOKED_AT training images, N x C x H x W, on the device."""
+    train = session.splits["train"]
+    count = min(LOOKED_AT, len(train))
+    return train.gather(torch.arange(count, device=train.device) * len(train) // count)
+
+
+def guessing_loss(session: Session) -> float | None:
+    """The loss of a network that gives every class the same probability; None where there are no classes."""
+    if isinstance(session.task, Binary):
+        return math.log(2)
+    return math.log(session.task.num_outputs) if isinstance(session.task, Multiclass) else None
+
+
+def last_function(session: Session, images: Tensor) -> str | None:
+    """ "softmax" or "sigmoid" where the network applies it to its outputs, as a module or a function, under cross-entropy."""
+    if guessing_loss(session) is None:
+        return None
+    with evaluating(session.model):
+        outputs = session.model(session.preprocess(images))
+    for name in ("softmax", "sigmoid"):
+        if type(outputs.grad_fn).__name__.lower().startswith(f"{name}backward"):
+            return name
+    sums_to_one = outputs.shape[1] > 1 and bool(((outputs.sum(1) - 1).abs() < 1e-3).all() and (outputs >= 0).all())
+    return "softmax" if sums_to_one else None
+
+
+def dead_layers(session: Session) -> list[str]:
+    """The names of the ReLU modules whose outputs are 0 for all of `some_images`."""
+    largest: dict[str, Tensor] = {}
+
+    def keep(name: str, outputs: Tensor) -> None:
+        most = outputs.amax()
+        largest[name] = torch.maximum(largest[name], most) if name in largest else most  # of a module that is called twice
+
+    hooks = [
+        module.register_forward_hook(lambda _, __, outputs, name=name: keep(name, outputs))
+        for name, module in session.model.named_modules()
+        if isinstance(module, nn.ReLU)
+    ]
+    if not hooks:
+        return []
+    try:
+        with evaluating(session.model), torch.no_grad(), session.runtime.autocast():
+            session.model(session.preprocess(some_images(session)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [name for name, most in largest.items() if not most > 0]
+
+
+def pass_seconds(session: Session) -> tuple[float, float]:
+    """Seconds that a forward and a backward pass of one batch take in bf16 and in fp32: the fastest of three, after another."""
+    images, targets = session.step.batch(torch.arange(min(session.cfg.trainer.batch_size, len(session.splits["train"]))), 0)
+    parameters = [parameter for parameter in session.model.parameters() if parameter.requires_grad]
+    contexts = [session.runtime, replace(session.runtime, precision="fp32")]
+    seconds: list[list[float]] = [[], []]
+    with evaluating(session.model):
+        for _ in range(4):  # in turn: other work on the machine then slows both
+            for runtime, taken in zip(contexts, seconds, strict=True):
+                began = time.perf_counter()
+                with runtime.autocast():
+                    outputs = session.model(session.preprocess(images))
+                loss = session.task.training_loss(outputs.float(), targets)
+                torch.autograd.grad(loss, parameters, allow_unused=True)
+                taken.append(time.perf_counter() - began)
+    return min(seconds[0][1:]), min(seconds[1][1:])
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; each module's own mode comes back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
