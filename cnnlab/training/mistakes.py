@@ -49,6 +49,7 @@ def at_epoch_end(session: Session, epoch: Epoch) -> Iterator[tuple[str, str]]:
     if dead := dead_layers(session):
         where = f"all units of {', '.join(dead)} are dead after epoch {epoch.epoch}: 0 for every image, so nothing learns there"
         yield "dead", f"{where}; try a smaller optimizer.lr, or another activation or initializer"
+        return  # what follows would say again
     score, guess = epoch.scores.get("validation", epoch.scores["train"]), guessing_loss(session)
     if epoch.epoch == 1 and epoch.step >= SHORT and guess is not None and score.loss > guess:
         lr = float(session.optimizer.defaults["lr"])
