@@ -74,11 +74,16 @@ class Manifest:
             message = f"{self.path}: not the manifest of a sweep ({error}); remove it, the runs are kept"
             raise CheckpointError(message) from error
 
-    def varied(self) -> list[str]:
-        """The keys in which the jobs' overrides differ, in the order they were asked for; a lone job's are all of them."""
-        asked = [dict(override.lstrip("+~").partition("=")[::2] for override in job.overrides) for job in self.jobs()]
-        keys = dict.fromkeys(key for job in asked for key in job)
-        return [key for key in keys if len(asked) == 1 or len({job.get(key) for job in asked}) > 1]
+    def varied(self, directory: str, searching: bool) -> list[str]:
+        """The keys in which the jobs of the sweep that this one belongs to differ, in the order they were asked for.
+
+        searching: the values of later jobs are not known yet; then all keys of the job.
+        """
+        asked = {job.directory: dict(text.lstrip("+~").partition("=")[::2] for text in job.overrides) for job in self.jobs()}
+        keys = dict.fromkeys(key for job in asked.values() for key in job)
+        if searching or len(asked) == 1:
+            return list(asked.get(directory, ()))
+        return [key for key in keys if len({job.get(key) for job in asked.values()}) > 1]
 
     def add(self, new: Sequence[Job]) -> None:
         """Put jobs at the end."""

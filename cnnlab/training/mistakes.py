@@ -108,7 +108,7 @@ def dead_layers(session: Session) -> list[str]:
     finally:
         for hook in hooks:
             hook.remove()
-    return [name for name, most in largest.items() if not most > 0]
+    return [name for name, most in largest.items() if most == 0]
 
 
 def pass_seconds(session: Session) -> tuple[float, float]:
