@@ -3,10 +3,14 @@
 import importlib
 import io
 import os
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cnnlab import __version__
 from cnnlab.errors import CnnlabError, ConfigError, as_known, suggest
@@ -22,7 +26,8 @@ HELP = f"""cnnlab {__version__}: config-driven training of convolutional network
 
 {{}}
 
-cnnlab COMMAND --help explains each. `python -m cnnlab.COMMAND` is the same as `cnnlab COMMAND`.
+cnnlab COMMAND --help explains each, cnnlab train model=lenet --help a choice.
+`python -m cnnlab.COMMAND` is the same as `cnnlab COMMAND`.
 """
 
 
@@ -61,16 +66,57 @@ def parse(arguments: Sequence[str], flags: Sequence[str] = (), with_value: Seque
             raise ConfigError(f"{name}: expected a value after it")
         else:
             known = sorted({option for option in (*flags, *with_value, "--help") if option.startswith("--")})
-            options = f"Options: {', '.join(known)}; settings are written KEY=VALUE, without dashes."
-            raise ConfigError(f"{argument}: no such option.{suggest(name, known)} {options}")
+            near = _as_setting(name, value if equals else rest[0] if rest else "VALUE") or suggest(name, known)
+            raise ConfigError(f"{argument}: no such option.{near} Options: {', '.join(known)}.")
     return line
+
+
+def _as_setting(option: str, value: str) -> str:
+    from cnnlab.overrides import near_key
+
+    near = near_key(option.lstrip("-").replace("-", "_"), f"={value}")
+    return f" Settings are written KEY=VALUE, without dashes.{near}" if "Did you mean" in near else ""
+
+
+def print_help(text: str) -> None:
+    """Print the text of a --help, folded at words to the terminal's width (80 where there is none)."""
+    if Path(sys.argv[0]).name == "cnnlab":  # the console script names its commands so
+        text = text.replace("python -m cnnlab.", "cnnlab ")
+    for line in text.rstrip("\n").split("\n"):
+        print(folded(line, shutil.get_terminal_size().columns))
+
+
+def folded(line: str, width: int) -> str:
+    """A line of at most `width` columns as it is; a longer one broken between words, each part under its last column."""
+    column = re.match(r"\s*\S.*\s{2,}(?=\S)", line) or re.match(r"\s*", line)
+    indent = " " * len(column[0]) if column and len(column[0]) < width * 2 // 3 else " " * 4
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def tell_loading(what: str) -> None:
+    """Say what takes the seconds before a command's first output, such as importing torch; on a terminal alone."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(f"loading {what} ...", file=sys.stderr, flush=True)
+
+
+def config_directories(line: CommandLine) -> list[Path]:
+    """The further directories of choices, --config-dir.
+
+    Raises:
+        ConfigError: no such directory.
+    """
+    directories = [Path(line.options[name] or "") for name in ("--config-dir", "-cd") if name in line.options]
+    for directory in directories:
+        if not directory.is_dir():
+            raise ConfigError(f"--config-dir {directory}: no such directory")
+    return directories
 
 
 def only_one_run(line: CommandLine, command: str) -> str:
     """The one word of a command that takes the directory of a run."""
     if len(line.words) != 1:
         got = " ".join(line.words) or "none"
-        raise ConfigError(f"{command}: expected one run, such as outputs/fashion-lenet/2026-11-20_10-11-12; got {got}")
+        raise ConfigError(f"{command}: expected one run, such as last or outputs/fashion-lenet/2026-11-20_10-11-12; got {got}")
     return line.words[0]
 
 
@@ -101,8 +147,10 @@ def run(command: str, arguments: Sequence[str], package: str = "cnnlab") -> int:
 def console_script() -> None:
     """`cnnlab COMMAND ...`."""
     arguments = sys.argv[1:]
+    if arguments[:1] == ["help"] and arguments[1:]:
+        arguments = [*arguments[1:], "--help"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP.format("\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items())), end="")
+        print_help(HELP.format("\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items())))
         sys.exit(0)
     if arguments[0] == "--version":
         print(f"cnnlab {__version__}")

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     line = cli.parse(split, ("--help", "-h", "--where", *FORMS), ("--sort", "--plot", "--html"))
     options = line.options
     if "--help" in options or "-h" in options:
-        print(HELP, end="")
+        cli.print_help(HELP)
         return 0
     form = _check(line)
     for option in ("--plot", "--html"):

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 HELP = """Score a run on the test images: loss, accuracy, a table of the classes, the confusion matrix, the calibration error.
 
-  python -m cnnlab.evaluate RUN                            RUN: the directory of a run
-  python -m cnnlab.evaluate RUN evaluation.weights=best    the weights of the best validation score
-  python -m cnnlab.evaluate RUN data=mnist                 another set of images of the same shape
-  python -m cnnlab.evaluate RUN data.root=DIR trainer.device=cpu trainer.threads=1 evaluation.batch_size=100
-  python -m cnnlab.evaluate RUN trust=mine                 a run whose files name code of the package mine
+  python -m cnnlab.evaluate RUN                RUN: the directory of a run, or last
+  python -m cnnlab.evaluate RUN data=mnist     other images of the same shape
+  python -m cnnlab.evaluate RUN evaluation.weights=best    by validation score
+  python -m cnnlab.evaluate RUN data.root=DIR trainer.device=cpu trainer.threads=1
+  python -m cnnlab.evaluate RUN trust=mine     a run that names code of mine
 
 Nothing is written. The network, its preprocessing and the data set are those that the run recorded.
 """
@@ -40,9 +40,10 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit code."""
     line = cli.parse(arguments, ("--help", "-h"))
     if line.options:
-        print(HELP, end="")
+        cli.print_help(HELP)
         return 0
     trusted, overrides = trust.split(line.overrides)
+    cli.tell_loading("torch and the run")
     run, recorded = open_run(cli.only_one_run(line, "evaluate"), trusted)
     for override in overrides:
         key = override.partition("=")[0]
@@ -74,7 +75,7 @@ def report(opened: "OpenedRun", cfg: Config) -> None:
 
     console = wide_console()
     name = escape(opened.directory.name)
-    console.print(f"{name}, {opened.weights} weights, on {len(data.test):,} test images of {data.name}\n")
+    console.print(f"{name}\n{opened.weights} weights, on {len(data.test):,} test images of {data.name}\n")
     console.print(f"[bold]test {task.metric} {scored.metric:.4f}  loss {scored.loss:.4f}[/]")
     if probability is None:
         gap = predicted - task.targets(data.test.labels)
@@ -109,8 +110,9 @@ def _print_classes(console: Console, labels: "Tensor", predicted: "Tensor", clas
     console.print(table)
     console.print("\n[bold]Confusion[/]: a row a class, a column a prediction")
     matrix = Table("", box=None, header_style="bold", pad_edge=False)
+    widest = 4 if console.is_terminal and Console().width < 100 else 6
     for name in classes:
-        matrix.add_column(name if len(name) <= 6 else name[:5] + "…", justify="right")
+        matrix.add_column(name if len(name) <= widest else name[: widest - 1] + "…", justify="right")
     for index, name in enumerate(classes):
         cells = [f"[bold]{n}[/]" if column == index else str(n or "·") for column, n in enumerate(counts[index].tolist())]
         matrix.add_row(name, *cells)

@@ -1,9 +1,10 @@
 """The overrides on a command line: made fit for Hydra before it, and its complaints made fit for a person after it."""
 
+import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, get_origin
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
@@ -11,8 +12,9 @@ from hydra.errors import HydraException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cnnlab import targets
+from cnnlab.config import config_dir
 from cnnlab.errors import ConfigError, suggest
-from cnnlab.schema import key_types
+from cnnlab.schema import ParameterGroup, key_types
 
 
 def prepare(overrides: Sequence[str], choices: Mapping[str, Sequence[str]], sweep: bool = False) -> list[str]:
@@ -33,8 +35,9 @@ def prepare(overrides: Sequence[str], choices: Mapping[str, Sequence[str]], swee
         if text == "experiment=null":  # the default, which Hydra cannot be given
             continue
         if override.is_sweep_override() and not sweep:
-            values = text.partition("=")[2]
-            raise ConfigError(f"{text}: several values; add -m to run each of them, or write a list: {name}=[{values}]")
+            takes_list = name == "augment" or list in map(get_origin, (keys.get(name), *get_args(keys.get(name))))
+            or_list = f", or write a list: '{name}=[{text.partition('=')[2]}]'" if takes_list else ""
+            raise ConfigError(f"{text}: several values; add -m to run each of them{or_list}")
         if name in choices and not override.is_delete():
             _check_choice(name, override, choices[name])
             ready.append(text)
@@ -48,7 +51,7 @@ def prepare(overrides: Sequence[str], choices: Mapping[str, Sequence[str]], swee
             inside = ", ".join(key for key in keys if key.startswith(f"{name}."))
             raise ConfigError(f"{text}: {name} is a section; change one of its keys: {inside}")
         else:
-            raise ConfigError(f"{name or text}: no such key.{_near_key(name, [*keys, *choices])}")
+            raise ConfigError(f"{name or text}: no such key.{near_key(name)}")
     changed = {override.key_or_group for override in _parse(overrides)}
     for group in choices:
         named = {f"{group}._target_", f"{group}.source._target_"} & changed
@@ -69,6 +72,15 @@ def explain(error: Exception, overrides: Sequence[str]) -> ConfigError:
         given = next((text.split("=", 1)[1] for text in overrides if text.lstrip("+").startswith(f"{key}=")), None)
         what = f"{key}={given}" if given is not None else key
         return ConfigError(f"{what}: expected {targets.type_name(key_types()[key])}")
+    missing = re.search(r"Could not find '(.+)/(\S+)'\s+Available options in '.+':\s+((?:\t.+\n?)+)", str(error))
+    if missing:
+        group, name, listed = missing.groups()
+        options = listed.split()
+        return ConfigError(f"{group}={name}: no such choice.{suggest(name, options)} Choices: {', '.join(options)}.")
+    unknown = re.search(r"Key '(\w+)' not in 'ParameterGroup'", str(cause))
+    if unknown:
+        known = [item.name for item in dataclasses.fields(ParameterGroup)]
+        return ConfigError(f"parameters: no such key: {unknown[1]}.{suggest(unknown[1], known)} Keys: {', '.join(known)}.")
     # OmegaConf appends lines with internals, Hydra a hint that is wrong for a typo.
     internals = r"\n\s*(full_key|object_type|reference_type|To append to your config)\b.*"
     texts = dict.fromkeys(re.sub(internals, "", str(one)).strip() for one in (error, cause))
@@ -119,12 +131,34 @@ def _parents(key: str) -> list[str]:
     return [".".join(parts[:end]) for end in range(1, len(parts))]
 
 
-def _near_key(name: str, legal: Iterable[str]) -> str:
-    """The nearest legal keys, by the whole dotted name or by its last part (`epochs` for `trainer.epochs`)."""
-    legal = list(legal)
+def near_key(name: str, value: str = "") -> str:
+    """`" Did you mean trainer.epochs?"`: the nearest keys, by the whole dotted name or by its last part; else where they are.
+
+    value: `=3`, to be shown after each.
+    """
+    known = [*key_types(), *sorted({path.parent.name for path in config_dir().glob("*/*.yaml")}), *_keys_of_choices()]
     last = name.rpartition(".")[2]
-    by_last = [key for key in legal if difflib.get_close_matches(last, [key.rpartition(".")[2]], 1, 0.75)]
-    near = list(dict.fromkeys([*difflib.get_close_matches(name, legal, 2, 0.7), *by_last]))[:3]
+    near = [key for key in known if key.rpartition(".")[2] == last]
+    if not near:
+        whole = [key for key in known if ("." in key) == ("." in name)]
+        near = difflib.get_close_matches(name, whole, 2, 0.7)
+        near += [key for key in known if _resemble(last, key.rpartition(".")[2])]
+    if not near and last in targets.parameters_of({"_target_": "cnnlab.models.ConvNet"}, "model"):  # which loads torch
+        near = [f"model.{last}"]
     if near:
-        return f" Did you mean {' or '.join(near)}?"
+        return f" Did you mean {' or '.join(f'{key}{value}' for key in list(dict.fromkeys(near))[:3])}?"
     return " `python -m cnnlab.train --help` lists the keys."
+
+
+def _keys_of_choices() -> list[str]:
+    """The keys that the choices of the open sections set: optimizer.lr, model.hidden, ..."""
+    return [
+        f"{group}.{key}"
+        for group in ("optimizer", "model", "task", "schedule")
+        for path in sorted(config_dir().glob(f"{group}/*.yaml"))
+        for key in re.findall(r"^([a-z]\w*):", path.read_text(), re.MULTILINE)
+    ]
+
+
+def _resemble(word: str, key: str) -> bool:
+    return (len(word) > 2 and key.startswith(word)) or bool(difflib.get_close_matches(word, [key], 1, 0.75))

@@ -122,6 +122,11 @@ def check_values(cfg: Config) -> None:
         if meta.get("maximum") is not None and not value <= meta["maximum"]:
             raise ConfigError(f"{key}={value}: expected at most {meta['maximum']:,}")
     check_groups(cfg.parameters)
+    for name, section in cfg.augment.items():
+        if not section.get("_target_"):
+            raise ConfigError(
+                f"augment.{name}: is not chosen; add 'augment=[{name}]', or say what it calls, augment.{name}._target_"
+            )
     if cfg.data.shape is not None and (len(cfg.data.shape) != 3 or min(cfg.data.shape) < 1):
         raise ConfigError(f"data.shape={cfg.data.shape}: expected [channels, height, width], each 1 or more")
 

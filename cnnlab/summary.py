@@ -11,7 +11,7 @@ from rich.table import Table
 from cnnlab import cli, composing
 from cnnlab.errors import ConfigError
 from cnnlab.schema import Config
-from cnnlab.tracking.console import wide_console
+from cnnlab.tracking.console import fit_terminal, wide_console
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,29 +19,35 @@ if TYPE_CHECKING:
 HELP = """Show a network layer by layer, before any training: sizes, parameters, multiplications, receptive fields, memory.
 
   python -m cnnlab.summary model=lenet data=fashion
-  python -m cnnlab.summary model=cats-dogs data.shape=[3,150,150] data.num_classes=2 task=binary
-  python -m cnnlab.summary model=allconv trainer.batch_size=256 optimizer=sgd trainer.precision=bf16
-  python -m cnnlab.summary model._target_=torchvision.models.resnet18 model.num_classes=10 data.shape=[3,224,224]
+  python -m cnnlab.summary model=cats-dogs task=binary \\
+      'data.shape=[3,150,150]' data.num_classes=2
+  python -m cnnlab.summary model=allconv trainer.batch_size=256 optimizer=sgd
+  python -m cnnlab.summary model._target_=torchvision.models.resnet18 \\
+      model.num_classes=10 'data.shape=[3,224,224]'
 
-Takes the settings of `python -m cnnlab.train`; data.shape is channels, height, width. No data file is read.
+Takes the settings of `python -m cnnlab.train`, and --config-dir; data.shape is channels, height, width. No data file is read.
+
+  --wide              all columns, also where the terminal is too narrow
 """
 PLAIN = ("ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Sigmoid", "Tanh", "Identity")  # no parameters, same shape: no row
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit code."""
-    line = cli.parse(arguments, ("--help", "-h"))
-    if line.options:
-        print(HELP, end="")
+    line = cli.parse(arguments, ("--help", "-h", "--wide"), ("--config-dir", "-cd"))
+    if {"--help", "-h"} & set(line.options):
+        cli.print_help(HELP)
         return 0
     if line.words:
         raise ConfigError(f"{line.words[0]}: summary takes only KEY=VALUE, such as model=lenet data=fashion")
-    show(composing.typed(composing.compose(line.overrides)))
+    cfg = composing.typed(composing.compose(line.overrides, cli.config_directories(line)))
+    cli.tell_loading("torch")
+    show(cfg, "--wide" in line.options)
     return 0
 
 
-def show(cfg: Config) -> None:
-    """Print the table and the totals of the configured network."""
+def show(cfg: Config, wide: bool = False) -> None:
+    """Print the table and the totals of the configured network; `wide`: all columns, whatever the terminal."""
     from cnnlab.data import describe
     from cnnlab.models import build_model
     from cnnlab.models.inspection import inspect_network
@@ -71,7 +77,10 @@ def show(cfg: Config) -> None:
             f"{layer.receptive_field[0]} x {layer.receptive_field[1]}" if layer.receptive_field else "?",
             _left_over(layer.left_over),
         )
+    dropped = [] if wide else fit_terminal(table, ("left over", "counted", "kind", "receptive field"))
     console.print(table)
+    if dropped:
+        console.print(f"\nNot shown: {', '.join(reversed(dropped))} (--wide)")
     plain = dict.fromkeys(layer.kind for layer in found.layers if layer.kind in PLAIN)
     if plain:
         console.print(f"\nNot listed: {', '.join(plain)} (no parameters, the shape stays)")
@@ -91,7 +100,8 @@ def show(cfg: Config) -> None:
     maps = [input_shape, *(layer.output for layer in found.layers if layer.kind not in in_place)]
     two = max((prod(given) + prod(output) for given, output in pairwise(maps)), default=prod(maps[0]))
     predicting = _mib((found.parameters + two) * 4)
-    console.print(f"memory to predict one image, fp32: {predicting} (weights, and the two largest maps that follow each other)")
+    console.print(f"memory to predict one image, fp32: {predicting}")
+    console.print("  (weights, and the two largest maps that follow each other)")
 
 
 def _optimizer_states(cfg: Config, model: "nn.Module") -> float:

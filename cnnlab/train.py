@@ -2,9 +2,7 @@
 
 import os
 import sys
-import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 
 import hydra
 from hydra.errors import HydraException
@@ -13,48 +11,53 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnlab import cli, composing, config, trust
 from cnnlab.errors import ConfigError
 from cnnlab.overrides import explain, prepare
+from cnnlab.settings import choices_help
 from cnnlab.sweep.directory import locked, settings
 from cnnlab.tracking.run import begun, open_run
 from cnnlab.training import lengthening
 from cnnlab.training.interrupt import sigterm_exits
 
-FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve", "--hydra-help")
+FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve")
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
 CFG_VALUES = ("job", "hydra", "all")
 
 HELP = """Train a network on a data set; every setting is a KEY=VALUE.
 
-  python -m cnnlab.train                                   LeNet on MNIST
-  python -m cnnlab.train model=chollet data=fashion optimizer=rmsprop trainer.epochs=5
-  python -m cnnlab.train data=cifar10 model=cifar-flatten augment=[flip,crop] schedule=one_cycle
-  python -m cnnlab.train -m model=lenet,mlp seed=0,1,2      all six, as many at a time as the machine takes
-  python -m cnnlab.train -m sweep.name=night ...           the same command later runs only what is missing
-  python -m cnnlab.train resume=RUN                        continue a run that was stopped
-  python -m cnnlab.train resume=RUN trainer.epochs=20      lengthen one that ended
-  python -m cnnlab.train model._target_=mine.Net           a torch.nn.Module of your own, in mine.py
-  python -m cnnlab.train resume=RUN trust=mine             continue a run whose files name code of the package mine
+  python -m cnnlab.train                          LeNet on MNIST
+  python -m cnnlab.train model=chollet data=fashion optimizer=rmsprop
+  python -m cnnlab.train data=cifar10 'augment=[flip,crop]' schedule=one_cycle
+  python -m cnnlab.train model=lenet --help       that network's own settings
+  python -m cnnlab.train -m model=lenet,mlp seed=0,1,2       all six
+  python -m cnnlab.train -m sweep.name=night ...  later runs only what is missing
+  python -m cnnlab.train resume=RUN               continue a run that was stopped
+  python -m cnnlab.train resume=RUN trainer.epochs=20        lengthen one
+  python -m cnnlab.train model._target_=mine.Net  a torch.nn.Module in mine.py
+  python -m cnnlab.train resume=RUN trust=mine    a run that names code of mine
 
-Groups, and what to choose from:
+RUN is the directory of a run, or last.
+
+Groups, and what to choose from (GROUP=CHOICE --help explains one):
 {groups}
 
 Settings and their defaults:
 {settings}
-A group's own settings stand in configs/GROUP/CHOICE.yaml, and change like the others: optimizer.lr=0.01, model.dropout=0.2.
+A group's own settings change like the others: optimizer.lr=0.01, model.dropout=0.2.
 
 Sweeps (with -m):
-  KEY=A,B             each of the values; seed=range(5) is 0,1,2,3,4
+  KEY=A,B             each of the values; 'seed=range(5)' is 0,1,2,3,4
   sweep.name=NAME     in outputs/sweeps/NAME; resumes where an earlier one of this name stopped
-  sweep.zip=[A,B]     these keys take their values side by side, not in every combination
-  hydra/sweeper=optuna hydra.sweeper.trials=20   search instead, by the validation score: random or Bayesian
-    'KEY=interval(A,B)'  'KEY=int(interval(A,B))'  'KEY=tag(log,interval(A,B))'  KEY=A,B  seed=0,1,2 (a trial is their mean)
+  'sweep.zip=[A,B]'   these keys take their values side by side, not in every combination
   hydra.launcher.jobs=N          at a time; hydra.launcher.jobs_per_gpu=N on each GPU
   hydra/launcher=parallel        or basic (one after another), joblib, submitit_slurm, submitit_local
+  hydra/sweeper=optuna           search instead, by the validation score: random or Bayesian
+  hydra.sweeper.trials=20        how often; a key takes values from one of
+    KEY=A,B  'KEY=interval(A,B)'  'KEY=int(interval(A,B))'
+    'KEY=tag(log,interval(A,B))'  and with seed=0,1,2 a trial is their mean
 
 Options:
   -m, --multirun      run every combination of comma-separated values
   --cfg job           print the configuration instead of training
   --config-dir DIR    look for choices in DIR, too: DIR/model/mine.yaml is model=mine
-  --hydra-help        the options of Hydra, which composes the configuration
 """
 
 
@@ -62,10 +65,10 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit code."""
     line = cli.parse(arguments, FLAGS, WITH_VALUE)
     if "--help" in line.options or "-h" in line.options:
-        print(help_text(), end="")
+        cli.print_help(choices_help(line.overrides) or help_text())
         return 0
-    extra = [Path(line.options[name] or "") for name in ("--config-dir", "-cd") if name in line.options]
-    _check_line(line, extra)
+    extra = cli.config_directories(line)
+    _check_line(line)
     resumed = [override.partition("=")[2] for override in line.overrides if override.startswith("resume=")]
     if resumed:
         return _resume(resumed[-1], [override for override in line.overrides if not override.startswith("resume=")])
@@ -77,12 +80,13 @@ def main(arguments: Sequence[str]) -> int:
         return _train(composing.new_run(own, extra))
     overrides = prepare(own, composing.groups(extra), sweeping) + sweep
     if sweeping and not set(line.options) & {"--cfg", "-c", "--info", "-i"}:
+        cli.tell_loading("torch and the sweep")
         with locked(overrides) as placed, sigterm_exits():
             return _enter_hydra(placed, options)
     return _enter_hydra(overrides, options)
 
 
-def _check_line(line: cli.CommandLine, extra: Sequence[Path]) -> None:
+def _check_line(line: cli.CommandLine) -> None:
     """Raise ConfigError for options that do not go together and for plain words, which train does not take."""
     options = line.options
     for name in ("--cfg", "-c"):
@@ -93,9 +97,6 @@ def _check_line(line: cli.CommandLine, extra: Sequence[Path]) -> None:
     for name in ("--resolve", "--package", "-p"):
         if name in options and not {"--cfg", "-c"} & set(options):
             raise ConfigError(f"{name}: goes with --cfg job")
-    for directory in extra:
-        if not directory.is_dir():
-            raise ConfigError(f"--config-dir {directory}: no such directory")
     for override in line.overrides:
         if override.startswith("trust=") and not any(other.startswith("resume=") for other in line.overrides):
             raise ConfigError(f"{override}: goes with resume=RUN; what this command line names itself is trusted")
@@ -111,32 +112,31 @@ def _check_line(line: cli.CommandLine, extra: Sequence[Path]) -> None:
 def _resume(directory: str, overrides: Sequence[str]) -> int:
     """Continue a run in its own directory, or say that there is nothing to do."""
     trusted, overrides = trust.split(overrides)
+    cli.tell_loading("torch and the run")
     run, recorded = open_run(directory, trusted)
     cfg = lengthening.with_overrides(run, recorded, overrides)
     done = lengthening.nothing_to_do(run, recorded, cfg)
     if done:
         print(done)
         return 0
-    from cnnlab.training.experiment import run_resumed
-
     with run.locked():
+        from cnnlab.training.experiment import run_resumed
+
         run_resumed(cfg, run)
     return 0
 
 
 def help_text() -> str:
     """The text of --help; groups and settings are read from `configs/`."""
-    indent = " " * 13
-    groups = "\n".join(
-        textwrap.fill(" ".join(choices), 110, initial_indent=f"  {name:<11}", subsequent_indent=indent, break_on_hyphens=False)
-        for name, choices in composing.groups().items()
-    )
+    groups = "\n".join(f"  {name:<12}{' '.join(choices)}" for name, choices in composing.groups().items())
     root = (config.config_dir() / "config.yaml").read_text()
     settings = root.partition("\n\n")[2].partition("\nhydra:")[0]
     return HELP.format(groups=groups, settings="\n".join("  " + row for row in settings.splitlines()) + "\n")
 
 
 def _train(new: composing.NewRun) -> int:
+    if new.cfg.console != "quiet":
+        cli.tell_loading(f"torch and {new.cfg.data.name}")
     with begun(new.directory, new.may_rename) as run, sigterm_exits():
         from cnnlab.training.experiment import run_new
 

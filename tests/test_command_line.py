@@ -23,6 +23,12 @@ NAMED = {  # a command line, and what its message must name
     "foo.bar=1": "--help",
     "trainer=fast": "trainer.epochs",
     "seed=1,2": "-m",
+    "lr=0.01": "optimizer.lr?",
+    "dropout=0.2": "model.dropout?",
+    "--epochs 3": "trainer.epochs=3?",
+    "--lr=0.1": "optimizer.lr=0.1?",
+    "augment.flip.probability=0.3": "augment=[flip]",
+    "parameters=[{match:x,frozn:true}]": "frozen?",
     "data.classes=3,5": "data.classes=[3,5]",
     "resume nowhere": "resume=nowhere",
     "--resolve": "--cfg",
@@ -207,7 +213,7 @@ def test_the_commands_that_are_printed_can_be_pasted(call) -> None:
     assert f"python -m cnnlab.evaluate '{place}'" in out
     code, out, _ = call("evaluate", place)
     assert code == 0
-    assert out.startswith(f"{place}, last weights")
+    assert out.startswith(f"{place}\nlast weights")
 
 
 def test_data_that_is_not_there_says_which_files_go_where(call) -> None:
@@ -229,12 +235,43 @@ def test_every_mode_of_hydra_still_works(call) -> None:
     assert out.startswith("tiny  test accuracy")
 
 
+def test_a_choice_explains_its_own_settings(call) -> None:
+    code, out, err = call("train", "model=lenet", "optimizer=adam", "--help")
+    assert (code, err) == (0, "")
+    assert "model.hidden=[120, 84]\n      widths of the hidden dense layers" in out
+    assert "optimizer.lr=0.001\n      learning rate" in out
+    assert call("train", "model=lenett", "--help")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "named"), [("-m seed=1,2 hydra/launcher=parralel", "parallel?"), ("model=cats-dogs data=digits", "46 x 46")]
+)
+def test_what_shows_only_later_is_told_as_well(line: str, named: str, call) -> None:
+    code, _, err = call("train", *line.split())
+    assert code == 2
+    assert named in err
+
+
+def test_several_values_of_what_is_no_list_are_for_a_sweep_alone(call) -> None:
+    _, _, err = call("train", "model=lenet,mlp")
+    assert "add -m" in err
+    assert "[" not in err
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"), [(40, ["  --a      word word word word word word", "           word word"]), (80, 1)]
+)
+def test_help_is_folded_at_words_under_its_last_column(columns: int, expected: list[str] | int) -> None:
+    lines = cli.folded("  --a      word word word word word word word word", columns).split("\n")
+    assert len(lines) == expected if isinstance(expected, int) else lines == expected
+
+
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_help_is_for_a_person(call, command: str) -> None:
     code, out, err = call(command, "--help")
     assert (code, err) == (0, "")
     assert f"python -m cnnlab.{command}" in out
-    assert max(map(len, out.splitlines())) <= 130
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_the_console_script_dispatches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

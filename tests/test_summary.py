@@ -41,3 +41,21 @@ def test_it_reads_no_data(call, tmp_path) -> None:
     code, out, _ = call("summary", "data=cifar10", "model=cifar-flatten", f"data.root={tmp_path}/none")
     assert code == 0
     assert "703,594 parameters" in out
+
+
+def test_a_narrow_terminal_loses_columns_and_no_line_is_broken(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich's word for: this is a terminal
+    monkeypatch.setenv("COLUMNS", "80")
+    _, narrow, _ = call("summary", "model=conv7", "data=fashion")
+    _, wide, _ = call("summary", "model=conv7", "data=fashion", "--wide")
+    assert "counted" not in narrow.splitlines()[0]
+    assert "counted" in wide.splitlines()[0]
+    assert max(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) for line in narrow.splitlines()) <= 80
+
+
+def test_choices_of_one_s_own_are_summarized_too(call, tmp_path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "tiny.yaml").write_text("_target_: cnnlab.models.MLP\nhidden: [3]\n")
+    code, out, _ = call("summary", "model=tiny", "data=digits", "--config-dir", str(tmp_path))
+    assert code == 0
+    assert "2,395 parameters" in out  # 784 * 3 + 3 + 3 * 10 + 10

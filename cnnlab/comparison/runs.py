@@ -10,7 +10,7 @@ from typing import Any
 from cnnlab import config, trust
 from cnnlab.errors import CheckpointError, CnnlabError, ConfigError
 from cnnlab.status import Status
-from cnnlab.tracking.console import epochs
+from cnnlab.tracking.console import counted
 from cnnlab.tracking.records import Result
 from cnnlab.tracking.run import RunDirectory
 
@@ -179,7 +179,7 @@ def _measured_on(environment: dict[str, Any], settings: dict[str, Any]) -> Measu
 
 
 def _how_far(directory: RunDirectory, status: Status) -> str:
-    done = epochs(len(directory.read_epochs()))
+    done = counted(len(directory.read_epochs()), "epoch")
     if status is Status.RUNNING:
         return f"{done} so far"
     command = f"python -m cnnlab.train resume={directory.quoted}{trust.argument(config.read_plain(directory.config))}"

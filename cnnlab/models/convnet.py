@@ -28,18 +28,22 @@ class ConvNet(nn.Module):
     """Blocks of convolution, batch norm, activation, pooling and dropout; then the head, hidden dense layers, the output.
 
     Args:
-        blocks: see `cnnlab.models.blocks`; dropout and batch_norm in a block overrule those below.
+        blocks: each a mapping of conv (filters), kernel (3), stride (1), padding (valid | same | full | zeros a side), pool
+            (window), pool_stride (the window), pool_type (max | average), and of dropout and batch_norm, which overrule
+            those below; [height, width] where the two differ.
         input_shape: C, H, W of the images.
         num_outputs: logits.
-        head: flatten | global_max | global_average, to dense layers; conv: a 1 x 1 convolution to a map of logits, for
+        head: flatten | global_max | global_average, to dense layers, or conv, a 1 x 1 convolution to a map of logits, for
             images of any size.
         hidden: widths of the hidden dense layers; none with head conv.
         activation: after every convolution and every hidden dense layer.
-        dropout: after every block; hidden_dropout: after every hidden dense layer.
+        dropout: the share of values set to zero after every block.
+        hidden_dropout: the same after every hidden dense layer.
         batch_norm: after every convolution, before its activation, with torch's momentum 0.1 and eps 1e-5 (Keras: 0.01 in
             these terms, 0.99 in its own, and 1e-3).
         width_factor: scales the number of filters and the hidden widths, rounded, at least 1.
-        initializer: see `cnnlab.models.initializers`; initializer_std belongs to `normal`.
+        initializer: how weights start: glorot_uniform | he | normal | torch (its own defaults).
+        initializer_std: the standard deviation of `normal`.
 
     Input shape: N x C x H x W, float. Output shape: N x num_outputs.
 
@@ -120,8 +124,26 @@ def walk(blocks: Sequence[Block], input_shape: tuple[int, int, int]) -> tuple[in
     """The height and width after all blocks.
 
     Raises:
-        GeometryError: a window that does not fit; the message walks through the layers' sizes to it.
+        GeometryError: a window that does not fit; the message walks through the layers' sizes to it, and says
+            which size would do.
     """
+    try:
+        return _sizes(blocks, input_shape)
+    except GeometryError as error:
+        needed = next((size for size in range(1, 2049) if _fits(blocks, (input_shape[0], size, size))), None)
+        enough = f" ({needed} x {needed} would do: data=folder data.size={needed} brings your own to it)" if needed else ""
+        raise GeometryError(f"{error}; use larger images{enough}, fewer or smaller layers, or padding") from None
+
+
+def _fits(blocks: Sequence[Block], input_shape: tuple[int, int, int]) -> bool:
+    try:
+        _sizes(blocks, input_shape)
+    except GeometryError:
+        return False
+    return True
+
+
+def _sizes(blocks: Sequence[Block], input_shape: tuple[int, int, int]) -> tuple[int, int]:
     channels, *sides = input_shape
     trail = [_size(sides, channels)]
     for block in blocks:
@@ -134,9 +156,7 @@ def walk(blocks: Sequence[Block], input_shape: tuple[int, int, int]) -> tuple[in
             result = [output_size(*side) for side in zip(sides, window, stride, padding, strict=True)]
             if min(result) < 1:
                 fits = f"a window of {window[0]} x {window[1]} does not fit into {sides[0]} x {sides[1]}"
-                raise GeometryError(
-                    f"model: {' -> '.join(trail)} -> {name}: {fits}; use larger images, fewer or smaller layers, or padding"
-                )
+                raise GeometryError(f"model: {' -> '.join(trail)} -> {name}: {fits}")
             sides, channels = result, filters
             trail += [name, _size(sides, channels)]
     return sides[0], sides[1]

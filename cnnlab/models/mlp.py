@@ -16,8 +16,11 @@ class MLP(nn.Module):
     Args:
         input_shape: C, H, W of the images.
         num_outputs: logits.
-        hidden: widths; activation: after each; hidden_dropout: after each activation.
-        initializer: see `cnnlab.models.initializers`; initializer_std belongs to `normal`.
+        hidden: widths of the hidden dense layers.
+        activation: after each of them.
+        hidden_dropout: the share of values set to zero after each activation.
+        initializer: how weights start: glorot_uniform | he | normal | torch (its own defaults).
+        initializer_std: the standard deviation of `normal`.
 
     Input shape: N x C x H x W, float. Output shape: N x num_outputs.
 

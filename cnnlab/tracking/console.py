@@ -2,11 +2,15 @@
 
 import os
 import sys
+import textwrap
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
 
 from cnnlab import machine, trust
 from cnnlab.status import Status
@@ -57,9 +61,9 @@ class Console:
 
     def epoch(self, epoch: Epoch, best: bool) -> None:
         self.stop()
-        scores = [f"{name} loss {score.loss:.4f} {epoch.metric} {score.metric:.4f}" for name, score in epoch.scores.items()]
-        speed = f"{epoch.train_s:.1f} s  {epoch.images_per_s:,.0f} images/s"
-        self.terminal.print("  ".join([self._epoch_name(epoch.epoch), *scores, speed, *(["[green]best[/]"] if best else [])]))
+        width = self.terminal.width if self.terminal.is_terminal else None
+        line = epoch_line(self._epoch_name(epoch.epoch), epoch, best, width)
+        self.terminal.print(f"{line.removesuffix('best')}[green]best[/]" if best else line)
 
     def stop(self) -> None:
         """Take the bar away."""
@@ -73,12 +77,14 @@ class Console:
         weights = "best weights by validation" if result.weights == "best" else "last weights"
         how = ", stopped early" if result.status is Status.EARLY_STOPPED else ""
         score = f"{result.metric} {test.metric:.4f}  loss {test.loss:.4f}"
+        self.terminal.soft_wrap = True  # a command that rich breaks over lines cannot be copied
         if self.quiet:
             self.terminal.quiet = False
-            self.terminal.print(f"{shown}  test {score}  {epochs(result.epochs)}  {result.seconds:.1f} s")
+            self.terminal.print(f"{shown}  test {score}  {counted(result.epochs, 'epoch')}  {result.seconds:.1f} s")
             return
+        steps = counted(result.steps, "step")
         self.terminal.print(
-            f"\n[bold]test {score}[/]  ({weights}, {result.steps:,} steps in {duration(result.seconds)}{how})\n\n"
+            f"\n[bold]test {score}[/]  ({weights}, {steps} in {duration(result.seconds)}{how})\n\n"
             f"see it        tensorboard --logdir {'outputs' if name.startswith('outputs/') else shown}\n"
             f"evaluate      python -m cnnlab.evaluate {shown}{trusting}"
         )
@@ -94,7 +100,7 @@ class Console:
         kind = str(cfg.model["_target_"]).rpartition(".")[2]
         optimizer = f"{str(cfg.optimizer['_target_']).rpartition('.')[2]}, lr {cfg.optimizer.get('lr', 'of its own')}"
         device = f"{cfg.trainer.device}: {self.run.read_environment().get('device', '')}"
-        threads = f"{cfg.trainer.threads} thread{'' if cfg.trainer.threads == 1 else 's'}"
+        threads = counted(cfg.trainer.threads or 0, "thread")
         beside = (
             "; beside other work trainer.threads=1 may be faster"
             if cfg.trainer.device == "cpu" and cfg.trainer.threads != 1 and machine.is_busy()
@@ -103,22 +109,48 @@ class Console:
         rows = {
             "network": f"{network} ({kind}), {info.num_parameters:,} parameters",
             "data": f"{info.data}, {height} x {width} x {channels}, {info.num_classes} classes: {counts}{augment}",
-            "training": f"{optimizer}, batches of {cfg.trainer.batch_size}, {info.steps:,} steps, "
+            "training": f"{optimizer}, batches of {cfg.trainer.batch_size}, {counted(info.steps, 'step')}, "
             f"{info.steps_per_epoch:,} an epoch, seed {cfg.seed}",
             "device": f"{device}, {threads}, {cfg.trainer.precision}{beside}",
             "run": self.run.name + (f", continued after step {info.first_step:,}" if info.first_step else ""),
         }
         for key, value in rows.items():
-            self.terminal.print(f"[bold]{key:<9}[/]{escape(value)}")
+            self.terminal.print(f"[bold]{key:<9}[/]{escape(self._folded(value))}", soft_wrap=True)
         self.terminal.print()
 
     def _epoch_name(self, epoch: int) -> str:
         total = -(-self.info.steps // self.info.steps_per_epoch)
         return f"epoch {epoch:>{len(str(total))}}/{total}"
 
+    def _folded(self, value: str) -> str:
+        """A row of the header, folded at words under its beginning where it is longer than the terminal's line."""
+        if not self.terminal.is_terminal:
+            return value
+        lines = textwrap.wrap(value, max(self.terminal.width - 9, 20), break_long_words=False, break_on_hyphens=False)
+        return f"\n{' ' * 9}".join(lines)
+
     def _longer(self) -> str:
         trainer = self.info.cfg.trainer
         return f"trainer.steps={trainer.steps * 2}" if trainer.steps else f"trainer.epochs={trainer.epochs * 2}"
+
+
+def epoch_line(name: str, epoch: Epoch, best: bool, width: int | None) -> str:
+    """What stays of an epoch on the console: the longest form that fits into `width` columns (None: all of it).
+
+    name: "epoch  1/10".
+    """
+    seconds, end = f"{epoch.train_s:.1f} s", ["best"] if best else []
+    metric = {"accuracy": "acc", "mean_absolute_error": "mae"}.get(epoch.metric, epoch.metric)
+    short = {"validation": "val"}
+    scores = epoch.scores.items()
+    forms = [
+        [f"{split} loss {score.loss:.4f} {epoch.metric} {score.metric:.4f}" for split, score in scores]
+        + [seconds, f"{epoch.images_per_s:,.0f} images/s"],
+        [f"{short.get(split, split)} loss {score.loss:.4f} {metric} {score.metric:.4f}" for split, score in scores] + [seconds],
+        [f"{short.get(split, split)} {metric} {score.metric:.4f}" for split, score in scores] + [seconds],
+    ]
+    lines = ["  ".join([name, *form, *end]) for form in forms]
+    return next((line for line in lines if width is None or len(line) <= width), lines[-1])
 
 
 def wide_console() -> Terminal:
@@ -126,6 +158,22 @@ def wide_console() -> Terminal:
     terminal = Terminal(highlight=False, soft_wrap=True)
     terminal.width = max(terminal.width, 160)
     return terminal
+
+
+def fit_terminal(table: Table, droppable: Sequence[str]) -> list[str]:
+    """Drop columns of a table, by their headings in this order, until it fits the terminal; the names of those dropped.
+
+    A pipe and a file get all columns.
+    """
+    terminal, dropped = RichConsole(), []
+    if terminal.is_terminal:
+        unlimited = terminal.options.update(max_width=10_000)
+        for name in droppable:
+            if Measurement.get(terminal, unlimited, table).maximum <= terminal.width:
+                break
+            table.columns = [column for column in table.columns if column.header != name]
+            dropped.append(name)
+    return dropped
 
 
 def duration(seconds: float) -> str:
@@ -137,6 +185,6 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def epochs(count: int) -> str:
-    """ "1 epoch", "2 epochs"."""
-    return f"{count} epoch{'' if count == 1 else 's'}"
+def counted(count: int, noun: str) -> str:
+    """ "1 epoch", "2,000 epochs"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

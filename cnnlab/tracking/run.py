@@ -203,22 +203,40 @@ def begun(wanted: Path, may_rename: bool) -> Iterator[RunDirectory]:
                         run.path.parent.rmdir()
 
 
+def find_run(path: str) -> Path:
+    """The directory of a run that `path` names: itself, the newest run in a folder of runs, or, for "last", below outputs.
+
+    Raises:
+        CheckpointError: there is none, or the folder is that of a sweep, whose runs do not stand for each other.
+    """
+    folder = Path("outputs") if path == "last" and not Path(path).exists() else Path(path)
+    if not path or not folder.is_dir():
+        what = "is a file" if path and folder.exists() else "no such directory"
+        expected = "expected that of a run, such as outputs/fashion-lenet/2026-11-20_10-11-12, or last"
+        raise CheckpointError(f"run {path!r}: {what}; {expected}")
+    if (folder / "config.yaml").exists():
+        return folder
+    inside = sorted(
+        (found for pattern in ("*", "*/*", "*/*/*") for found in folder.glob(f"{pattern}/config.yaml")),
+        key=lambda found: found.stat().st_mtime,
+    )
+    if not inside:
+        raise CheckpointError(f"{path}: not a run, it has no config.yaml" + (", and holds none" if path == "last" else ""))
+    newest = inside[-1].parent
+    if (folder / "manifest.json").exists():
+        raise CheckpointError(f"{path}: a sweep, not a run; choose one of its {len(inside)}, such as the newest, {newest}")
+    return newest
+
+
 def open_run(path: str, trusted: Sequence[str] = ()) -> tuple[RunDirectory, Config]:
-    """The run at `path` with its configuration, whose names may be called: see `cnnlab.trust`.
+    """The run that `path` names (see `find_run`) with its configuration, whose names may be called: see `cnnlab.trust`.
 
     trusted: packages of which any name passes.
 
     Raises:
         CheckpointError: not a run, or one that names code which is not trusted.
     """
-    run = RunDirectory(Path(path))
-    if not path or not run.path.is_dir():
-        what = "is a file" if path and run.path.exists() else "no such directory"
-        expected = "expected that of a run, such as outputs/fashion-lenet/2026-11-20_10-11-12"
-        raise CheckpointError(f"run {path!r}: {what}; {expected}")
-    inside = [] if run.config.exists() else sorted(run.path.glob("*/config.yaml"), key=lambda found: found.stat().st_mtime)
-    if inside:
-        raise CheckpointError(f"{path}: not a run, but holds {len(inside)}; the newest is {inside[-1].parent}")
+    run = RunDirectory(find_run(path))
     cfg = config.read(run.config)
     try:
         trust.check(cfg, trusted)

@@ -6,7 +6,7 @@ from cnnlab import composing
 from cnnlab.errors import ConfigError
 from cnnlab.schema import Config
 from cnnlab.status import Status
-from cnnlab.tracking.console import epochs
+from cnnlab.tracking.console import counted
 from cnnlab.tracking.run import RunDirectory
 from cnnlab.training.schedule import depends_on_end
 
@@ -47,7 +47,7 @@ def nothing_to_do(run: RunDirectory, recorded: Config, cfg: Config) -> str | Non
     if result is None:
         return None
     unit, before = _end(recorded)
-    after = f"after {epochs(result.epochs)}: nothing to do"
+    after = f"after {counted(result.epochs, 'epoch')}: nothing to do"
     if result.status is Status.EARLY_STOPPED:
         return f"{run.name} has stopped early, as trainer.patience asked, {after}"
     if result.status is Status.FINISHED and _end(cfg)[1] == before:

@@ -12,7 +12,8 @@ import pytest
 from small_runs import SMALL, epoch_lines, result
 
 import cnnlab
-from cnnlab.tracking.console import duration
+from cnnlab.tracking.console import duration, epoch_line
+from cnnlab.tracking.records import Epoch, Score
 
 Call = Callable[..., tuple[int, str, str]]
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")  # all but the end of a line
@@ -67,6 +68,16 @@ def test_the_live_bar_gives_the_terminal_back(
     assert out.rfind("\x1b[?25h") > out.rfind("\x1b[?25l")
     if expected == 0:
         assert all(f"train loss {line['train_loss']:.4f}" in SEQUENCE.sub("", out) for line in epoch_lines(run))
+
+
+def test_an_epoch_s_line_fits_the_terminal() -> None:
+    scores = {"train": Score(1.1, 0.5), "validation": Score(1.2, 0.6), "test": Score(1.3, 0.7)}
+    epoch = Epoch(1, 10, 0.001, "accuracy", scores, 2.0, 5000.0)
+    lines = {width: epoch_line("epoch 1/2", epoch, True, width) for width in (None, 150, 110, 80)}
+    assert all(len(line) <= width and line.endswith("best") for width, line in lines.items() if width)
+    assert "validation loss 1.2000 accuracy 0.6000" in lines[None] == lines[150]
+    assert "val loss 1.2000 acc 0.6000" in lines[110]
+    assert "val acc 0.6000  test acc 0.7000" in lines[80]
 
 
 class ZMQInteractiveShell:

@@ -17,7 +17,7 @@ from cnnlab.errors import CheckpointError, RunTakenError
 from cnnlab.status import Status
 from cnnlab.tracking import files
 from cnnlab.tracking.records import Epoch, Result, Score
-from cnnlab.tracking.run import RunDirectory, claim, environment, open_run
+from cnnlab.tracking.run import RunDirectory, claim, environment, find_run, open_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -94,13 +94,19 @@ def test_open_run_refuses_what_is_no_run(tmp_path: Path) -> None:
             open_run(str(tmp_path / place))
 
 
-def test_open_run_names_the_newest_run_of_a_folder(tmp_path: Path) -> None:
-    for age, name in enumerate(("b", "a", "c")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.yaml").touch()
-        os.utime(tmp_path / name / "config.yaml", (100 - age, 100 - age))
-    with pytest.raises(CheckpointError, match=f"{tmp_path}/b$"):
-        open_run(str(tmp_path))
+def test_a_folder_of_runs_and_last_stand_for_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError):
+        find_run("last")
+    for age, name in enumerate(["digits-lenet/b", "digits-lenet/a", "sweeps/night/job"]):
+        config = Path("outputs", name, "config.yaml")
+        config.parent.mkdir(parents=True)
+        config.touch()
+        os.utime(config, (1000 - age, 1000 - age))
+    assert find_run("last") == find_run("outputs") == find_run("outputs/digits-lenet") == Path("outputs/digits-lenet/b")
+    Path("outputs/sweeps/night/manifest.json").touch()
+    with pytest.raises(CheckpointError, match="outputs/sweeps/night/job"):  # its runs do not stand for each other
+        find_run("outputs/sweeps/night")
 
 
 @pytest.mark.parametrize(
