@@ -28,7 +28,7 @@ class ConvNet(nn.Module):
     """Blocks of convolution, batch norm, activation, pooling and dropout; then the head, hidden dense layers, the output.
 
     Args:
-        blocks: see `cnnlab.models.blocks`; dropout and batch_norm in a block overrule those below.
+        blocks: a list of convolutions and poolings, see `cnnlab.models.blocks`; their own dropout and batch_norm come first.
         input_shape: C, H, W of the images.
         num_outputs: logits.
         head: flatten | global_max | global_average, to dense layers; conv: a 1 x 1 convolution to a map of logits, for
@@ -39,7 +39,7 @@ class ConvNet(nn.Module):
         batch_norm: after every convolution, before its activation, with torch's momentum 0.1 and eps 1e-5 (Keras: 0.01 in
             these terms, 0.99 in its own, and 1e-3).
         width_factor: scales the number of filters and the hidden widths, rounded, at least 1.
-        initializer: see `cnnlab.models.initializers`; initializer_std belongs to `normal`.
+        initializer: how the weights start, see `cnnlab.models.initializers`; initializer_std: the deviation of `normal`.
 
     Input shape: N x C x H x W, float. Output shape: N x num_outputs.
 

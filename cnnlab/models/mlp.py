@@ -16,8 +16,8 @@ class MLP(nn.Module):
     Args:
         input_shape: C, H, W of the images.
         num_outputs: logits.
-        hidden: widths; activation: after each; hidden_dropout: after each activation.
-        initializer: see `cnnlab.models.initializers`; initializer_std belongs to `normal`.
+        hidden: widths of the hidden dense layers; activation: after each; hidden_dropout: after each activation.
+        initializer: how the weights start, see `cnnlab.models.initializers`; initializer_std: the deviation of `normal`.
 
     Input shape: N x C x H x W, float. Output shape: N x num_outputs.
 
