@@ -34,7 +34,7 @@ def prepare(overrides: Sequence[str], choices: Mapping[str, Sequence[str]], swee
             continue
         if override.is_sweep_override() and not sweep:
             values = text.partition("=")[2]
-            raise ConfigError(f"{text}: several values; add -m to run each of them, or write a list: {name}=[{values}]")
+            raise ConfigError(f"{text}: several values; add -m to run each of them, or write a list: '{name}=[{values}]'")
         if name in choices and not override.is_delete():
             _check_choice(name, override, choices[name])
             ready.append(text)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 HELP = """Show a network layer by layer, before any training: sizes, parameters, multiplications, receptive fields, memory.
 
   python -m cnnlab.summary model=lenet data=fashion
-  python -m cnnlab.summary model=cats-dogs data.shape=[3,150,150] data.num_classes=2 task=binary
+  python -m cnnlab.summary model=cats-dogs 'data.shape=[3,150,150]' data.num_classes=2 task=binary
   python -m cnnlab.summary model=allconv trainer.batch_size=256 optimizer=sgd trainer.precision=bf16
-  python -m cnnlab.summary model._target_=torchvision.models.resnet18 model.num_classes=10 data.shape=[3,224,224]
+  python -m cnnlab.summary model._target_=torchvision.models.resnet18 model.num_classes=10 'data.shape=[3,224,224]'
 
 Takes the settings of `python -m cnnlab.train`; data.shape is channels, height, width. No data file is read.
 """

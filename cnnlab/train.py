@@ -26,7 +26,7 @@ HELP = """Train a network on a data set; every setting is a KEY=VALUE.
 
   python -m cnnlab.train                                   LeNet on MNIST
   python -m cnnlab.train model=chollet data=fashion optimizer=rmsprop trainer.epochs=5
-  python -m cnnlab.train data=cifar10 model=cifar-flatten augment=[flip,crop] schedule=one_cycle
+  python -m cnnlab.train data=cifar10 model=cifar-flatten 'augment=[flip,crop]' schedule=one_cycle
   python -m cnnlab.train -m model=lenet,mlp seed=0,1,2      all six, as many at a time as the machine takes
   python -m cnnlab.train -m sweep.name=night ...           the same command later runs only what is missing
   python -m cnnlab.train resume=RUN                        continue a run that was stopped
@@ -42,9 +42,9 @@ Settings and their defaults:
 A group's own settings stand in configs/GROUP/CHOICE.yaml, and change like the others: optimizer.lr=0.01, model.dropout=0.2.
 
 Sweeps (with -m):
-  KEY=A,B             each of the values; seed=range(5) is 0,1,2,3,4
+  KEY=A,B             each of the values; 'seed=range(5)' is 0,1,2,3,4
   sweep.name=NAME     in outputs/sweeps/NAME; resumes where an earlier one of this name stopped
-  sweep.zip=[A,B]     these keys take their values side by side, not in every combination
+  'sweep.zip=[A,B]'   these keys take their values side by side, not in every combination
   hydra/sweeper=optuna hydra.sweeper.trials=20   search instead, by the validation score: random or Bayesian
     'KEY=interval(A,B)'  'KEY=int(interval(A,B))'  'KEY=tag(log,interval(A,B))'  KEY=A,B  seed=0,1,2 (a trial is their mean)
   hydra.launcher.jobs=N          at a time; hydra.launcher.jobs_per_gpu=N on each GPU
