@@ -5,9 +5,11 @@ BIN := .venv/bin
 .PHONY: demo test lint rerun wheel check-wheel clean
 
 demo: .venv/installed
-	$(BIN)/python -m cnnlab.train model=lenet data=digits
+	@$(BIN)/python -m cnnlab.train model=lenet data=digits
+	@echo 'first, here   source .venv/bin/activate'
 
 test: .venv/installed-dev
+	@echo 'The tests take about 4 minutes on two cores.'
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 lint: .venv/installed-dev

@@ -125,6 +125,10 @@ def run(command: str, arguments: Sequence[str], package: str = "cnnlab") -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal of another encoding
+    if sys.platform == "win32":
+        return _fail(
+            ConfigError("Windows: cnnlab runs on Linux and macOS, and on Windows in WSL; call it there (`wsl --install`)")
+        )
     try:
         main: Callable[[Sequence[str]], int] = importlib.import_module(f"{package}.{command}").main
         code = main(arguments)

@@ -109,7 +109,7 @@ class Config:
 
 def check_values(cfg: Config) -> None:
     """Raise ConfigError for a value out of range."""
-    for key, value, meta in _fields(cfg):
+    for key, value, meta in fields_of(cfg):
         if value is None:
             continue
         if meta.get("choices") and value not in meta["choices"]:
@@ -257,10 +257,11 @@ def _schema(section: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", hint
 
 
-def _fields(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+def fields_of(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+    """Every field below a section: its dotted key, its value, and what `legal` says of it."""
     for item in dataclasses.fields(section):
         value = getattr(section, item.name)
         if dataclasses.is_dataclass(value):
-            yield from _fields(value, f"{prefix}{item.name}.")
+            yield from fields_of(value, f"{prefix}{item.name}.")
         else:
             yield f"{prefix}{item.name}", value, item.metadata

@@ -7,7 +7,7 @@ from typing import Any
 
 from cnnlab import composing, targets
 from cnnlab.config import config_dir, read_plain
-from cnnlab.schema import Config, sections
+from cnnlab.schema import sections
 
 
 def choices_help(overrides: Sequence[str]) -> str:
@@ -31,35 +31,46 @@ def choice_help(group: str, name: str) -> str:
     comment = re.match(r"(?:#.*\n)*", text)
     about = " ".join(line.lstrip("# ") for line in comment[0].splitlines() if "@package" not in line) if comment else ""
     title = f"{group}={name}: {about}\n\n"
-    kinds = {where: kind for where, kind, _ in sections({group: read_plain(path)}, Config)}
+    section = read_plain(path)
+    kinds = {where: kind for where, kind, _ in sections({group: section})}
     if group not in kinds:  # several sections, or keys that --help lists
         return title + text.removeprefix(comment[0] if comment else "").lstrip()
-    section = read_plain(path)
     rows = [
         f"  {key}={value}\n" + (f"      {meaning}\n" if meaning else "")
-        for key, value, meaning in settings(section, group, kinds[group].provided)
+        for key, value, meaning in settings(section, group, kinds[group].provided, commented(text))
     ]
     calls = f"  calls {section['_target_']}: {(inspect.getdoc(targets.locate(section, group)) or '').partition(chr(10))[0]}\n"
     return title + calls + "\n" + ("".join(rows) or "  It has no settings.\n")
 
 
-def settings(section: Mapping[str, Any], where: str, provided: Sequence[str]) -> list[tuple[str, str, str]]:
-    """The key, the value and the meaning of each setting that a section's target takes."""
-    meanings = documented(inspect.getdoc(targets.locate(section, where)) or "")
-    rows = []
-    for name, parameter in targets.parameters_of(section, where).items():
+def settings(section: Mapping[str, Any], where: str, provided: Sequence[str], comments: Mapping[str, str]) -> list[list[str]]:
+    """The key, the value and the meaning of each setting that a section's target takes; comments: those of its file."""
+    target, rows = targets.locate(section, where), []
+    parameters = targets.parameters_of(section, where)
+    told = documented(target, list(parameters))
+    for name, parameter in parameters.items():
         if name not in provided and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             default = None if parameter.default is parameter.empty else parameter.default
-            rows.append((f"{where}.{name}", as_yaml(section.get(name, default)), meanings.get(name, "")))
+            meaning = comments.get(name, told.get(name, ""))
+            rows.append([f"{where}.{name}", as_yaml(section.get(name, default)), meaning])
     return rows
 
 
-def documented(docstring: str) -> dict[str, str]:
-    """What the Args of a docstring say of each parameter, to the end of its first sentence."""
-    args = re.search(r"^Args:\n((?:[ ]+.*\n?|\n)*)", docstring, re.MULTILINE)
-    text = re.sub(r"\n {5,}", " ", args[1]) if args else ""  # joins the lines that continue another
-    found = re.findall(r"^ +(\w+)(?: \([^)]*\))?: (.*)", text, re.MULTILINE)
-    return {name: meaning.partition(". ")[0].rstrip(".") for name, meaning in found}
+def commented(source: str) -> dict[str, str]:
+    """The comment behind each key of a YAML file, by its dotted key."""
+    found, above = {}, list[tuple[int, str]]()
+    for indent, key, comment in re.findall(r"^( *)(\w+):(?:.*?\s# *(.*))?", source, re.MULTILINE):
+        above = [(depth, name) for depth, name in above if depth < len(indent)] + [(len(indent), key)]
+        found[".".join(name for _, name in above)] = comment
+    return {key: comment for key, comment in found.items() if comment}
+
+
+def documented(target: Any, names: Sequence[str]) -> dict[str, str]:
+    """What a docstring says of a target's arguments, each to the end of its sentence; "a: ...; b: ..." may share a line."""
+    text = re.split(r"\n\s*(?:Input shape|Returns|Raises|Source)\b", inspect.getdoc(target) or "")[0]
+    _, *parts = re.split(rf"(?:[;.:] |\n\s*)({'|'.join(names) or '$'})(?: \([^)]*\))?: ", text)
+    meanings = (" ".join(part.split()).partition(". ")[0].rstrip(".") for part in parts[1::2])
+    return dict(zip(parts[::2], meanings, strict=True))
 
 
 def as_yaml(value: Any) -> str:

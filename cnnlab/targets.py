@@ -107,7 +107,7 @@ def check(section: Mapping[str, Any], where: str, provided: Sequence[str] = ()) 
             listing = f"Keys: {', '.join(legal)}." if legal else "It has no keys."
             near = suggest(key, legal).replace("mean ", f"mean {where}.").replace(" or ", f" or {where}.")
             raise ConfigError(f"{where}.{key}: no such key of {section['_target_']}.{near} {listing}")
-        hint = _hints(target).get(key, Any)
+        hint = hints_of(target).get(key, Any)
         if not fits(value, hint):
             got = "" if typing.get_origin(hint) is typing.Literal else f", got {type(value).__name__}"
             raise ConfigError(f"{where}.{key}={value}: expected {type_name(hint)}{got}")
@@ -154,7 +154,8 @@ def failure(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno})"
 
 
-def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+def hints_of(target: Callable[..., Any]) -> dict[str, Any]:
+    """The types of the arguments that a target takes, by name."""
     try:
         return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     except Exception:  # annotations of other people may not resolve; then nothing is known of the types

@@ -8,14 +8,9 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
-import torch
-
 from cnnlab import cli, composing, train
-from cnnlab.data import describe
 from cnnlab.errors import ConfigError
 from cnnlab.machine import num_cores
-from cnnlab.models import build_model
-from cnnlab.models.inspection import inspect_network
 from cnnlab.overrides import quoted
 from cnnlab.sweep.manifest import Manifest
 from cnnlab.tracking import files
@@ -114,6 +109,8 @@ def _rerun(names: Sequence[str], precision: str) -> int:
 
 def _sweep(missing: Sequence[tuple[str, int]], precision: str, directory: Path, jobs: int | None) -> int:
     """Train experiments with their seeds as the jobs of one sweep; the exit code."""
+    import torch  # not at the top: --list and --check do without
+
     names, seeds = zip(*missing, strict=True)
     line = [f"experiment={','.join(names)}", f"seed={','.join(map(str, seeds))}", f"trainer.precision={precision}"]
     line += [f"hydra.sweep.dir={directory}", f"hydra.launcher.jobs={jobs or 'null'}"]
@@ -145,7 +142,11 @@ def _collect(directory: Path) -> None:
 
 def cost(name: str) -> float:
     """Multiplications of an experiment's training, about: what it is sorted by."""
-    cfg = ledger.configuration(f"experiment={name}", "trainer.precision=fp32")
+    from cnnlab.data import describe
+    from cnnlab.models import build_model
+    from cnnlab.models.inspection import inspect_network
+
+    cfg = ledger.configuration(f"experiment={name}")
     input_shape, numbers = describe(cfg.data)
     model, _ = build_model(cfg.model, input_shape, len(numbers), 0)
     found = inspect_network(model, input_shape)
@@ -165,7 +166,7 @@ def _report(names: Sequence[str], precisions: Sequence[str], check: bool) -> int
     failing = {key for key, row in rows.items() if row.fails(num_intervals)}
     missing = [name for name in names if (name, precisions[0]) not in rows]
     width = max(map(len, names))
-    for name in sorted(names, key=cost):
+    for name in names:
         goal = goals.get(name, {}).get("test")
         for precision in precisions:
             row = rows.get((name, precision))

@@ -288,6 +288,12 @@ def test_the_console_script_dispatches(monkeypatch: pytest.MonkeyPatch, capsys: 
         assert says in out + err
 
 
+def test_windows_is_told_where_it_runs(call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    code, out, err = call("summary", "model=lenet")
+    assert (code, out, "WSL" in one_line(err)) == (2, "", True)
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -73,7 +73,7 @@ class Binary:
 
     def __init__(self, num_classes: int, label_smoothing: float = 0.0) -> None:
         if num_classes != 2:
-            raise ConfigError(f"task=binary: needs two classes, the data has {num_classes}; choose them: data.classes=[3,5]")
+            raise ConfigError(f"task=binary: needs two classes, the data has {num_classes}; choose them: 'data.classes=[3,5]'")
         self.label_smoothing = _share(label_smoothing)
 
     def targets(self, labels: Tensor) -> Tensor:

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from cnnlab import composing
+from cnnlab import composing, config
 from cnnlab.tracking import files
 from scripts import ledger
 from scripts.published import comparison, page
@@ -17,8 +18,9 @@ PRECISIONS = ("fp32", "bf16")
 
 
 def recipe(name: str, precision: str) -> str:
-    """The hash of an experiment's present recipe."""
-    return ledger.recipe(f"experiment={name}", f"trainer.precision={precision}")
+    """The hash of an experiment's present recipe. Hydra, which is slow, composes it once for both precisions."""
+    cfg = ledger.configuration(f"experiment={name}")
+    return config.recipe_hash(replace(cfg, trainer=replace(cfg.trainer, precision=precision)))
 
 
 def comparisons(names: Sequence[str]) -> list[Comparison]:
