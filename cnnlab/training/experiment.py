@@ -40,7 +40,7 @@ def run_new(cfg: Config, directory: Path, choices: dict[str, str], prune_reason:
     try:
         session = build_session(cfg)
         cfg.trainer.device, cfg.trainer.threads = str(session.runtime.device), session.runtime.threads
-        cfg.data.root = str(Path(cfg.data.root).resolve())
+        cfg.data.root = str(Path(cfg.data.root).expanduser().resolve())
         run.begin(cfg, {"choices": choices, **describe(session.runtime.device), "data": _data_record(session)})
     except BaseException:
         run.discard()

@@ -9,14 +9,14 @@ import torch
 from cnnlab import data
 from cnnlab.data import DataSet, Declared, InMemory, MemoryMapped, Source, Split, all_images, declares, idx, loading, take
 from cnnlab.errors import ConfigError, DataError
-from cnnlab.schema import DataConfig
+from cnnlab.schema import SETTINGS, DataConfig
 
 MNIST = {"_target_": "cnnlab.data.idx.load", "name": "MNIST"}
 
 
 def section(root: Path | str, **changes: Any) -> DataConfig:
     values = {"name": "mnist", "source": MNIST, "root": str(root), "download": False, "validation": 0, "normalize": False}
-    return DataConfig(**values | dict.fromkeys(("shape", "num_classes", "limit", "classes")) | changes)
+    return DataConfig(**values | dict.fromkeys(("shape", "num_classes", "limit", "classes", *SETTINGS)) | changes)
 
 
 def load(root: Path | str = "", seed: int = 0, **changes: Any) -> DataSet:
@@ -49,8 +49,8 @@ def reading_colored(**changes: Any) -> dict[str, Any]:
     return {"name": "colored", "source": {"_target_": f"{__name__}.colored", **changes}}
 
 
-@declares(lambda size: Declared((1, size, size), ("a", "b")))
-def squares(size: int, really: int = 8) -> Source:
+@declares(lambda side: Declared((1, side, side), ("a", "b")))
+def squares(side: int, really: int = 8) -> Source:
     """Two images of `really` pixels a side, whatever is declared."""
     split = InMemory(torch.zeros(2, 1, really, really, dtype=torch.uint8), torch.tensor([0, 1]))
     return Source(split, split, ("a", "b"))
@@ -125,7 +125,7 @@ def test_a_source_says_its_shape_and_classes_unread(tmp_path: Path) -> None:
     assert data.describe(section(tmp_path)) == ((1, 28, 28), tuple(range(10)))  # there are no files
     assert data.describe(section(tmp_path, classes=[3, 5])) == ((1, 28, 28), (3, 5))
     assert data.describe(section(tmp_path, shape=[3, 150, 150], num_classes=2)) == ((3, 150, 150), (0, 1))
-    own = {"_target_": f"{__name__}.squares", "size": 8}
+    own = {"_target_": f"{__name__}.squares", "side": 8}
     assert data.describe(section(tmp_path, source=own)) == ((1, 8, 8), (0, 1))
     assert load(source=own).shape == (1, 8, 8)
     with pytest.raises(DataError, match=r"^data\.source: [^\n]*declares \(1, 8, 8\)"):
@@ -134,7 +134,7 @@ def test_a_source_says_its_shape_and_classes_unread(tmp_path: Path) -> None:
         data.describe(section("", **reading_colored()))
     with pytest.raises(ConfigError, match=r"^data\.num_classes: [^\n]*add data\.num_classes="):
         data.describe(section("", **reading_colored(), shape=[3, 4, 3]))
-    with pytest.raises(DataError, match=r"^data\.source: training images of \(3, 4, 3\), test images of \(3, 3, 3\)$"):
+    with pytest.raises(DataError, match=r"^data\.source: train images of \(3, 4, 3\), test images of \(3, 3, 3\)$"):
         load(**reading_colored(kind="unlike"))
 
 
