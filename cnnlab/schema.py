@@ -28,8 +28,7 @@ Optimizer = Annotated[dict[str, Any], Kind("optimizer", ("params",))]
 Schedule = Annotated[dict[str, Any], Kind("schedule", ("step", "total_steps", "steps_per_epoch"))]
 Augmentation = Annotated[dict[str, Any], Kind("augment", ("images", "generator"))]
 SETTINGS = ("size", "resize", "on_error", "memory_gb")  # of `data`, for the sources that take them
-PROVIDED = ("root", "download", "shape", *SETTINGS)
-Source = Annotated[dict[str, Any], Kind("source", PROVIDED)]
+Source = Annotated[dict[str, Any], Kind("source", ("root", "download"))]
 
 
 def legal(

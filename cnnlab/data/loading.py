@@ -15,7 +15,7 @@ from cnnlab.data.sampling import held_out_count, limited, stratified
 from cnnlab.data.source import Declared, Shape, Source
 from cnnlab.data.splits import CPU, Split, View, take
 from cnnlab.errors import CnnlabError, ConfigError, DataError
-from cnnlab.schema import PROVIDED, SETTINGS, DataConfig
+from cnnlab.schema import SETTINGS, DataConfig
 
 SHARED: dict[str, Source] = {}  # what `share` has read, by its place
 
@@ -134,13 +134,13 @@ def _provided(cfg: DataConfig) -> dict[str, Any]:
     for name, value in settings.items():
         if name not in takes:
             raise ConfigError(f"data.{name}={value}: {cfg.source['_target_']} takes no {name}; leave it out")
-    shape = {} if cfg.shape is None else {"shape": cfg.shape}
+    shape = {} if cfg.shape is None or "shape" in cfg.source else {"shape": cfg.shape}
     return {"root": cfg.root, "download": cfg.download} | shape | settings
 
 
 def _declared(cfg: DataConfig) -> Declared | None:
     """What the source declares; None for a function that is not marked with `declares`."""
-    targets.check(cfg.source, "data.source", PROVIDED)
+    targets.check(cfg.source, "data.source", tuple(_provided(cfg)))
     tell = getattr(targets.locate(cfg.source, "data.source"), "describe", None)
     if tell is None:
         return None

@@ -49,8 +49,8 @@ def reading_colored(**changes: Any) -> dict[str, Any]:
     return {"name": "colored", "source": {"_target_": f"{__name__}.colored", **changes}}
 
 
-@declares(lambda side: Declared((1, side, side), ("a", "b")))
-def squares(side: int, really: int = 8) -> Source:
+@declares(lambda size: Declared((1, size, size), ("a", "b")))
+def squares(size: int, really: int = 8) -> Source:
     """Two images of `really` pixels a side, whatever is declared."""
     split = InMemory(torch.zeros(2, 1, really, really, dtype=torch.uint8), torch.tensor([0, 1]))
     return Source(split, split, ("a", "b"))
@@ -125,7 +125,7 @@ def test_a_source_says_its_shape_and_classes_unread(tmp_path: Path) -> None:
     assert data.describe(section(tmp_path)) == ((1, 28, 28), tuple(range(10)))  # there are no files
     assert data.describe(section(tmp_path, classes=[3, 5])) == ((1, 28, 28), (3, 5))
     assert data.describe(section(tmp_path, shape=[3, 150, 150], num_classes=2)) == ((3, 150, 150), (0, 1))
-    own = {"_target_": f"{__name__}.squares", "side": 8}
+    own = {"_target_": f"{__name__}.squares", "size": 8}
     assert data.describe(section(tmp_path, source=own)) == ((1, 8, 8), (0, 1))
     assert load(source=own).shape == (1, 8, 8)
     with pytest.raises(DataError, match=r"^data\.source: [^\n]*declares \(1, 8, 8\)"):
