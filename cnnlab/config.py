@@ -14,8 +14,8 @@ from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.schema import Config, check_training, check_values, from_plain
 
 # Settings that say where, how fast and how visibly a run goes, not what it computes; what data.source says too; and the seed.
-NOT_THE_RECIPE = ("seed", "console", "data.root", "data.download", "data.shape", "data.num_classes", "trainer.device",
-                  "trainer.threads", "trainer.log_every", "trainer.log_gradients", "evaluation.batch_size",
+NOT_THE_RECIPE = ("seed", "console", "data.root", "data.download", "data.shape", "data.num_classes", "data.memory_gb",
+                  "trainer.device", "trainer.threads", "trainer.log_every", "trainer.log_gradients", "evaluation.batch_size",
                   "checkpoint.every_s")  # fmt: skip
 MAX_DEPTH = 50  # of lists and mappings in a file
 

@@ -27,6 +27,7 @@ Task = Annotated[dict[str, Any], Kind("task", ("num_classes", "numbers"))]
 Optimizer = Annotated[dict[str, Any], Kind("optimizer", ("params",))]
 Schedule = Annotated[dict[str, Any], Kind("schedule", ("step", "total_steps", "steps_per_epoch"))]
 Augmentation = Annotated[dict[str, Any], Kind("augment", ("images", "generator"))]
+SETTINGS = ("size", "resize", "on_error", "memory_gb")  # of `data`, for the sources that take them
 Source = Annotated[dict[str, Any], Kind("source", ("root", "download"))]
 
 
@@ -45,6 +46,10 @@ class DataConfig:
     source: Source = MISSING
     root: str = MISSING
     download: bool = MISSING
+    size: int | None = legal(minimum=1, maximum=10_000)
+    resize: str | None = legal(choices=("crop", "pad", "stretch"))
+    on_error: str | None = legal(choices=("stop", "skip"))
+    memory_gb: float | None = legal(minimum=0)
     validation: Union[int, float] = legal(minimum=0)  # noqa: UP007 - OmegaConf 2.3 does not read `int | float`
     limit: int | None = legal(minimum=1)
     classes: list[int] | None = MISSING

@@ -17,8 +17,8 @@ from cnnlab import cli, composing, data
 
 
 def choices(group: str) -> list[str]:
-    """The choices of a config group that are complete: all but `custom`, which names nothing yet."""
-    return [name for name in composing.groups()[group] if name != "custom"]
+    """The choices of a config group that are complete: not `custom`, without a name, nor `folder`, without pictures."""
+    return [name for name in composing.groups()[group] if name not in ("custom", "folder")]
 
 
 @cache

@@ -12,12 +12,13 @@ from cnnlab.errors import ConfigError
 CHUNK_BYTES = 1 << 24  # of uint8 images that are read at a time
 
 
-def digest(split: Split) -> str:
-    """16 hexadecimal digits of the bytes of all images and then of all labels, in their order."""
+def digest(*splits: Split) -> str:
+    """16 hexadecimal digits of the bytes of all images and then of all labels, in their order, split after split."""
     made = hashlib.blake2b(digest_size=8)
-    for chunk in chunks(split, _chunk_size(split)):
-        made.update(chunk.cpu().contiguous().numpy().data)
-    made.update(split.labels.contiguous().numpy().data)
+    for split in splits:
+        for chunk in chunks(split, _chunk_size(split)):
+            made.update(chunk.cpu().contiguous().numpy().data)
+        made.update(split.labels.contiguous().numpy().data)
     return made.hexdigest()
 
 

@@ -4,7 +4,7 @@ import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,8 +14,8 @@ from cnnlab.data.content import channel_statistics, digest
 from cnnlab.data.sampling import held_out_count, limited, stratified
 from cnnlab.data.source import Declared, Shape, Source
 from cnnlab.data.splits import CPU, Split, View, take
-from cnnlab.errors import ConfigError, DataError
-from cnnlab.schema import DataConfig
+from cnnlab.errors import CnnlabError, ConfigError, DataError
+from cnnlab.schema import SETTINGS, DataConfig
 
 SHARED: dict[str, Source] = {}  # what `share` has read, by its place
 
@@ -27,7 +27,8 @@ class DataSet:
     train, validation, test: their batches on the device. classes: the names. numbers: the label of each class as the source
     numbers it, which regression predicts. mean, std: what is subtracted from pixels / 255 and what divides it, float32, C; 0
     and 1 without normalization. train_digest, test_digest: of the source's images and labels of the chosen classes in their
-    order, whatever the seed, the validation split and the limit; a resumed run tells by them that its data changed, a
+    order, whatever the seed, the validation split and the limit (a source's own validation images count with the training
+    images); a resumed run tells by them that its data changed, a
     comparison that scores are of other images.
     """
 
@@ -67,26 +68,29 @@ def load_data(cfg: DataConfig, seed: int, device: torch.device = CPU) -> DataSet
         _require(cfg, declared.shape, len(declared.classes))  # before anything is fetched
     source = SHARED.get(_place(cfg)) or _read(cfg)
     _require(cfg, source.train.shape, len(source.classes))
-    train, test, classes, numbers = source.train, source.test, source.classes, tuple(range(len(source.classes)))
+    splits, classes, numbers = source.splits(), source.classes, tuple(range(len(source.classes)))
+    if not cfg.validation:
+        splits.pop("validation", None)
     if cfg.classes is not None:
         numbers = tuple(cfg.classes)
         if len(numbers) < 2 or len(set(numbers)) != len(numbers) or not set(numbers) <= set(range(len(classes))):
             named = enumerate(classes)
             listing = ", ".join(name if name == str(number) else f"{number} {name}" for number, name in named)
             raise ConfigError(f"data.classes={cfg.classes}: expected two or more different ones of {listing}")
-        train, test = _only(train, numbers), _only(test, numbers)
+        splits = {name: _only(split, numbers) for name, split in splits.items()}
         classes = tuple(classes[number] for number in numbers)
-    digests = digest(train), digest(test)
-    train, test = (split.to(device) for split in (train, test))
-    validation = None
-    if count := held_out_count(cfg.validation, len(train)):
+    test_digest = digest(splits["test"])
+    train_digest = digest(*(split for name, split in splits.items() if name != "test"))
+    splits = {name: split.to(device) for name, split in splits.items()}
+    train, test, validation = splits["train"], splits["test"], splits.get("validation")
+    if validation is None and (count := held_out_count(cfg.validation, len(train))):
         kept, held_out = stratified(train.labels, count, seed)
         train, validation = take(train, kept), take(train, held_out)
     if cfg.limit is not None:
         train = take(train, limited(len(train), cfg.limit, seed))
     channels = train.shape[0]
     mean, std = channel_statistics(train) if cfg.normalize else (torch.zeros(channels), torch.ones(channels))
-    return DataSet(cfg.name, train, validation, test, classes, numbers, mean, std, *digests)
+    return DataSet(cfg.name, train, validation, test, classes, numbers, mean, std, train_digest, test_digest)
 
 
 def describe(cfg: DataConfig) -> tuple[Shape, tuple[int, ...]]:
@@ -116,18 +120,35 @@ def share(cfg: DataConfig) -> None:
 
 
 def _place(cfg: DataConfig) -> str:
-    return json.dumps([cfg.source, cfg.root, cfg.download], sort_keys=True, default=str)
+    return json.dumps([cfg.source, _provided(cfg)], sort_keys=True, default=str)
+
+
+def _provided(cfg: DataConfig) -> dict[str, Any]:
+    """What a source gets where it takes it: where its files lie, and what of its settings is set.
+
+    Raises:
+        ConfigError: a setting that it does not take.
+    """
+    settings = {name: getattr(cfg, name) for name in SETTINGS if getattr(cfg, name) is not None}
+    takes = targets.parameters_of(cfg.source, "data.source")
+    for name, value in settings.items():
+        if name not in takes:
+            raise ConfigError(f"data.{name}={value}: {cfg.source['_target_']} takes no {name}; leave it out")
+    shape = {} if cfg.shape is None or "shape" in cfg.source else {"shape": cfg.shape}
+    return {"root": cfg.root, "download": cfg.download} | shape | settings
 
 
 def _declared(cfg: DataConfig) -> Declared | None:
     """What the source declares; None for a function that is not marked with `declares`."""
-    targets.check(cfg.source, "data.source", ("root", "download"))
+    targets.check(cfg.source, "data.source", tuple(_provided(cfg)))
     tell = getattr(targets.locate(cfg.source, "data.source"), "describe", None)
     if tell is None:
         return None
-    given = {"root": cfg.root, **targets.keys_of(cfg.source)}
+    given = _provided(cfg) | targets.keys_of(cfg.source)
     try:
         declared = tell(**{name: given[name] for name in inspect.signature(tell).parameters if name in given})
+    except CnnlabError:
+        raise
     except Exception as error:
         raise ConfigError(
             f"data.source._target_={cfg.source['_target_']}: what it declares: {targets.failure(error)}"
@@ -137,15 +158,15 @@ def _declared(cfg: DataConfig) -> Declared | None:
 
 
 def _read(cfg: DataConfig) -> Source:
-    source: Source = targets.instantiate(cfg.source, "data.source", root=cfg.root, download=cfg.download)
+    source: Source = targets.instantiate(cfg.source, "data.source", **_provided(cfg))
     targets.require(source, Source, cfg.source, "data.source")
     names = source.classes
     if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise DataError(f"data.source: its classes are {names!r:.60}, expected a tuple of names")
-    for name, split in (("training", source.train), ("test", source.test)):
+    for name, split in source.splits().items():
         _check_split(split, len(source.classes), f"data.source: its {name}")
-    if source.train.shape != source.test.shape:
-        raise DataError(f"data.source: training images of {source.train.shape}, test images of {source.test.shape}")
+        if split.shape != source.train.shape:
+            raise DataError(f"data.source: train images of {source.train.shape}, {name} images of {split.shape}")
     declared = _declared(cfg)
     if declared and (*declared.shape, *declared.classes) != (*source.train.shape, *source.classes):
         given, said = (f"{(*shape,)} of {', '.join(names):.60}" for shape, names in (

@@ -21,13 +21,13 @@ def held_out_count(validation: int | float, total: int) -> int:
     return count
 
 
-def stratified(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+def stratified(labels: Tensor, count: int, seed: int, stream: str = "validation") -> tuple[Tensor, Tensor]:
     """Split so that each class is held out in proportion to its size.
 
     Args:
         labels: int64, N.
         count: images to hold out, 0 < count < N.
-        seed: the run's; the stream is "validation".
+        seed, stream: of the draw (see `cnnlab.seeding`).
 
     Returns:
         Indices to keep and indices to hold out, each ascending. The held-out counts differ from exact proportion by less
@@ -38,7 +38,7 @@ def stratified(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
     quota = exact.floor().long()
     order = torch.argsort(exact - quota, descending=True, stable=True)
     quota[order[: count - int(quota.sum())]] += 1
-    shuffled = torch.randperm(len(labels), generator=seeding.fold(seed, "validation"))
+    shuffled = torch.randperm(len(labels), generator=seeding.fold(seed, stream))
     held_out = torch.zeros(len(labels), dtype=torch.bool)
     for label, size in enumerate(quota.tolist()):
         held_out[shuffled[labels[shuffled] == label][:size]] = True

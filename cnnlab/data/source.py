@@ -12,11 +12,20 @@ Load = TypeVar("Load", bound=Callable[..., "Source"])
 
 @dataclass(frozen=True)
 class Source:
-    """What a `data.source` returns: the official splits, in the official order."""
+    """What a `data.source` returns: the official splits, in the official order.
+
+    validation: where the source has such images; else `data.validation` training images are held out.
+    """
 
     train: Split
     test: Split
     classes: tuple[str, ...]
+    validation: Split | None = None
+
+    def splits(self) -> dict[str, Split]:
+        """The splits by name."""
+        own = {} if self.validation is None else {"validation": self.validation}
+        return {"train": self.train, "test": self.test} | own
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,8 @@ class Declared:
 def declares(describe: Callable[..., Declared]) -> Callable[[Load], Load]:
     """Mark a source with what it gives, so that `python -m cnnlab.summary` need not read it.
 
-    describe: takes those of the source's own keys that it needs, and `root` where it lists directories.
+    describe: takes those of the source's own keys that it needs, `root` where it lists directories,
+    `shape` and `size` where they decide.
     """
 
     def mark(load: Load) -> Load:

@@ -49,7 +49,7 @@ def run_new(
     try:
         session = build_session(cfg)
         cfg.trainer.device, cfg.trainer.threads = str(session.runtime.device), session.runtime.threads
-        cfg.data.root = str(Path(cfg.data.root).resolve())
+        cfg.data.root = str(Path(cfg.data.root).expanduser().resolve())
         record = {"choices": choices, **describe(session.runtime.device), "data": _data_record(session)}
         run.begin(cfg, record | ({"varied": list(varied)} if varied else {}))
     except BaseException:

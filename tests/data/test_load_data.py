@@ -9,14 +9,14 @@ import torch
 from cnnlab import data
 from cnnlab.data import DataSet, Declared, InMemory, MemoryMapped, Source, Split, all_images, declares, idx, loading, take
 from cnnlab.errors import ConfigError, DataError
-from cnnlab.schema import DataConfig
+from cnnlab.schema import SETTINGS, DataConfig
 
 MNIST = {"_target_": "cnnlab.data.idx.load", "name": "MNIST"}
 
 
 def section(root: Path | str, **changes: Any) -> DataConfig:
     values = {"name": "mnist", "source": MNIST, "root": str(root), "download": False, "validation": 0, "normalize": False}
-    return DataConfig(**values | dict.fromkeys(("shape", "num_classes", "limit", "classes")) | changes)
+    return DataConfig(**values | dict.fromkeys(("shape", "num_classes", "limit", "classes", *SETTINGS)) | changes)
 
 
 def load(root: Path | str = "", seed: int = 0, **changes: Any) -> DataSet:
@@ -134,7 +134,7 @@ def test_a_source_says_its_shape_and_classes_unread(tmp_path: Path) -> None:
         data.describe(section("", **reading_colored()))
     with pytest.raises(ConfigError, match=r"^data\.num_classes: [^\n]*add data\.num_classes="):
         data.describe(section("", **reading_colored(), shape=[3, 4, 3]))
-    with pytest.raises(DataError, match=r"^data\.source: training images of \(3, 4, 3\), test images of \(3, 3, 3\)$"):
+    with pytest.raises(DataError, match=r"^data\.source: train images of \(3, 4, 3\), test images of \(3, 3, 3\)$"):
         load(**reading_colored(kind="unlike"))
 
 

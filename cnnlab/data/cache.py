@@ -1,0 +1,99 @@
+"""Decoded pictures, kept in a file of their own, so that a second start need not decode them."""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cnnlab.data.pictures import Resize, Unreadable, decode_all
+from cnnlab.data.source import Shape
+from cnnlab.errors import ConfigError, ResourceError, as_known
+
+Cached = tuple[NDArray[np.uint8], dict[int, Unreadable]]
+
+
+def folder() -> Path:
+    """Where the caches lie: $XDG_CACHE_HOME/cnnlab/pictures, else ~/.cache/cnnlab/pictures."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnlab" / "pictures"
+
+
+def cached(key: str, name: str, files: Sequence[Path], shape: Shape, resize: Resize) -> Cached:
+    """The pictures in `files`, from the cache of that key, else decoded (see `pictures.decode`) and kept there.
+
+    key: stands for the files' contents, the shape and the way of resizing. name: of the whole, for a person.
+
+    Returns:
+        Memory-mapped uint8, N x C x H x W, with zeros in the place of what cannot be read; and why, by index.
+
+    Raises:
+        ConfigError, ResourceError: the cache cannot be written, or is larger than the disk.
+    """
+    path = folder() / f"{key}.npy"
+    found = _read(path, (len(files), *shape))
+    return found or _write(path, name, files, shape, resize)
+
+
+def _read(path: Path, shape: tuple[int, ...]) -> Cached | None:
+    """What `_write` left, or None where it is missing or damaged."""
+    try:
+        images = np.load(path, mmap_mode="r")
+        if images.shape != shape or images.dtype != np.uint8:
+            return None
+        with path.open("rb") as file:
+            file.seek(images.offset + images.nbytes)
+            failed = json.loads(file.read())
+        return images, {int(index): Unreadable(**fields) for index, fields in failed.items()}
+    except (OSError, ValueError, TypeError, AttributeError, EOFError):
+        return None
+
+
+def _write(path: Path, name: str, files: Sequence[Path], shape: Shape, resize: Resize) -> Cached:
+    """Decode into a temporary file: the images in numpy's format, then what failed, as JSON; complete, it gets its name."""
+    start, failed, blank = time.monotonic(), {}, np.zeros(shape, np.uint8).tobytes()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), *shape)}
+    columns = (TextColumn("decoding {task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, transient=True, console=Console(stderr=True))
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file, bar:
+            np.lib.format.write_array_header_1_0(file, header)
+            task = bar.add_task(name, total=len(files))
+            for index, picture in enumerate(decode_all(files, shape, resize)):
+                if isinstance(picture, Unreadable):
+                    failed[index] = picture
+                file.write(blank if isinstance(picture, Unreadable) else picture.tobytes())
+                bar.advance(task)
+            file.write(json.dumps({index: asdict(one) for index, one in failed.items()}).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        passing = any(one.passing for one in failed.values())
+        kept = Path(temporary) if passing else Path(temporary).replace(path)
+        images, _ = _read(kept, (len(files), *shape)) or (None, None)
+        if images is None:
+            raise ConfigError(f"{path}: changed while it was written; run again")
+        size = images.nbytes / 2**20
+        where = "" if passing else f", kept in {path} ({size:,.0f} MiB)"
+        print(f"{name}: {len(files):,} pictures decoded in {time.monotonic() - start:.1f} s{where}", file=sys.stderr)
+        return images, failed
+    except OSError as error:
+        known: Any = as_known(error)
+        kind = ResourceError if isinstance(known, ResourceError) else ConfigError
+        raise kind(f"{path.parent}: {error.strerror or error}; decoded pictures are kept there: make room or name another "
+                   "folder by the environment variable XDG_CACHE_HOME") from error  # fmt: skip
+    finally:
+        if temporary:
+            with suppress(OSError):
+                os.unlink(temporary)

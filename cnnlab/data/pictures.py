@@ -1,0 +1,87 @@
+"""Pictures of any size and kind, as files hold them, brought to the one shape that a network takes."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cnnlab.data.source import Shape
+from cnnlab.machine import num_cores
+
+Resize = Literal["crop", "stretch", "pad"]
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # Pillow opens no other, of which some run programs or read other files
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+AT_ONCE = 256  # pictures that are decoded before the first of them is handed on
+MODES = {1: "L", 3: "RGB"}  # Pillow's names of what has so many channels
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Why a file gives no picture. passing: it may be read another time, since the file system said no, not its content."""
+
+    cause: str
+    passing: bool
+
+
+def decode(file: Path | IO[bytes], shape: Shape, resize: Resize) -> NDArray[np.uint8] | Unreadable:
+    """The picture in a file as uint8, C x H x W: the first frame, upright as its EXIF says, transparency over white.
+
+    shape: C (1 is gray, 3 is RGB), H, W. resize: "crop" scales until H x W is filled and cuts off evenly what is over,
+    "pad" scales until all fits in and leaves the rest black, "stretch" changes the proportions; bilinear, antialiased.
+    """
+    channels, height, width = shape
+    try:
+        with Image.open(file, formats=FORMATS) as picture:
+            picture.draft(None, (2 * max(height, width),) * 2)  # a JPEG decodes faster to a half, a quarter or an eighth
+            upright = ImageOps.exif_transpose(picture)
+            fitted = _fitted(_plain(upright, MODES[channels]), (width, height), resize)
+    except MemoryError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return Unreadable(f"more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels", False)
+    except UnidentifiedImageError:
+        return Unreadable("no JPEG, PNG, WebP, BMP or GIF", False)
+    except Exception as error:  # damaged files make Pillow raise nearly anything
+        system = error.strerror if isinstance(error, OSError) and error.errno is not None else None
+        return Unreadable(system or f"damaged: {error or type(error).__name__}", system is not None)
+    return np.ascontiguousarray(np.asarray(fitted).reshape(height, width, channels).transpose(2, 0, 1))
+
+
+def decode_all(files: Sequence[Path | IO[bytes]], shape: Shape, resize: Resize) -> Iterator[NDArray[np.uint8] | Unreadable]:
+    """`decode` of each file in turn, on all cores (Pillow works outside Python's lock)."""
+    with ThreadPoolExecutor(num_cores()) as threads:
+        for start in range(0, len(files), AT_ONCE):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of metadata, which are not used
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                decoded = list(threads.map(lambda file: decode(file, shape, resize), files[start : start + AT_ONCE]))
+            yield from decoded
+
+
+def _plain(picture: Image.Image, mode: str) -> Image.Image:
+    if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
+        picture = Image.fromarray((np.asarray(picture).clip(0, 65535) >> 8).astype(np.uint8))
+    if picture.has_transparency_data:
+        over = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+    return picture.convert(mode)
+
+
+def _fitted(picture: Image.Image, size: tuple[int, int], resize: Resize) -> Image.Image:
+    """A picture of `size` (width, height)."""
+    if resize == "crop":
+        return ImageOps.fit(picture, size, Image.Resampling.BILINEAR)
+    if resize == "stretch":
+        return picture.resize(size, Image.Resampling.BILINEAR)
+    scale = min(target / own for target, own in zip(size, picture.size, strict=True))
+    inner = [max(1, round(own * scale)) for own in picture.size]
+    canvas = Image.new(picture.mode, size)
+    left, top = ((target - own) // 2 for target, own in zip(size, inner, strict=True))
+    canvas.paste(picture.resize((inner[0], inner[1]), Image.Resampling.BILINEAR), (left, top))
+    return canvas
