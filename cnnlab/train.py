@@ -15,7 +15,7 @@ from cnnlab.settings import choices_help
 from cnnlab.sweep.directory import locked, settings
 from cnnlab.tracking.run import begun, open_run
 from cnnlab.training import lengthening
-from cnnlab.training.interrupt import sigterm_exits
+from cnnlab.training.interrupt import signals_exit
 
 FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve")
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
     overrides = prepare(own, composing.groups(extra), sweeping) + sweep
     if sweeping and not set(line.options) & {"--cfg", "-c", "--info", "-i"}:
         cli.tell_loading("torch and the sweep")
-        with locked(overrides) as placed, sigterm_exits():
+        with locked(overrides) as placed, signals_exit():
             return _enter_hydra(placed, options)
     return _enter_hydra(overrides, options)
 
@@ -137,7 +137,7 @@ def help_text() -> str:
 def _train(new: composing.NewRun) -> int:
     if new.cfg.console != "quiet":
         cli.tell_loading(f"torch and {new.cfg.data.name}")
-    with begun(new.directory, new.may_rename) as run, sigterm_exits():
+    with begun(new.directory, new.may_rename) as run, signals_exit():
         from cnnlab.training.experiment import run_new
 
         run_new(new.cfg, run.path, new.choices)

@@ -18,7 +18,8 @@ class ParallelLauncher(Launcher):
 
     def __init__(self, jobs: int | None, jobs_per_gpu: int) -> None:
         self.jobs, self.jobs_per_gpu = jobs, jobs_per_gpu
-        self.expected: int | None = None  # jobs in all, where a sweeper launches them in several lots
+        self.before = 0  # jobs that were done when the command began
+        self.expected: int | None = None  # jobs in all, where a sweeper launches them in several lots, or some are done
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         for name, value in (("jobs", self.jobs), ("jobs_per_gpu", self.jobs_per_gpu)):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import select
 import shutil
 import signal
 import subprocess
@@ -234,6 +236,36 @@ def test_a_second_process_is_refused_and_a_signal_saves_says_how_to_resume_and_e
     assert result["status"] == "interrupted"
     assert result["steps"] > 0
     assert (run / "last.safetensors").exists()
+
+
+def test_a_closed_terminal_saves(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "cnnlab.train", *SETTINGS, f"hydra.run.dir={run}", "trainer.epochs=400", "console=auto"]
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, command)
+    deadline = time.monotonic() + 60
+    while not (run / "metrics.jsonl").exists():
+        assert time.monotonic() < deadline
+        if select.select([terminal], [], [], 0.05)[0]:
+            os.read(terminal, 10_000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 129
+    assert json.loads((run / "result.json").read_text())["status"] == "interrupted"
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does; a new process inherits it
+    try:
+        process = start(run, "trainer.epochs=400")
+    finally:
+        signal.signal(signal.SIGHUP, ignored)
+    wait_for(run / "metrics.jsonl", process)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 143
 
 
 def test_kill_9_in_a_real_process_and_resume_gives_the_same_bits(call, whole: Path, tmp_path: Path) -> None:

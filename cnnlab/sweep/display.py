@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from rich.live import Live
 from rich.markup import escape
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from cnnlab.status import Status
@@ -34,6 +35,7 @@ class Display:
         live = console == "auto" and self.terminal.is_terminal
         self.live = Live(console=self.terminal, auto_refresh=False, transient=True) if live else None
         self.started, self.told, self.told_stop = time.monotonic(), set[str](), False
+        self.higher_is_better: bool | None = None
         self.trainers = dict[str, Mapping[str, Any]]()  # of the runs that have begun; they do not change
 
     def __enter__(self) -> "Display":
@@ -54,7 +56,8 @@ class Display:
         for job in jobs:
             if job.status not in (Status.RUNNING, Status.PENDING) and job.directory not in self.told:
                 self.told.add(job.directory)
-                self.terminal.print(ended_line(job, self.before + len(self.told), self.total))
+                drawn = drawn_values(job, self.manifest.jobs()) if job.directory.startswith("trial") else ""
+                self.terminal.print(ended_line(job, self.before + len(self.told), self.total, drawn))
         if self.live is not None:
             self.live.update(self._table(jobs), refresh=True)
 
@@ -63,13 +66,29 @@ class Display:
         pending = sum(job.status is Status.PENDING for job in jobs)
         left = time_left(time.monotonic() - self.started, len(self.told), [share for _, share, _ in running], pending)
         table = Table.grid(padding=(0, 2))
-        for name, _, text in running[: max(1, self.terminal.height - 4)]:
+        for name, _, text in running[: max(1, self.terminal.height - 6)]:
             table.add_row(f"  {escape(name)}", text)
+        ended, elapsed = self.before + len(self.told), duration(time.monotonic() - self.started)
+        bar = Table.grid(padding=(0, 2))
+        times = elapsed + (f", about {duration(left)} left" if left is not None else "")
+        bar.add_row(f"[bold]{ended}/{self.total}[/]", ProgressBar(self.total, ended, width=24), times)
         outer = Table.grid()
-        counts = "  ".join(count_by_status(jobs))
-        outer.add_row(f"[bold]{counts}[/]" + (f"  about {duration(left)} left" if left is not None else ""))
+        outer.add_row(bar)
+        outer.add_row("  ".join(count_by_status(jobs)))
+        if best := self._best():
+            outer.add_row(escape(f"best so far  {best.directory}  {best.split} {best.metric} {_number(best.score)}"))
         outer.add_row(table)
         return outer
+
+    def _best(self) -> Job | None:
+        """The job of the best validation score, of the whole sweep."""
+        scored = [job for job in self.manifest.jobs() if job.split == "validation" and job.score is not None]
+        if not scored:
+            return None
+        if self.higher_is_better is None:
+            result = RunDirectory(self.manifest.directory / scored[0].directory).read_result()
+            self.higher_is_better = result is None or result.higher_is_better
+        return (max if self.higher_is_better else min)(scored, key=lambda job: job.score or 0.0)
 
     def _progress(self, name: str) -> tuple[float, str]:
         run = RunDirectory(self.manifest.directory / name)
@@ -87,9 +106,27 @@ def count_by_status(jobs: Sequence[Job]) -> list[str]:
     return [f"{counts[status]} {status}" for status in Status if counts[status]]
 
 
-def ended_line(job: Job, number: int, total: int) -> str:
-    """ "3/12  lenet-seed2  validation accuracy 0.8912  12.1 s"."""
-    place = f"{number:>{len(str(total))}}/{total}  {escape(job.directory)}"
+def drawn_values(job: Job, jobs: Sequence[Job]) -> str:
+    """The values of a search's trial: "optimizer.lr=0.01  model.dropout=0.2", the settings in which the jobs differ."""
+    settings = {one.directory: dict(text.lstrip("+").partition("=")[::2] for text in one.overrides) for one in jobs}
+    differing = [
+        f"{key}={_short(value)}"
+        for key, value in settings[job.directory].items()
+        if key != "seed" and len({other.get(key) for other in settings.values()}) > 1
+    ]
+    return "  ".join(differing)
+
+
+def _short(value: str) -> str:
+    try:
+        return value if value.isdigit() else f"{float(value):.4g}"
+    except ValueError:
+        return value
+
+
+def ended_line(job: Job, number: int, total: int, drawn: str = "") -> str:
+    """ "3/12  lenet-seed2  validation accuracy 0.8912  12.1 s"; `drawn`: the values of a trial."""
+    place = f"{number:>{len(str(total))}}/{total}  {escape(job.directory)}" + (f"  {escape(drawn)}" if drawn else "")
     took = f"  {duration(job.seconds)}" if job.seconds is not None else ""
     if job.status.is_scored:
         return f"{place}  {job.split} {job.metric} {_number(job.score)}{took}"

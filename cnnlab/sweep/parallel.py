@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from signal import SIGINT, SIGTERM, Signals
+from signal import SIGHUP, SIGINT, SIGTERM, Signals
 from typing import Any, Protocol
 
 import hydra
@@ -18,7 +18,7 @@ from cnnlab.status import Status, Stop, StoppedError
 from cnnlab.sweep.display import Display
 from cnnlab.sweep.manifest import KILLED, Manifest
 from cnnlab.sweep.pool import Outcome, run_all
-from cnnlab.training.interrupt import sigterm_exits
+from cnnlab.training.interrupt import signals_exit
 
 SHARED_DATA = "CNNLAB_SWEEP_DATA"  # the environment variable that cnnlab.sweep.preload reads
 LOG = "output.log"  # what a job prints, in its directory
@@ -29,6 +29,7 @@ class Settings(Protocol):
 
     jobs: int | None
     jobs_per_gpu: int
+    before: int
     expected: int | None
     context: HydraContext
     task_function: TaskFunction
@@ -60,7 +61,7 @@ def launch(given: Settings, job_overrides: Sequence[Sequence[str]], first: int) 
             _record_death(manifest, names[number], outcome.exit_code)
 
     os.environ[SHARED_DATA] = json.dumps(OmegaConf.to_container(node.data, resolve=True))
-    with Display(manifest, names, str(node.console), first, given.expected) as display:
+    with Display(manifest, names, str(node.console), given.before or first, given.expected) as display:
         stopped = run_all(_run, jobs, places, ended, display.look)
     if stopped is not None:
         raise StoppedError(Stop(Status.INTERRUPTED, "interrupted; what ran has been saved", stopped))
@@ -105,14 +106,14 @@ def _run(context: HydraContext, task_function: TaskFunction, node: DictConfig, o
     log = os.open(directory / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(log, stream)
-    with sigterm_exits():
+    with signals_exit():
         done = run_job(task_function, composed, "hydra.sweep.dir", "hydra.sweep.subdir", context)
     return done.return_value if done.status == JobStatus.COMPLETED else None
 
 
 def _record_death(manifest: Manifest, directory: str, exit_code: int) -> None:
     """Write down why a process ended that could not say so itself."""
-    stopped = exit_code in (-SIGTERM, 128 + SIGINT, 128 + SIGTERM)
+    stopped = exit_code in (-SIGTERM, -SIGHUP, 128 + SIGINT, 128 + SIGTERM, 128 + SIGHUP)
     cause = "stopped by a signal" if stopped else f"its process ended with exit code {exit_code}"
     if exit_code < 0 and not stopped:
         cause = f"{KILLED}: {Signals(-exit_code).name}"

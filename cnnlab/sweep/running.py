@@ -1,23 +1,28 @@
 """From the overrides of a sweep's jobs to finished runs: what is done already is left out, the rest launched, and told."""
 
+import math
+import shlex
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 from rich.markup import escape
 
-from cnnlab.errors import FailedJobsError
+from cnnlab.errors import ConfigError, FailedJobsError, GeometryError
 from cnnlab.overrides import quoted
+from cnnlab.schema import Config
 from cnnlab.status import Status
 from cnnlab.sweep.compose import Composer, job_key
 from cnnlab.sweep.directory import SWEEPS
 from cnnlab.sweep.display import count_by_status
 from cnnlab.sweep.grid import job_names, unused
 from cnnlab.sweep.manifest import Job, Manifest
-from cnnlab.tracking.console import duration, wide_console
+from cnnlab.tracking.console import Terminal, counted, duration, wide_console
+from cnnlab.tracking.run import RunDirectory
 
 
 def run_grid(asked: Sequence[Sequence[str]], context: HydraContext, node: DictConfig, launcher: Launcher) -> list[Job]:
@@ -32,10 +37,13 @@ def run_grid(asked: Sequence[Sequence[str]], context: HydraContext, node: DictCo
     """
     manifest = open_manifest(node)
     known = {job.key for job in manifest.jobs()}
-    jobs = {job.key: job for job in register(manifest, asked, job_names(asked), context, node)}
+    jobs = {job.key: job for job in register(manifest, asked, job_names(asked), context, node, sizes=True)}
     new = [job for key, job in jobs.items() if key not in known]
     if node.console != "quiet":
         _tell_begin(manifest, list(jobs.values()), len(asked), new if known else [], len(known - jobs.keys()))
+    done = sum(job.status.is_final for job in jobs.values())
+    if done and hasattr(launcher, "expected"):  # Hydra's own launchers show no counts
+        launcher.before, launcher.expected = done, len(jobs)
     try:
         run(manifest, list(jobs.values()), launcher)
     finally:
@@ -53,9 +61,16 @@ def open_manifest(node: DictConfig) -> Manifest:
 
 
 def register(
-    manifest: Manifest, asked: Sequence[Sequence[str]], names: Sequence[str], context: HydraContext, node: DictConfig
+    manifest: Manifest,
+    asked: Sequence[Sequence[str]],
+    names: Sequence[str],
+    context: HydraContext,
+    node: DictConfig,
+    sizes: bool = False,
 ) -> list[Job]:
     """The entry of each job that is asked for, under its name where it is new; asked for twice, it is one job.
+
+    sizes: check them (see `check_sizes`); in a search a network that does not fit is a trial that fails.
 
     Raises:
         ConfigError: a configuration that cannot be used; then no job is entered.
@@ -64,7 +79,10 @@ def register(
     taken = {job.directory for job in known.values()}
     jobs: dict[tuple[str, int], Job] = {}
     compose = Composer(context, node)
-    keys = [job_key(compose(overrides)) for overrides in asked]
+    composed = [compose(overrides) for overrides in asked]
+    if sizes:
+        check_sizes(asked, composed)
+    keys = [job_key(cfg) for cfg in composed]
     for key, overrides, name in zip(keys, asked, names, strict=True):
         if key not in jobs:
             entered = known.get(key) or Job(unused(name, taken), [], *key)
@@ -72,6 +90,36 @@ def register(
             taken.add(jobs[key].directory)
     manifest.add([job for key, job in jobs.items() if key not in known])
     return [jobs[key] for key in keys]
+
+
+def check_sizes(asked: Sequence[Sequence[str]], composed: Sequence[Config]) -> None:
+    """Build each network that is asked for, without memory for its weights, to see that the images are large enough for it.
+
+    Other things that can go wrong in building are the job's own: its data may not be there yet.
+
+    Raises:
+        ConfigError: they are not; it says in which job.
+    """
+    import torch
+
+    from cnnlab.data import describe
+    from cnnlab.models import build_model
+    from cnnlab.training.task import build_task
+
+    seen = set[str]()
+    for overrides, cfg in zip(asked, composed, strict=True):
+        network = repr((cfg.model, cfg.task, cfg.data))
+        if network in seen:
+            continue
+        seen.add(network)
+        try:
+            shape, numbers = describe(cfg.data)
+            with torch.device("meta"):
+                build_model(cfg.model, shape, build_task(cfg.task, numbers).num_outputs, cfg.seed)
+        except GeometryError as error:
+            raise ConfigError(f"the job {shlex.join(overrides)}: {error}; no job has begun") from error
+        except Exception:
+            continue
 
 
 def run(manifest: Manifest, jobs: Sequence[Job], launcher: Launcher, first: int = 0) -> None:
@@ -89,24 +137,64 @@ def require_all_done(jobs: Sequence[Job]) -> None:
     """Raise FailedJobsError, with the last one's exit code, if a job failed or was interrupted."""
     bad = [job for job in jobs if not job.status.is_final]
     if bad:
-        raise FailedJobsError(f"{len(bad)} of {len(jobs)} jobs are not done", bad[-1].exit_code or 1)
+        verb = "is" if len(bad) == 1 else "are"
+        raise FailedJobsError(f"{len(bad)} of {counted(len(jobs), 'job')} {verb} not done", bad[-1].exit_code or 1)
 
 
 def _tell_begin(manifest: Manifest, jobs: Sequence[Job], asked: int, added: Sequence[Job], others: int) -> None:
     terminal = wide_console()
     counts = ", ".join(count_by_status(jobs))
-    terminal.print(f"[bold]sweep[/]  {manifest.directory}  {len(jobs)} job{'s' if len(jobs) > 1 else ''}: {counts}")
+    terminal.print(f"[bold]sweep[/]  {manifest.directory}  {counted(len(jobs), 'job')}: {counts}")
     if asked > len(jobs):
-        terminal.print(f"       {asked - len(jobs)} asked for twice run once")
+        terminal.print(f"       {counted(asked - len(jobs), 'job')} asked for more than once: each runs once")
     if added:
         first = ", ".join(job.directory for job in added[:5])
         terminal.print(f"       {len(added)} new in this grid: {first}{', ...' if len(added) > 5 else ''}")
     if others:
-        terminal.print(f"       {others} earlier jobs are not in this grid, and stay as they are")
+        terminal.print(f"       {counted(others, 'earlier job')} not in this grid: kept as they are")
 
 
-def tell_end(manifest: Manifest, jobs: Sequence[Job]) -> None:
-    """The jobs that are not done, together where the cause is the same; what to do next."""
+@dataclass(frozen=True)
+class Ranked:
+    """A configuration of a sweep: the mean of its jobs' scores, and those jobs, one a seed."""
+
+    score: float
+    jobs: list[Job]
+
+
+def ranking(manifest: Manifest, jobs: Sequence[Job]) -> list[Ranked]:
+    """The configurations of which a job has its scores, the best by validation first; none where nothing is held out,
+    or where they were judged by different metrics."""
+    by_recipe: dict[str, list[Job]] = {}
+    for job in jobs:
+        if job.status.is_scored and job.split == "validation" and job.score is not None and math.isfinite(job.score):
+            by_recipe.setdefault(job.recipe, []).append(job)
+    if len({of_one[0].metric for of_one in by_recipe.values()}) != 1:  # none, or scores that do not compare
+        return []
+    one = next(iter(by_recipe.values()))[0]
+    result = RunDirectory(manifest.directory / one.directory).read_result()
+    rows = [Ranked(fmean(job.score or 0.0 for job in of_one), of_one) for of_one in by_recipe.values()]
+    return sorted(rows, key=lambda row: row.score, reverse=result is None or result.higher_is_better)
+
+
+def _tell_best(manifest: Manifest, jobs: Sequence[Job], terminal: Terminal) -> None:
+    """The best configuration with its directory, and the three next."""
+    rows = ranking(manifest, jobs)
+    if len(rows) < 2:
+        return
+    for number, row in enumerate(rows[:4]):
+        first = row.jobs[0]
+        more = f" and {counted(len(row.jobs) - 1, 'other seed')}" if len(row.jobs) > 1 else ""
+        what = f"validation {first.metric} {row.score:.4f}{' (mean)' if more else ''}"
+        place = shlex.quote(str(manifest.directory / first.directory))
+        if number == 0:
+            terminal.print(f"\n[bold]best          {what}[/]\n              {escape(place)}{more}")
+        else:
+            terminal.print(f"{'then' if number == 1 else '':<14}{what}  {escape(first.directory)}{more}")
+
+
+def tell_end(manifest: Manifest, jobs: Sequence[Job], best: bool = True) -> None:
+    """The jobs that are not done, together where the cause is the same; the `best` configurations; what to do next."""
     terminal = wide_console()
     scored = sum(job.status.is_scored for job in jobs)
     causes: dict[tuple[Status, str], list[str]] = {}
@@ -121,10 +209,14 @@ def tell_end(manifest: Manifest, jobs: Sequence[Job]) -> None:
     seconds = sum(job.seconds or 0.0 for job in jobs if job.status.is_final)
     pruned = sum(job.status is Status.PRUNED for job in jobs)
     told = f", {pruned} pruned" if pruned else ""
-    terminal.print(f"\n{scored} of {len(jobs)} jobs finished{told}, {duration(seconds)} of training")
-    place = manifest.directory
+    terminal.print(f"\n{scored} of {counted(len(jobs), 'job')} finished{told}, {duration(seconds)} of training")
+    if best:
+        _tell_best(manifest, jobs, terminal)
+    place, shown = manifest.directory, shlex.quote(str(manifest.directory))
+    terminal.print()
     if any(job.worth_repeating for job in jobs):
         named = f", with sweep.name={place.name}" if place.parent == SWEEPS else ""  # elsewhere: the command itself said where
         terminal.print(f"resume        the same command{named}")
     if scored:
-        terminal.print(f"compare       python -m cnnlab.compare {place}")
+        terminal.print(f"compare       python -m cnnlab.compare {escape(shown)}")
+        terminal.print(f"see it        tensorboard --logdir {escape(shown)}")

@@ -1,44 +1,72 @@
-"""Reasons to stop that the training loop reads, so that a run stops where it can be continued: Ctrl-C and SIGTERM as a flag,
-and whoever prunes it."""
+"""Reasons to stop that the training loop reads, so that a run stops where it can be continued: Ctrl-C, SIGTERM and SIGHUP (a
+closed terminal) as a flag, and whoever prunes it."""
 
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 PruneReason = Callable[[], str | None]  # asked after each scoring: why the run is to be pruned, if it is
-NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+
+
+def _heeded(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
+    """Those that are to be answered: not a SIGHUP that is ignored from before, as under nohup."""
+    return [one for one in numbers if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+
+
+def _open_terminals() -> list[int]:
+    """Of stdout and stderr, the file descriptors that are a terminal."""
+    return [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
+
+
+def _leave(terminals: Sequence[int]) -> None:
+    """Write to nowhere what would have gone to terminals that were closed, where writing fails."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in terminals:
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 @contextmanager
-def sigterm_exits() -> Iterator[None]:
-    """While entered, and where no StopRequest is, SIGTERM ends the process through its `finally` blocks, with 143."""
+def signals_exit() -> Iterator[None]:
+    """While entered, and where no StopRequest is, SIGTERM and SIGHUP end the process through its `finally` blocks, with 143
+    and 129."""
     if threading.current_thread() is not threading.main_thread():  # where Python refuses handlers
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    terminals = _open_terminals()
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _leave(terminals)
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in _heeded((signal.SIGTERM, signal.SIGHUP))}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class StopRequest:
-    """While entered, the first Ctrl-C or SIGTERM sets `signal_number`; the second one ends the process at once, but at an
-    interactive prompt or in a notebook only the call."""
+    """While entered, the first Ctrl-C, SIGTERM or SIGHUP sets `signal_number`; the second one ends the process at once, but at
+    an interactive prompt or in a notebook only the call."""
 
     def __init__(self, tell: bool = True) -> None:
         self.signal_number: int | None = None
         self.tell = tell  # on stderr, at once; where a display is live, that tells better
-        self._before: dict[int, Any] = {}
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
+        self._terminals = _open_terminals()
         if threading.current_thread() is threading.main_thread():  # elsewhere Python refuses handlers
-            for number in NAMES:
+            for number in _heeded(NAMES):
                 self._before[number] = signal.signal(number, self._received)
         return self
 
@@ -48,7 +76,9 @@ class StopRequest:
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
-        for each in NAMES:
+        if number == signal.SIGHUP:
+            _leave(self._terminals)
+        for each in self._before:
             signal.signal(each, self._before[each] if hasattr(sys, "ps1") else signal.SIG_DFL)
         if self.tell:
             with suppress(OSError):  # the reader of stderr may have died of the same Ctrl-C

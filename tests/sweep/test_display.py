@@ -1,9 +1,11 @@
+import io
 import json
 import math
 import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from cnnlab.status import Status
 from cnnlab.sweep import display
@@ -41,6 +43,27 @@ def test_an_ended_job_is_told_with_its_score_or_its_cause() -> None:
     assert display.ended_line(done, 3, 12) == " 3/12  lenet-seed2  validation accuracy 0.8912  12.1 s"
     failed = display.ended_line(Job("a", [], "r", 0, Status.FAILED, "[no] such thing"), 1, 2)
     assert failed.endswith(r"\[no] such thing")  # no markup
+
+
+def test_a_trial_is_told_with_the_values_that_were_drawn() -> None:
+    jobs = [
+        Job(f"trial00{n}", ["data=digits", f"optimizer.lr={lr}", f"seed={n}"], "r", n) for n, lr in enumerate((0.123456, 1))
+    ]
+    assert [display.drawn_values(job, jobs) for job in jobs] == ["optimizer.lr=0.1235", "optimizer.lr=1"]
+
+
+def test_the_live_table_counts_all_jobs_and_names_the_best_so_far(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path)
+    done = [
+        Job(name, [], name, 0, Status.FINISHED, None, "validation", "accuracy", score)
+        for name, score in (("a", 0.8), ("b", 0.7))
+    ]
+    manifest.add([*done, Job("c", [], "c", 0, Status.RUNNING)])
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(Display(manifest, ["c"], "plain", before=2, total=3)._table(manifest.jobs()))
+    said = console.export_text()
+    assert "2/3" in said
+    assert "best so far  a  validation accuracy 0.8000" in said
 
 
 def test_a_running_job_is_shown_from_its_first_second_on(tmp_path: Path) -> None:

@@ -72,18 +72,26 @@ def alone(*settings: str) -> Path:
 
 def test_the_others_finish_and_the_same_command_runs_what_failed(sweep: Call) -> None:
     settings = (*QUICK, "trainer.steps=20")
-    code, _, err = sweep(*settings, "model=mlp,cats-dogs,lenet")
+    code, _, err = sweep(*settings, "optimizer.lr=0.1,-1,0.01")
     assert (code, err.count("\n")) == (2, 1)
-    assert states() == {"mlp": "finished", "cats-dogs": "failed", "lenet": "finished"}
+    assert states() == {"lr0.1": "finished", "lr-1": "failed", "lr0.01": "finished"}
     (left_out,) = [run for run in read_runs([str(NIGHT)]) if isinstance(run, LeftOut)]
     assert (left_out.status, left_out.cause) == ("failed", Manifest(NIGHT).jobs()[1].cause)
-    assert_same_run(NIGHT / "lenet", alone(*settings, "model=lenet"))
-    finished = (NIGHT / "lenet" / "result.json").stat().st_mtime_ns
+    assert_same_run(NIGHT / "lr0.01", alone(*settings, "optimizer.lr=0.01"))
+    finished = (NIGHT / "lr0.01" / "result.json").stat().st_mtime_ns
 
-    assert sweep(*settings, "model=mlp,cats-dogs,lenet,chollet")[0] == 2  # one more in the grid
-    assert states() == {"mlp": "finished", "cats-dogs": "failed", "lenet": "finished", "chollet": "finished"}
-    assert sweep(*settings, "model=mlp,lenet")[0] == 0
-    assert (NIGHT / "lenet" / "result.json").stat().st_mtime_ns == finished
+    assert sweep(*settings, "optimizer.lr=0.1,-1,0.01,0.02")[0] == 2  # one more in the grid
+    assert states() == {"lr0.1": "finished", "lr-1": "failed", "lr0.01": "finished", "lr0.02": "finished"}
+    assert sweep(*settings, "optimizer.lr=0.1,0.01")[0] == 0
+    assert (NIGHT / "lr0.01" / "result.json").stat().st_mtime_ns == finished
+
+
+def test_a_network_too_large_for_the_images_is_told_before_any_job_begins(sweep: Call) -> None:
+    code, _, err = sweep(*QUICK, "model=mlp,cats-dogs")
+    assert code == 2
+    assert "model=cats-dogs" in err
+    assert "46 x 46" in err
+    assert not NIGHT.exists() or not list(NIGHT.glob("*/config.yaml"))
 
 
 def test_after_kill_9_of_the_sweep_no_worker_lives_and_it_goes_on_bit_for_bit(sweep: Call) -> None:
@@ -108,7 +116,7 @@ def test_a_killed_worker_ends_its_own_job_alone() -> None:
     assert "Traceback" not in out + err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_the_jobs_that_run_and_begins_no_other(number: signal.Signals, code: int, call: Call) -> None:
     process = start(*LONG, "seed=range(9)")
     wait_for(lambda: list(NIGHT.glob("*/metrics.jsonl")))
