@@ -36,10 +36,8 @@ def test_a_sweep_ends_with_the_exit_code_of_what_is_not_done(status: Status, cod
 @pytest.mark.parametrize(("higher_is_better", "order"), [(True, "bca"), (False, "acb")])
 def test_configurations_are_ranked_by_the_mean_of_their_seeds(higher_is_better: bool, order: str, tmp_path: Path) -> None:
     scores = [("a", 0, 0.5), ("b", 0, 0.9), ("b", 1, 0.9), ("c", 0, 0.6), ("c", 1, 1.0)]
-    jobs = [
-        Job(f"{recipe}{seed}", [], recipe, seed, Status.FINISHED, None, "validation", "m", score)
-        for recipe, seed, score in scores
-    ]
+    done = (Status.FINISHED, None, "validation", "m")
+    jobs = [Job(f"{recipe}{seed}", [], recipe, seed, *done, score) for recipe, seed, score in scores]
     jobs += [Job("d", [], "d", 0, Status.FAILED), Job("e", [], "e", 0, *done, math.nan)]
     (tmp_path / "a0").mkdir()
     RunDirectory(tmp_path / "a0").write_result(Result(Status.FINISHED, higher_is_better=higher_is_better))
