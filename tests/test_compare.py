@@ -54,7 +54,7 @@ def test_where_and_sort(call, outputs: Path) -> None:
         assert [row["parameters"] for row in json.loads(out)] == [61_706]
         assert json.loads(out)[0]["test_mean"] == pytest.approx(0.82)
     _, out, _ = call("compare", outputs, "--sort", "model", "--where", "seed=0", "--where", "optimizer=adam")
-    assert [line.split()[:2] for line in out.splitlines()[4:6]] == [["1", "lenet"], ["2", "mlp"]]
+    assert [line.split()[:2] for line in out.splitlines()[5:7]] == [["1", "lenet"], ["2", "mlp"]]
     _, out, _ = call("compare", outputs, "--sort", "validation", "--csv")
     assert [line.split(",")[0] for line in out.splitlines()] == ["model", "lenet", "mlp"]
 

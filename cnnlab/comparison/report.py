@@ -11,7 +11,7 @@ from cnnlab import __version__
 from cnnlab.comparison import columns, curves, presentation
 from cnnlab.comparison.configuration import Configuration
 from cnnlab.comparison.runs import LeftOut
-from cnnlab.comparison.tables import Table
+from cnnlab.comparison.tables import Table, in_order
 from cnnlab.comparison.verdicts import read_answers
 from cnnlab.errors import CheckpointError
 from cnnlab.tracking import files
@@ -78,8 +78,8 @@ def html(made: Sequence[Table], left_out: Sequence[LeftOut]) -> str:
 
 
 def _section(table: Table) -> str:
-    told = [presentation.alike(table), *presentation.notes(table)]
-    notes = "".join(f'<p class="soft">{escape(note)}</p>\n' for note in told if note)
+    told = [*presentation.shared(table), *presentation.notes(table)]
+    notes = "".join(f'<p class="soft">{escape(note)}</p>\n' for note in told)
     return f"""<h2>{escape(presentation.title(table))}</h2>
 {_table(table)}
 {notes}
@@ -91,26 +91,16 @@ def _section(table: Table) -> str:
 
 
 def _table(table: Table) -> str:
-    """The configurations with their numbers, and below them the best one against each of the others."""
-    order = list(enumerate(table.rows, 1))
+    """The configurations with their numbers and verdicts."""
+    order, left = in_order(table), [*table.columns, presentation.VERDICT_HEADINGS[-1], presentation.RUN]
     heads, best = presentation.headings(table), " class=best" if len(order) > 1 else ""
-    lines = [_cells("td", presentation.cells(table, row, rank), heads, table.columns) for rank, row in order]
+    lines = [_cells("td", presentation.cells(table, row, rank), heads, left) for rank, row in order]
     lines = [f"<tr{'' if number else best}>{line}</tr>" for number, line in enumerate(lines)]
-    if (at := presentation.first_without_validation(table)) is not None:
+    if (at := presentation.first_without_validation(table)) is not None and at < len(order):
         line = escape(presentation.section_line(table))
         lines.insert(at, f'<tr><td colspan={len(heads)} class="left soft">{line}</td></tr>')
-    verdicts = presentation.verdict_rows(table, order)
-    return _body(heads, table.columns, lines) + (_verdicts(verdicts, table.columns) if verdicts else "")
-
-
-def _verdicts(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
-    heads, left = rows[0], [*columns, presentation.VERDICT_HEADINGS[-1]]
-    return _body(heads, left, [f"<tr>{_cells('td', row, heads, left)}</tr>" for row in rows[1:]], "verdicts")
-
-
-def _body(heads: Sequence[str], left: Sequence[str], lines: Sequence[str], kind: str = "") -> str:
     head = _cells("th", heads, heads, left)
-    return _scrolling(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{chr(10).join(lines)}\n</tbody>", kind) + "\n"
+    return _scrolling(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{chr(10).join(lines)}\n</tbody>", "sorted")
 
 
 def _cells(tag: str, texts: Sequence[str], heads: Sequence[str], left: Sequence[str]) -> str:
@@ -139,7 +129,7 @@ def _confusions(table: Table) -> str:
     """The matrices of the best rows, or why there are none; nothing for a regression."""
     if table.metric == "mae":
         return ""
-    shown = table.rows[:NUM_CONFUSIONS]
+    shown = [row for _, row in in_order(table)][:NUM_CONFUSIONS]
     which = f", of the best {len(shown)}" if len(shown) < len(table.rows) else ""
     figures = "".join(_confusion(table, row, rank) for rank, row in enumerate(shown, 1))
     legend = "A row a class, a column a prediction; the counts of all seeds together."
@@ -191,7 +181,7 @@ def confusion_of_seeds(row: Configuration, num_classes: int) -> NDArray[np.int64
 def _runs(table: Table) -> str:
     """Every run with its own scores, folded up."""
     lines = []
-    for rank, row in enumerate(table.rows, 1):
+    for rank, row in in_order(table):
         for run in row.runs:
             numbers = (str(rank), str(run.seed), presentation.number(run.test), presentation.number(run.validation))
             cells = "".join(f"<td>{text}</td>" for text in numbers)
