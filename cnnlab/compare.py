@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
     if (name := options.get("--html")) is not None:
         from cnnlab.comparison import report
 
-        report.save(Path(name), made, left_out)
+        report.save(Path(name), made, left_out, shlex.join(["python", "-m", "cnnlab.compare", *arguments]))
         print(f"wrote {name}", file=said)
     return 0
 

@@ -38,7 +38,7 @@ def shared(table: Table) -> list[str]:
     common = {group: name for group, name in table.common.items() if group != "data" or name != table.measured_on.data}
     what = " ".join(f"{group}={name}" for group, name in common.items())
     told = [f"{'all with' if len(table.rows) > 1 else 'with'} {what}"] if what else []
-    return [*told, f"runs in {folder}"] if (folder := _folder(table)) else told
+    return [*told, f"runs in {where}"] if (where := _folder(table)) else told
 
 
 def headings(table: Table, short: bool = False) -> list[str]:
@@ -54,6 +54,9 @@ def headings(table: Table, short: bool = False) -> list[str]:
 def cells(table: Table, row: Configuration, rank: int, short: bool = False) -> list[str]:
     """One text a heading."""
     settings = [columns.short(row.runs[0], column) for column in table.columns]
+    if short:  # mine.Net is Net
+        named = zip(table.columns, settings, strict=True)
+        settings = [text if "." in column else text.rpartition(".")[2] for column, text in named]
     test = row.test
     interval = f"{test.interval[0]:.4f} – {test.interval[1]:.4f}" if test.interval else "-"
     return [
@@ -71,17 +74,20 @@ def _verdict(table: Table, rank: int, short: bool) -> list[str]:
     return [f"{verdict.difference:+.4f}", p, verdict.short if short else verdict.text]
 
 
-def _folder(table: Table) -> str:
+def folder(runs: Sequence[Run]) -> str:
     """The folder that all runs lie below, empty where that is the current one or there is none."""
-    names = [run.directory.name for row in table.rows for run in row.runs]
-    folders = [os.path.dirname(name) for name in names]
+    folders = [os.path.dirname(run.name) for run in runs]
     return os.path.commonpath(folders) if len({os.path.isabs(name) for name in folders}) == 1 else ""
+
+
+def _folder(table: Table) -> str:
+    return folder([run for row in table.rows for run in row.runs])
 
 
 def _run(table: Table, row: Configuration) -> str:
     """ "mlp-seed0 +2": the directory of the first seed below the table's folder, and how many more there are."""
-    folder, name = _folder(table), row.runs[0].directory.name
-    return (os.path.relpath(name, folder) if folder else name) + (f" +{row.n - 1}" if row.n > 1 else "")
+    where, name = _folder(table), row.runs[0].name
+    return (os.path.relpath(name, where) if where else name) + (f" +{row.n - 1}" if row.n > 1 else "")
 
 
 def number(value: float | None) -> str:
