@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,73 +11,82 @@ from typing import Any
 from rich.text import Text
 
 from cnnlab import cli
-from cnnlab.comparison import columns, curves, presentation
-from cnnlab.comparison.configuration import Configuration
+from cnnlab.comparison import columns, curves, layout, presentation
 from cnnlab.comparison.filters import matching
-from cnnlab.comparison.runs import LeftOut, read_runs
+from cnnlab.comparison.runs import LeftOut, Run, read_runs
 from cnnlab.comparison.tables import Table, configurations, in_order, sort_rows, tables
 from cnnlab.errors import ConfigError
 from cnnlab.tracking import files
-from cnnlab.tracking.console import Terminal, wide_console
+from cnnlab.tracking.console import Terminal
 
 HELP = """Show runs side by side. A row is a configuration: its seeds are grouped, and only the settings that differ are shown.
 
   python -m cnnlab.compare outputs                         every run below a folder
   python -m cnnlab.compare RUN RUN FOLDER                  these
   python -m cnnlab.compare outputs --where model=lenet optimizer.lr=0.01,0.001
-  python -m cnnlab.compare outputs --sort seconds
+  python -m cnnlab.compare outputs --sort seconds --top 10
   python -m cnnlab.compare outputs --markdown > table.md
+  python -m cnnlab.compare outputs --csv --runs > runs.csv
   python -m cnnlab.compare outputs --plot curves.png --html report.html
 
 A row tells n (the number of seeds), the mean of the test score, its standard deviation and 95 % interval, the means of
-the validation score and of the seconds, and the parameters. Rows are ranked by validation score, since the test images
-choose nothing; rows without one come last, by test score. The first row is tested against each other row on the test
-score: by a paired t-test over the common seeds, or with one seed each by McNemar's exact test on the predictions, which is
-about these networks alone. Holm's correction is for all pairs of the table, so that it holds whichever row is first. Runs
-on different test images stand in different tables. Runs without a score are listed below.
+the validation score and of the seconds, the parameters, the verdict against row 1, and the run (of several seeds the
+first, and how many more there are). On a terminal too narrow for all, columns are abbreviated or left out. Rows are
+ranked by validation score, since the test images choose nothing; rows without one come last, by test score. The first
+row is tested against each other row on the test score: by a paired t-test over the common seeds, or with one seed each
+by McNemar's exact test on the predictions, which is about these networks alone. Holm's correction is for all pairs of
+the table, so that it holds whichever row is first. Runs on different test images stand in different tables. Runs
+without a test score are listed below, with their validation score so far.
 
 Options:
   --where KEY=VALUE   only runs with this choice (model=lenet) or setting (optimizer.lr=0.01); A,B means either; several
                       conditions, each with or without its own --where, must all hold
   --sort COLUMN       by n, test, std, validation, seconds, parameters or a setting
+  --top N             only the first N rows of each table; the tests are of all rows
+  --wide              all columns, however narrow the terminal is; a pipe or a file gets them anyway
   --csv, --markdown, --json
                       print the rows in this form, and nothing else; numbers of --csv and --json are not rounded
+  --runs              with --csv or --json: a row a run, those without a test score among them
   --plot FILE         draw the learning curves with their seeds' range: .png, .svg or .pdf
   --html FILE         write a report: tables, curves, confusion matrices in one file that needs nothing else
 """
 FORMS = ("--csv", "--markdown", "--json")
+FILES = ("--plot", "--html")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit code."""
     split = [part for word in arguments for part in (("--where", word[8:]) if word.startswith("--where=") else (word,))]
-    line = cli.parse(split, ("--help", "-h", "--where", *FORMS), ("--sort", "--plot", "--html"))
+    line = cli.parse(split, ("--help", "-h", "--where", "--wide", "--runs", *FORMS), ("--sort", "--top", *FILES))
     options = line.options
     if "--help" in options or "-h" in options:
         cli.print_help(HELP)
         return 0
     form = _check(line)
-    for option in ("--plot", "--html"):
+    for option in FILES:
         _check_target(option, options.get(option))
-    rows, left_out = configurations(matching(read_runs(line.words), line.overrides))
-    made = tables(rows, left_out)
+    runs = matching(read_runs(line.words), line.overrides)
+    rows, left_out = configurations(runs)
+    made = tables(rows, left_out, _top(options.get("--top")))
     legal = columns.differing([row.runs[0] for row in rows])
     sort = options.get("--sort")
     rows = [row for table in made for row in table.rows]
     if sort is not None:
         rows = sort_rows(rows, sort, legal)
-    if form in ("--json", "--csv"):
-        places = {id(row): (table, rank) for table in made for rank, row in enumerate(table.rows, 1)}
+    if "--runs" in options:
+        legal = columns.differing([run for run in runs if run.settings])
+        _print_records(form, runs, [presentation.as_run(run, legal) for run in runs], legal)
+    elif form in ("--json", "--csv"):
+        places = {id(row): (table, rank) for table in made for rank, row in in_order(table, sort)}
+        rows = [row for row in rows if id(row) in places]
         records = [presentation.as_values(*places[id(row)], legal) for row in rows]
-        if form == "--json":
-            print(json.dumps(files.finite(records), indent=2, default=str))
-        else:
-            _print_csv(rows, records, legal)
+        _print_records(form, [row.runs[0] for row in rows], records, legal)
     elif form == "--markdown":
         _print_markdown(made, sort)
     else:
-        _print_tables(made, sort)
-    _print_left_out(left_out, to_stderr=form is not None)
+        _print_tables(made, sort, wide="--wide" in options)
+    if "--runs" not in options:
+        _print_left_out(left_out, to_stderr=form is not None)
     said = sys.stderr if form else sys.stdout
     if (name := options.get("--plot")) is not None:
         curves.save(Path(name), made)
@@ -84,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
     if (name := options.get("--html")) is not None:
         from cnnlab.comparison import report
 
-        report.save(Path(name), made, left_out)
+        report.save(Path(name), made, left_out, shlex.join(["python", "-m", "cnnlab.compare", *arguments]))
         print(f"wrote {name}", file=said)
     return 0
 
@@ -102,7 +112,20 @@ def _check(line: cli.CommandLine) -> str | None:
     forms = [form for form in FORMS if form in line.options]
     if len(forms) > 1:
         raise ConfigError(f"{' '.join(forms)}: expected one of them")
+    if "--runs" in line.options:
+        if not {"--csv", "--json"} & set(forms):
+            raise ConfigError("--runs: expected --csv or --json with it")
+        if found := {"--sort", "--top"} & set(line.options):
+            raise ConfigError(
+                f"--runs: shows each run in the order of the directories; {' and '.join(sorted(found))} is for rows"
+            )
     return forms[0] if forms else None
+
+
+def _top(text: str | None) -> int | None:
+    if text is not None and not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ConfigError(f"--top {text}: expected a whole number from 1 on, such as 10")
+    return None if text is None else int(text)
 
 
 def _check_target(option: str, name: str | None) -> None:
@@ -117,28 +140,27 @@ def _check_target(option: str, name: str | None) -> None:
         raise ConfigError(f"{option} {name}: {'a directory' if path.is_dir() else f'no such directory: {path.parent}'}")
 
 
-def _print_tables(made: Sequence[Table], sort: str | None) -> None:
-    console = wide_console()
+def _print_tables(made: Sequence[Table], sort: str | None, wide: bool) -> None:
+    console, prose = Terminal(highlight=False, soft_wrap=True), _prose()
+    width = console.width if console.is_terminal and not wide else None
     if not made:
-        console.print("no run with a score")
+        console.print("no run with a test score")
     for number, table in enumerate(made):
         if number:
             console.print()
-        console.print(Text(presentation.title(table), "bold"))
-        if shared := presentation.alike(table):
-            console.print(Text(shared, "dim"))
+        prose.print(Text(presentation.title(table), "bold"))
+        for text in presentation.shared(table):
+            prose.print(Text(text, "dim"))
         console.print()
-        order = in_order(table, sort)
-        body = [presentation.cells(table, row, rank) for rank, row in order]
-        lines = presentation.aligned([presentation.headings(table), *body], table.columns)
-        if sort is None and (at := presentation.first_without_validation(table)) is not None:
+        lines, missing = layout.lines(table, in_order(table, sort), width)
+        at = presentation.first_without_validation(table)
+        if sort is None and at is not None and at + 1 < len(lines):
             lines.insert(at + 1, presentation.section_line(table))
-        if verdicts := presentation.verdict_rows(table, order):
-            lines += ["", *presentation.aligned(verdicts, [*table.columns, presentation.VERDICT_HEADINGS[-1]])]
         for text in lines:
             console.print(Text(text, "bold" if text == lines[0] else ""))
-        if told := presentation.notes(table):
-            _prose().print(Text("\n" + "\n".join(told), "dim"))
+        told = [f"Left out for the width: {', '.join(missing)}; --wide shows all."] if missing else []
+        if told := [*told, *presentation.notes(table)]:
+            prose.print(Text("\n" + "\n".join(told), "dim"))
 
 
 def _prose(to_stderr: bool = False) -> Terminal:
@@ -151,22 +173,30 @@ def _prose(to_stderr: bool = False) -> Terminal:
 def _print_left_out(left_out: Sequence[LeftOut], to_stderr: bool) -> None:
     if not left_out:
         return
-    console = _prose(to_stderr)
+    console = Terminal(highlight=False, stderr=to_stderr, soft_wrap=True)  # a path or a command is not broken
     start = "" if to_stderr else "\n"
     console.print(Text(f"{start}not counted: {len(left_out)} run{'s' if len(left_out) > 1 else ''}", "bold"))
     for one in left_out:
-        console.print(Text(f"  {one.status}: {one.name}: {one.cause}"))
+        console.print(Text(f"  {one.status}: {one.name}"))
+        for told in filter(None, (one.so_far, one.cause, one.command)):
+            console.print(Text(f"    {told}"))
 
 
-def _print_csv(rows: Sequence[Configuration], records: Sequence[dict[str, Any]], legal: Sequence[str]) -> None:
+def _print_records(
+    form: str | None, runs: Sequence[Run | LeftOut], records: Sequence[dict[str, Any]], legal: Sequence[str]
+) -> None:
+    """As JSON or CSV; the cells of settings are the runs'."""
+    if form == "--json":
+        print(json.dumps(files.finite(records), indent=2, default=str))
+        return
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    for number, (row, record) in enumerate(zip(rows, records, strict=True)):
-        cells: dict[str, Any] = {column: columns.text(row.runs[0], column) for column in legal}
+    for number, (run, record) in enumerate(zip(runs, records, strict=True)):
+        cells: dict[str, Any] = {column: columns.text(run, column) for column in legal}
         for name, value in record.items():
             if name == "test_interval":
                 cells["test_low"], cells["test_high"] = value or (None, None)
             elif name != "settings":
-                cells[name] = " ".join(map(str, value)) if name == "seeds" else value
+                cells[name] = " ".join(map(str, value)) if isinstance(value, list) else value
         if not number:
             writer.writerow(cells)
         writer.writerow(cells.values())
@@ -174,18 +204,16 @@ def _print_csv(rows: Sequence[Configuration], records: Sequence[dict[str, Any]],
 
 def _print_markdown(made: Sequence[Table], sort: str | None) -> None:
     for number, table in enumerate(made):
-        found = table.verdicts.rows
-        heads = [*presentation.headings(table), *(presentation.VERDICT_HEADINGS if found else ())]
-        rules = ["---" if name in (*table.columns, presentation.VERDICT_HEADINGS[-1]) else "--:" for name in heads]
-        shared = [_escaped(presentation.alike(table)), ""] if presentation.alike(table) else []
+        heads = presentation.headings(table)
+        left = (*table.columns, presentation.VERDICT_HEADINGS[-1], presentation.RUN)
+        rules = ["---" if name in left else "--:" for name in heads]
+        shared = [part for text in presentation.shared(table) for part in (_escaped(text), "")]
         title = f"{chr(10) if number else ''}**{_escaped(presentation.title(table))}**"
         lines = [title, "", *shared, _row(heads), _row(rules)]
-        order = in_order(table, sort)
-        for at, (rank, row) in enumerate(order):
+        for at, (rank, row) in enumerate(in_order(table, sort)):
             if sort is None and at == presentation.first_without_validation(table):
                 lines.append(_row(["", f"*{_escaped(presentation.section_line(table))}*", *[""] * (len(heads) - 2)]))
-            end = presentation.verdict_cells(found[rank - 2]) if found and rank > 1 else ["", "", ""] if found else []
-            lines.append(_row([*presentation.cells(table, row, rank), *end]))
+            lines.append(_row(presentation.cells(table, row, rank)))
         notes = presentation.notes(table)
         print("\n".join([*lines, *([""] if notes else []), *map(_escaped, notes)]))
 

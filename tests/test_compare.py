@@ -54,9 +54,33 @@ def test_where_and_sort(call, outputs: Path) -> None:
         assert [row["parameters"] for row in json.loads(out)] == [61_706]
         assert json.loads(out)[0]["test_mean"] == pytest.approx(0.82)
     _, out, _ = call("compare", outputs, "--sort", "model", "--where", "seed=0", "--where", "optimizer=adam")
-    assert [line.split()[:2] for line in out.splitlines()[4:6]] == [["1", "lenet"], ["2", "mlp"]]
+    assert [line.split()[:2] for line in out.splitlines()[5:7]] == [["1", "lenet"], ["2", "mlp"]]
     _, out, _ = call("compare", outputs, "--sort", "validation", "--csv")
     assert [line.split(",")[0] for line in out.splitlines()] == ["model", "lenet", "mlp"]
+
+
+def test_top_shows_fewer_rows_of_the_same_tests(call, outputs: Path) -> None:
+    _, out, _ = call("compare", outputs, "--json")
+    for arguments, kept in ((["--top", "1"], 0), (["--top=1", "--sort", "model"], 0), (["--sort", "std", "--top", "1"], 0)):
+        assert json.loads(call("compare", outputs, "--json", *arguments)[1]) == json.loads(out)[kept : kept + 1]
+    lines = call("compare", outputs, "--top", "1")[1].splitlines()
+    assert [line.split()[0] for line in lines if line[:1].isdigit()] == ["1", "1"]  # the row, and "1 of 2 rows"
+
+
+def test_a_row_a_run(call, outputs: Path) -> None:
+    (fake_run(Path("outputs/half"), "model=mlp", seed=9, curve=[0.5, 0.625]) / "result.json").unlink()
+    lines = list(csv.DictReader(io.StringIO(call("compare", outputs, "--csv", "--runs")[1])))
+    assert [line["run"] for line in lines] == sorted(line["run"] for line in lines)
+    by_name = {Path(line["run"]).name: line for line in lines}
+    assert len(by_name) == 8
+    assert [by_name["mlp-1"][key] for key in ("model", "seed", "status")] == ["mlp", "1", "finished"]
+    assert float(by_name["mlp-1"]["test"]) == pytest.approx(0.82)  # the mean of fake predictions
+    half = [by_name["half"][key] for key in ("model", "status", "epochs", "test", "validation")]
+    assert half == ["mlp", "interrupted", "2", "", "0.625"]
+    told = call("compare", outputs)[1].splitlines()
+    at = told.index("  interrupted: outputs/half")
+    assert "0.6250" in told[at + 1]
+    assert told[at + 2] == "    python -m cnnlab.train resume=outputs/half"
 
 
 def test_files(call, outputs: Path) -> None:
@@ -89,6 +113,11 @@ def test_a_run_and_its_folder_are_one(call, outputs: Path) -> None:
         ("outputs --sort tset", "--sort tset"),
         ("outputs --sort", "--sort"),
         ("outputs --csv --json", "--csv --json"),
+        ("outputs --top 0", "--top 0"),
+        ("outputs --top all", "--top all"),
+        ("outputs --runs", "--runs"),
+        ("outputs --runs --markdown", "--runs"),
+        ("outputs --runs --csv --top 1", "--top"),
         ("outputs --jsn", "--jsn"),
         ("outputs --plot curves.gif", "--plot curves.gif"),
         ("outputs --plot nowhere/curves.png", "--plot nowhere/curves.png"),

@@ -16,7 +16,7 @@ from cnnlab.comparison.runs import LeftOut, Run
 GROUPS = ("experiment", "data", "model", "task", "optimizer", "schedule", "augment")
 
 
-def differing(runs: Sequence[Run]) -> list[str]:
+def differing(runs: Sequence[Run | LeftOut]) -> list[str]:
     """The columns for runs of different configurations, one run of each: groups first, then settings in their order."""
     chosen = list(dict.fromkeys([*GROUPS, *sorted({group for run in runs for group in run.choices})]))
     names = {group: [run.choices.get(group) for run in runs] for group in chosen}
@@ -51,7 +51,7 @@ def value(run: Run | LeftOut, column: str) -> Any:
     return run.choices.get(column, run.settings.get(column))
 
 
-def text(run: Run, column: str) -> str:
+def text(run: Run | LeftOut, column: str) -> str:
     """The same as a person writes it on a command line, empty where the run has no such setting."""
     if column in run.choices or column not in run.settings:
         return run.choices.get(column, "")

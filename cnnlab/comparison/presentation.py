@@ -1,19 +1,21 @@
 """A table of configurations as text: headings, cells and notes for the terminal, Markdown and HTML; plain values for files."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
-from rich.cells import cell_len
-
 from cnnlab.comparison import columns
 from cnnlab.comparison.configuration import Configuration
+from cnnlab.comparison.runs import LeftOut, Run
 from cnnlab.comparison.statistics import smallest_difference
 from cnnlab.comparison.tables import Table
-from cnnlab.comparison.verdicts import MCNEMAR, PAIRED_T, Verdict
+from cnnlab.comparison.verdicts import MCNEMAR, PAIRED_T
 
 NUMBER_HEADINGS = ("n", "test", "std", "95 % interval", "validation", "seconds", "parameters")
 FAR = 10  # standard deviations, more than a difference worth telling would have
 VERDICT_HEADINGS = ("difference", "p", "against row 1")
+RUN = "run"
+SHORT_HEADINGS = {"validation": "val", "parameters": "params", "difference": "diff", "against row 1": "vs row 1"}
 
 
 def title(table: Table) -> str:
@@ -31,57 +33,61 @@ def _which_images(table: Table) -> str:
     return f"digest {'not recorded' if digest.startswith('root ') else digest}, data.root {root}"
 
 
-def alike(table: Table) -> str:
-    """The choices that all rows share, in a line."""
-    shared = {group: name for group, name in table.common.items() if group != "data" or name != table.measured_on.data}
-    what = " ".join(f"{group}={name}" for group, name in shared.items())
-    return f"{'all with' if len(table.rows) > 1 else 'with'} {what}" if what else ""
+def shared(table: Table) -> list[str]:
+    """The choices of all rows, in a line, and the folder of their runs, in another."""
+    common = {group: name for group, name in table.common.items() if group != "data" or name != table.measured_on.data}
+    what = " ".join(f"{group}={name}" for group, name in common.items())
+    told = [f"{'all with' if len(table.rows) > 1 else 'with'} {what}"] if what else []
+    return [*told, f"runs in {where}"] if (where := _folder(table)) else told
 
 
-def headings(table: Table) -> list[str]:
-    return ["", *table.columns, *NUMBER_HEADINGS]
+def headings(table: Table, short: bool = False) -> list[str]:
+    """Of rank, settings, numbers, verdict, and of the run. short: without what is needed for reading one column alone."""
+    settings = table.columns
+    if short:
+        last = [column.rpartition(".")[2] for column in settings]
+        settings = [end if last.count(end) == 1 else column for end, column in zip(last, settings, strict=True)]
+    names = [*NUMBER_HEADINGS, *(VERDICT_HEADINGS if table.verdicts.rows else ()), RUN]
+    return ["", *settings, *(SHORT_HEADINGS.get(name, name) if short else name for name in names)]
 
 
-def cells(table: Table, row: Configuration, rank: int) -> list[str]:
-    """Rank, settings, numbers: one text a heading."""
+def cells(table: Table, row: Configuration, rank: int, short: bool = False) -> list[str]:
+    """One text a heading."""
     settings = [columns.short(row.runs[0], column) for column in table.columns]
+    if short:  # mine.Net is Net
+        named = zip(table.columns, settings, strict=True)
+        settings = [text if "." in column else text.rpartition(".")[2] for column, text in named]
     test = row.test
     interval = f"{test.interval[0]:.4f} – {test.interval[1]:.4f}" if test.interval else "-"
     return [
         str(rank), *settings, str(row.n), number(test.mean), number(test.std), interval, number(row.validation_mean),
-        f"{row.seconds:,.1f}", f"{row.parameters:,}",
+        f"{row.seconds:,.1f}", f"{row.parameters:,}", *_verdict(table, rank, short), _run(table, row),
     ]  # fmt: skip
 
 
-def verdict_cells(verdict: Verdict) -> list[str]:
-    """Difference, p, verdict."""
+def _verdict(table: Table, rank: int, short: bool) -> list[str]:
+    """Difference, p, verdict; empty for the first row, none in a table of one row."""
+    if not table.verdicts.rows or rank == 1:
+        return [""] * (3 if table.verdicts.rows else 0)
+    verdict = table.verdicts.rows[rank - 2]
     p = "-" if verdict.p is None else "<0.0001" if verdict.p < 0.0001 else f"{verdict.p:.4f}"
-    return [f"{verdict.difference:+.4f}", p, verdict.text]
+    return [f"{verdict.difference:+.4f}", p, verdict.short if short else verdict.text]
 
 
-def verdict_rows(table: Table, order: Sequence[tuple[int, Configuration]]) -> list[list[str]]:
-    """Headings, and rank, settings and verdict of every configuration but the best one; empty without verdicts.
-
-    Args:
-        order: ranks and configurations, as they are to follow each other.
-    """
-    if not table.verdicts.rows:
-        return []
-    kept = 1 + len(table.columns)
-    rows = [[*cells(table, row, rank)[:kept], *verdict_cells(table.verdicts.rows[rank - 2])] for rank, row in order if rank > 1]
-    return [[*headings(table)[:kept], *VERDICT_HEADINGS], *rows]
+def folder(runs: Sequence[Run]) -> str:
+    """The folder that all runs lie below, empty where that is the current one or there is none."""
+    folders = [os.path.dirname(run.name) for run in runs]
+    return os.path.commonpath(folders) if len({os.path.isabs(name) for name in folders}) == 1 else ""
 
 
-def aligned(rows: Sequence[Sequence[str]], left: Sequence[str]) -> list[str]:
-    """Rows as lines of equal columns, the first row being the headings; those in `left` are aligned to the left."""
-    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    sides = [name in left for name in rows[0]]
+def _folder(table: Table) -> str:
+    return folder([run for row in table.rows for run in row.runs])
 
-    def padded(cell: str, width: int, to_left: bool) -> str:
-        space = " " * (width - cell_len(cell))
-        return cell + space if to_left else space + cell
 
-    return ["  ".join(map(padded, row, widths, sides)).rstrip() for row in rows]
+def _run(table: Table, row: Configuration) -> str:
+    """ "mlp-seed0 +2": the directory of the first seed below the table's folder, and how many more there are."""
+    where, name = _folder(table), row.runs[0].name
+    return (os.path.relpath(name, where) if where else name) + (f" +{row.n - 1}" if row.n > 1 else "")
 
 
 def number(value: float | None) -> str:
@@ -101,9 +107,12 @@ def section_line(table: Table) -> str:
 
 def notes(table: Table) -> list[str]:
     """How the rows were ranked and tested, and what that can tell."""
+    shown = min(len(table.rows), table.top or len(table.rows))
     direction = "" if table.higher_is_better else " (lower is better)"
     by = "test" if first_without_validation(table) == 0 else "validation"
     lines = [f"Ranked by {by} {table.metric}{direction}."] if len(table.rows) > 1 else []
+    if shown < len(table.rows):
+        lines.append(f"{shown:,} of {len(table.rows):,} rows shown (--top {table.top}); the tests are of all.")
     if len(table.rows) > 2:
         lines.append(
             "Row 1 was chosen by scores of these runs, so its mean is somewhat too good: for a figure to report, train it with "
@@ -164,7 +173,27 @@ def as_values(table: Table, rank: int, settings: Sequence[str]) -> dict[str, Any
         "validation_mean": row.validation_mean,
         "seconds": row.seconds,
         "parameters": row.parameters,
+        "runs": [run.directory.name for run in row.runs],
         "difference": verdict and verdict.difference,
         "p": verdict and verdict.p,
         "verdict": verdict and verdict.text,
+    }
+
+
+def as_run(run: Run | LeftOut, settings: Sequence[str]) -> dict[str, Any]:
+    """A run by itself, nothing rounded; one without a test score has its validation score so far."""
+    scored = run if isinstance(run, Run) else None
+    metric = scored.metric if scored else run.last.metric if isinstance(run, LeftOut) and run.last else None
+    return {
+        "settings": {column: columns.value(run, column) for column in settings},
+        "run": run.name,
+        "status": str(run.status),
+        "data": run.settings.get("data.name"),
+        "metric": metric,
+        "seed": run.settings.get("seed"),
+        "epochs": run.epochs,
+        "test": scored and scored.test,
+        "validation": run.validation,
+        "seconds": scored and scored.seconds,
+        "parameters": scored and scored.parameters,
     }

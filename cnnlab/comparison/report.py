@@ -1,5 +1,6 @@
 """The report of a comparison: one HTML file that needs nothing else, for the screen, the phone and paper."""
 
+import time
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from cnnlab import __version__
 from cnnlab.comparison import columns, curves, presentation
 from cnnlab.comparison.configuration import Configuration
-from cnnlab.comparison.runs import LeftOut
-from cnnlab.comparison.tables import Table
+from cnnlab.comparison.runs import LeftOut, Run
+from cnnlab.comparison.tables import Table, in_order
 from cnnlab.comparison.verdicts import read_answers
 from cnnlab.errors import CheckpointError
 from cnnlab.tracking import files
@@ -19,6 +20,7 @@ from cnnlab.tracking.confusion import confusion_counts
 
 NUM_CONFUSIONS = 4  # configurations of a table, the best ones, whose confusion matrices are shown
 MAX_CLASSES = 30
+NUM_COMMANDS = 3  # that trained the runs, shown where there are no more
 INK = "#010203"  # stands for the page's own text color, which is light in dark mode
 
 STYLE = """
@@ -26,13 +28,20 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --soft: #aaa; --best: #56b4e92e } }
 html { background: Canvas; color: CanvasText }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 86rem; padding: 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem }
+h1 { font-size: 1.5rem; overflow-wrap: anywhere }
+h2 { font-size: 1.2rem; margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem }
 h3 { font-size: 1rem; margin: 1.5rem 0 .5rem } p { margin: .4rem 0; max-width: 60rem } .soft { color: var(--soft) }
 .scroll { overflow-x: auto; margin: .5rem 0 1rem } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
 th { font-weight: 600; white-space: normal; vertical-align: bottom }
+.sorted thead th { cursor: pointer } .sorted thead th:hover { background: var(--best) }
+[aria-sort=ascending]::after { content: " ▲" } [aria-sort=descending]::after { content: " ▼" }
+.more::before { content: "more columns: scroll sideways →"; position: sticky; left: 0; color: var(--soft); font-size: .85rem }
+.facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .1rem 1rem; margin: 0 } .facts dd { margin: 0 }
+.facts dt { color: var(--soft) } .facts dd { overflow-wrap: anywhere; min-width: 0 }
 .left { text-align: left } .best { background: var(--best); font-weight: 600 }
-.wide, .verdicts td:last-child { white-space: normal; min-width: 12rem } .path { overflow-wrap: anywhere; white-space: normal }
+.wide, .rows td:nth-last-child(-n+2) { white-space: normal; min-width: 8rem; overflow-wrap: anywhere }
+.path { overflow-wrap: anywhere; white-space: normal }
 svg { width: 100%; max-width: 44rem; height: auto; display: block }
 .legend { list-style: none; padding: 0; margin: .5rem 0 } .legend li { padding-left: 2.6rem; overflow-wrap: anywhere }
 .legend span { display: inline-block; width: 2rem; margin: 0 .6rem .25rem -2.6rem }
@@ -45,41 +54,90 @@ figure { margin: .5rem 0; min-width: 0; break-inside: avoid } figcaption { overf
   :root { color-scheme: light } @page { size: A4 landscape; margin: 12mm }
   body { font-size: 9.5pt; max-width: none; padding: 0 } .scroll { overflow: visible } tr, svg, p { break-inside: avoid }
   h1, h2, h3, h3 + p { break-after: avoid } th, td { padding: .1rem .35rem } .best, td { print-color-adjust: exact }
+  .rows { font-size: 8pt } .rows td:nth-last-child(-n+2) { min-width: 5rem }
+  details::details-content { content-visibility: visible; block-size: auto } .more::before, summary::marker { content: none }
 }
+"""
+SCRIPT = """
+for (const table of document.querySelectorAll("table.sorted")) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  const sort = index => {
+    const order = heads[index].ariaSort === "ascending" ? "descending" : "ascending", sign = order === "ascending" ? 1 : -1;
+    const key = row => {
+      const text = row.cells[index].textContent.trim(), number = /^[<+-]?[\\d,.]+(e[+-]?\\d+)?( – .*)?$/.test(text);
+      return text === "" || text === "-" ? null : number ? parseFloat(text.replace(/[,<+]/g, "")) : text;
+    };
+    const compare = (a, b) => {
+      if (a === null || b === null) return (a === null) - (b === null);
+      if (typeof a === "number" && typeof b === "number") return sign * (a - b);
+      return sign * String(a).localeCompare(String(b), undefined, {numeric: true});
+    };
+    const rows = [...body.rows].filter(row => row.cells.length === heads.length);
+    const keyed = rows.map(row => [key(row), row]).sort((a, b) => compare(a[0], b[0]));
+    body.replaceChildren(...keyed.map(pair => pair[1]));
+    heads.forEach((head, at) => head.ariaSort = at === index ? order : "none");
+  };
+  heads.forEach((head, index) => {
+    head.tabIndex = 0;
+    head.title = "sort by this column";
+    head.onclick = () => sort(index);
+    head.onkeydown = event => event.key === "Enter" && sort(index);
+  });
+}
+const hint = () => document.querySelectorAll(".scroll").forEach(
+  box => box.classList.toggle("more", box.scrollWidth > box.clientWidth));
+addEventListener("resize", hint);
+document.addEventListener("toggle", hint, true);
+hint();
 """
 
 
-def save(path: Path, made: Sequence[Table], left_out: Sequence[LeftOut]) -> None:
-    """Write the report."""
-    files.write_atomic(path, html(made, left_out).encode(errors="replace"))
+def save(path: Path, made: Sequence[Table], left_out: Sequence[LeftOut], command: str) -> None:
+    """Write the report that `command` asked for."""
+    files.write_atomic(path, html(made, left_out, command).encode(errors="replace"))
 
 
-def html(made: Sequence[Table], left_out: Sequence[LeftOut]) -> str:
-    """The page; the same for the same runs."""
+def html(made: Sequence[Table], left_out: Sequence[LeftOut], command: str) -> str:
+    """The page; the same for the same runs and command."""
     rows = sum(len(table.rows) for table in made)
-    runs = sum(row.n for table in made for row in table.rows)
-    summary = f"{_count(rows, 'configuration')}, {_count(runs, 'run')}"
+    runs = [run for table in made for row in table.rows for run in row.runs]
+    summary, where = f"{_count(rows, 'configuration')}, {_count(len(runs), 'run')}", presentation.folder(runs)
     parts = [_section(table) for table in made] or ["<p>No run with a score.</p>"]
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>cnnlab: {summary}</title>
+<title>{escape(where or "cnnlab")}: {summary}</title>
 <style>{STYLE}</style>
 </head>
 <body>
-<h1>{summary}</h1>
+<h1>{escape(where) or summary}</h1>
+{_facts(runs, summary, command)}
 {"".join(parts)}{_left_out(left_out)}
 <p class="soft">cnnlab {__version__}</p>
+<script>{SCRIPT}</script>
 </body>
 </html>
 """
 
 
+def _facts(runs: Sequence[Run], summary: str, command: str) -> str:
+    """What is compared, when it was trained, and by which commands."""
+    ended = [time.strftime("%Y-%m-%d %H:%M", time.localtime(run.ended)) for run in sorted(runs, key=lambda run: run.ended)]
+    trained = dict.fromkeys(str(run.directory.read_environment().get("command", "")) for run in runs)
+    told = [("compared", summary)]
+    if ended:
+        told.append(("runs ended", " – ".join(dict.fromkeys((ended[0], ended[-1])))))
+    if len(trained) <= NUM_COMMANDS:  # of one sweep, started again perhaps
+        told += [("trained by", f"python -m {one}") for one in trained if one]
+    told.append(("report by", command))
+    return "<dl class=facts>" + "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>\n" for name, text in told) + "</dl>"
+
+
 def _section(table: Table) -> str:
-    told = [presentation.alike(table), *presentation.notes(table)]
-    notes = "".join(f'<p class="soft">{escape(note)}</p>\n' for note in told if note)
+    told = [*presentation.shared(table), *presentation.notes(table)]
+    notes = "".join(f'<p class="soft">{escape(note)}</p>\n' for note in told)
     return f"""<h2>{escape(presentation.title(table))}</h2>
 {_table(table)}
 {notes}
@@ -91,26 +149,16 @@ def _section(table: Table) -> str:
 
 
 def _table(table: Table) -> str:
-    """The configurations with their numbers, and below them the best one against each of the others."""
-    order = list(enumerate(table.rows, 1))
+    """The configurations with their numbers and verdicts."""
+    order, left = in_order(table), [*table.columns, presentation.VERDICT_HEADINGS[-1], presentation.RUN]
     heads, best = presentation.headings(table), " class=best" if len(order) > 1 else ""
-    lines = [_cells("td", presentation.cells(table, row, rank), heads, table.columns) for rank, row in order]
+    lines = [_cells("td", presentation.cells(table, row, rank), heads, left) for rank, row in order]
     lines = [f"<tr{'' if number else best}>{line}</tr>" for number, line in enumerate(lines)]
-    if (at := presentation.first_without_validation(table)) is not None:
+    if (at := presentation.first_without_validation(table)) is not None and at < len(order):
         line = escape(presentation.section_line(table))
         lines.insert(at, f'<tr><td colspan={len(heads)} class="left soft">{line}</td></tr>')
-    verdicts = presentation.verdict_rows(table, order)
-    return _body(heads, table.columns, lines) + (_verdicts(verdicts, table.columns) if verdicts else "")
-
-
-def _verdicts(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
-    heads, left = rows[0], [*columns, presentation.VERDICT_HEADINGS[-1]]
-    return _body(heads, left, [f"<tr>{_cells('td', row, heads, left)}</tr>" for row in rows[1:]], "verdicts")
-
-
-def _body(heads: Sequence[str], left: Sequence[str], lines: Sequence[str], kind: str = "") -> str:
     head = _cells("th", heads, heads, left)
-    return _scrolling(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{chr(10).join(lines)}\n</tbody>", kind) + "\n"
+    return _scrolling(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{chr(10).join(lines)}\n</tbody>", "'sorted rows'")
 
 
 def _cells(tag: str, texts: Sequence[str], heads: Sequence[str], left: Sequence[str]) -> str:
@@ -139,7 +187,7 @@ def _confusions(table: Table) -> str:
     """The matrices of the best rows, or why there are none; nothing for a regression."""
     if table.metric == "mae":
         return ""
-    shown = table.rows[:NUM_CONFUSIONS]
+    shown = [row for _, row in in_order(table)][:NUM_CONFUSIONS]
     which = f", of the best {len(shown)}" if len(shown) < len(table.rows) else ""
     figures = "".join(_confusion(table, row, rank) for rank, row in enumerate(shown, 1))
     legend = "A row a class, a column a prediction; the counts of all seeds together."
@@ -191,13 +239,13 @@ def confusion_of_seeds(row: Configuration, num_classes: int) -> NDArray[np.int64
 def _runs(table: Table) -> str:
     """Every run with its own scores, folded up."""
     lines = []
-    for rank, row in enumerate(table.rows, 1):
+    for rank, row in in_order(table):
         for run in row.runs:
             numbers = (str(rank), str(run.seed), presentation.number(run.test), presentation.number(run.validation))
             cells = "".join(f"<td>{text}</td>" for text in numbers)
             lines.append(f'<tr>{cells}<td class="left path">{escape(run.directory.name)}</td></tr>')
-    head = "<thead><tr><th></th><th>seed</th><th>test</th><th>validation</th><th class=left>run</th></tr></thead>"
-    return f"<details><summary>Each run</summary>{_scrolling(head + chr(10).join(lines))}</details>"
+    head = "<thead><tr><th>row</th><th>seed</th><th>test</th><th>validation</th><th class=left>run</th></tr></thead>\n<tbody>"
+    return f"<details><summary>Each run</summary>{_scrolling(f'{head}{chr(10).join(lines)}</tbody>', 'sorted')}</details>"
 
 
 def _left_out(left_out: Sequence[LeftOut]) -> str:
@@ -205,10 +253,13 @@ def _left_out(left_out: Sequence[LeftOut]) -> str:
         return ""
     lines = "".join(
         f'<tr><td class=left>{escape(one.status)}</td><td class="left path">{escape(one.name)}</td>'
-        f'<td class="left wide">{escape(one.cause)}</td></tr>\n'
+        f"<td>{presentation.number(one.validation)}</td><td>{'-' if one.epochs is None else one.epochs}</td>"
+        f'<td class="left wide">{escape(one.cause or one.command)}</td></tr>\n'
         for one in left_out
     )
-    return f"<h2>Not counted: {_count(len(left_out), 'run')}</h2>\n{_scrolling(lines)}"
+    names = "<th class=left>status</th><th class=left>run</th><th>validation so far</th><th>epochs</th><th class=left></th>"
+    rows = f"<thead><tr>{names}</tr></thead>\n<tbody>{lines}</tbody>"
+    return f"<h2>Not counted: {_count(len(left_out), 'run')}</h2>\n{_scrolling(rows, 'sorted')}"
 
 
 def _breakable(heading: str) -> str:

@@ -11,7 +11,7 @@ from cnnlab import config, trust
 from cnnlab.errors import CheckpointError, CnnlabError, ConfigError
 from cnnlab.status import Status
 from cnnlab.tracking.console import counted
-from cnnlab.tracking.records import Result
+from cnnlab.tracking.records import Epoch, Result
 from cnnlab.tracking.run import RunDirectory
 
 
@@ -47,6 +47,12 @@ class Run:
     seconds: float
     parameters: int
     ended: float
+    epochs: int = 0
+    status: Status = Status.FINISHED
+
+    @property
+    def name(self) -> str:
+        return self.directory.name
 
     @property
     def seed(self) -> int:
@@ -58,7 +64,7 @@ class LeftOut:
     """A run that is not counted.
 
     status: of a run whose files cannot be read FAILED, of one that is counted already FINISHED. cause: why it is not counted.
-    settings, choices: as in Run, empty where they cannot be read.
+    settings, choices: as in Run, empty where they cannot be read. last: the last epoch it recorded. command: that continues it.
     """
 
     name: str
@@ -66,6 +72,26 @@ class LeftOut:
     cause: str
     settings: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
+    last: Epoch | None = None
+    command: str = ""
+
+    @property
+    def epochs(self) -> int | None:
+        return self.last.epoch if self.last else None
+
+    @property
+    def validation(self) -> float | None:
+        """The score so far: after the last epoch."""
+        score = self.last.scores.get("validation") if self.last else None
+        return score.metric if score is not None and math.isfinite(score.metric) else None
+
+    @property
+    def so_far(self) -> str:
+        """ "validation accuracy 0.9312 after 3 epochs"; empty where nothing was recorded."""
+        if self.last is None:
+            return ""
+        score = "" if self.validation is None else f"validation {self.last.metric} {self.validation:.4f} "
+        return f"{score}after {counted(self.last.epoch, 'epoch')}"
 
 
 def read_runs(paths: Sequence[str]) -> list[Run | LeftOut]:
@@ -122,16 +148,17 @@ def _read(directory: RunDirectory) -> Run | LeftOut:
         settings["data.train_digest"] = digest  # two data roots may hold other images
     if result is None:
         status = Status.RUNNING if directory.is_locked() else Status.INTERRUPTED
-        return LeftOut(directory.name, status, _how_far(directory, status), settings, choices)
+        continues = "" if status is Status.RUNNING else _continuing(directory)
+        return LeftOut(directory.name, status, "", settings, choices, _last_epoch(directory), continues)
     if not result.status.is_scored:
-        return LeftOut(directory.name, result.status, result.cause, settings, choices)
+        return LeftOut(directory.name, result.status, result.cause, settings, choices, _last_epoch(directory))
     test, validation = (_metric(result, split) for split in ("test", "validation"))
     if test is None:
         raise CheckpointError(f"{directory.result}: its test {result.metric} is not a number")
     return Run(
         directory, settings, choices, _measured_on(environment, settings),
         result.metric, result.higher_is_better, test, validation, result.seconds, result.parameters,
-        directory.result.stat().st_mtime,
+        directory.result.stat().st_mtime, result.epochs, result.status,
     )  # fmt: skip
 
 
@@ -156,6 +183,8 @@ def _choices(environment: dict[str, Any], settings: dict[str, Any]) -> dict[str,
     recorded = environment.get("choices")
     choices = {} if not isinstance(recorded, dict) else {str(key): str(value) for key, value in recorded.items()}
     named = {key: value for key, value in choices.items() if value not in ("None", "null")}
+    for group in [group for group, name in named.items() if name == "custom"]:  # a class of one's own goes by its path
+        named[group] = str(settings.get(f"{group}._target_", "custom"))
     if "augment" not in named:  # Hydra does not record a list of choices
         inside = dict.fromkeys(key.split(".")[1] for key in settings if key.startswith("augment."))
         named["augment"] = f"[{','.join(inside)}]" if inside else "none"
@@ -178,9 +207,11 @@ def _measured_on(environment: dict[str, Any], settings: dict[str, Any]) -> Measu
     )
 
 
-def _how_far(directory: RunDirectory, status: Status) -> str:
-    done = counted(len(directory.read_epochs()), "epoch")
-    if status is Status.RUNNING:
-        return f"{done} so far"
-    command = f"python -m cnnlab.train resume={directory.quoted}{trust.argument(config.read_plain(directory.config))}"
-    return f"no result after {done}; {command} continues it"
+def _last_epoch(directory: RunDirectory) -> Epoch | None:
+    recorded = directory.read_epochs()
+    return recorded[-1] if recorded else None
+
+
+def _continuing(directory: RunDirectory) -> str:
+    trusting = trust.argument(config.read_plain(directory.config))
+    return f"python -m cnnlab.train resume={directory.quoted}{trusting}"

@@ -24,7 +24,8 @@ class Table:
 
     rows: ranked, those without a validation score last. columns: the settings that differ. common: the groups that all
     chose alike. lost: of each row, how many of its runs ended without a score of their own accord: diverged, failed, pruned.
-    is_ambiguous: whether another table shown beside it is told apart by the digest of the test images alone.
+    is_ambiguous: whether another table shown beside it is told apart by the digest of the test images alone. top: how many rows
+    are shown, None: all; the tests are of all.
     """
 
     measured_on: MeasuredOn
@@ -35,6 +36,7 @@ class Table:
     common: dict[str, str]
     lost: list[int]
     is_ambiguous: bool
+    top: int | None = None
 
     @cached_property
     def verdicts(self) -> Verdicts:
@@ -60,10 +62,10 @@ def _recipe(run: Run | LeftOut) -> str:
     return json.dumps(config.recipe(run.settings), sort_keys=True, default=str)
 
 
-def tables(rows: Sequence[Configuration], left_out: Sequence[LeftOut] = ()) -> list[Table]:
+def tables(rows: Sequence[Configuration], left_out: Sequence[LeftOut] = (), top: int | None = None) -> list[Table]:
     """One table for each set of test images and metric, in the order of their names.
 
-    left_out: runs without a score, of which the table tells how many each row lost.
+    left_out: runs without a score, of which the table tells how many each row lost. top: as in Table.
     """
     lost = Counter(_recipe(run) for run in left_out if run.settings and run.status in LOST)
     groups: dict[tuple[MeasuredOn, str, bool], list[Configuration]] = {}
@@ -78,7 +80,7 @@ def tables(rows: Sequence[Configuration], left_out: Sequence[LeftOut] = ()) -> l
         differing, common = columns.differing(firsts), columns.common(firsts)
         order = ranked(group, higher)
         gone = [lost[_recipe(row.runs[0])] for row in order]
-        made.append(Table(measured_on, metric, higher, order, differing, common, gone, ambiguous))
+        made.append(Table(measured_on, metric, higher, order, differing, common, gone, ambiguous, top))
 
     def place(table: Table) -> tuple[Any, ...]:
         on = table.measured_on
@@ -129,9 +131,9 @@ def sort_rows(rows: Sequence[Configuration], column: str, settings: Sequence[str
     return sorted(rows, key=key)
 
 
-def in_order(table: Table, sort: str | None) -> list[tuple[int, Configuration]]:
-    """The rows with their ranks, in the order in which they are shown."""
+def in_order(table: Table, sort: str | None = None) -> list[tuple[int, Configuration]]:
+    """The rows that are shown with their ranks, in their order."""
     if sort is None or (sort not in NUMBERS and sort not in table.columns):
-        return list(enumerate(table.rows, 1))
+        return list(enumerate(table.rows, 1))[: table.top]
     ranks = {id(row): rank for rank, row in enumerate(table.rows, 1)}
-    return [(ranks[id(row)], row) for row in sort_rows(table.rows, sort, table.columns)]
+    return [(ranks[id(row)], row) for row in sort_rows(table.rows, sort, table.columns)][: table.top]

@@ -24,12 +24,14 @@ class Verdict:
     """A configuration against the first one of its table.
 
     difference: of the test scores, less the first one's (over the common seeds, where there are any). test: MCNEMAR,
-    PAIRED_T, or empty where nothing could be tested. p: Holm-corrected. text: plain words.
+    PAIRED_T, or empty where nothing could be tested. p: Holm-corrected. short: better, worse, not distinguishable or not
+    tested. text: that, of what, with how many seeds, or why not.
     """
 
     difference: float
     test: str
     p: float | None
+    short: str
     text: str
 
 
@@ -136,10 +138,11 @@ def _verdict(first: Configuration, other: Configuration, p: float, reason: str) 
             reason = "the same difference with every seed leaves no spread to go by"
             if len(seeds) < 2:
                 reason = f"only seed {seeds[0]} in common" if seeds else "no common seeds"
-        return Verdict(difference, "", None, f"not tested: {reason}")
+        return Verdict(difference, "", None, "not tested", f"not tested: {reason}")
     if p >= LEVEL:
-        text = f"not distinguishable with {'one seed each' if alone else f'{len(seeds)} seeds'}"
+        short = "not distinguishable"
+        text = f"{short} with {'one seed each' if alone else f'{len(seeds)} seeds'}"
     else:
-        better = (difference > 0) == first.runs[0].higher_is_better
-        text = ("this network is " if alone else "") + ("better on the test images" if better else "worse")
-    return Verdict(difference, MCNEMAR if alone else PAIRED_T, float(p), text)
+        short = "better" if (difference > 0) == first.runs[0].higher_is_better else "worse"
+        text = ("this network is " if alone else "") + short + (" on the test images" if short == "better" else "")
+    return Verdict(difference, MCNEMAR if alone else PAIRED_T, float(p), short, text)

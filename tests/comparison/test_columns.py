@@ -29,6 +29,7 @@ CASES = [
     ),
     (["experiment=mlp-relu-3", "data=fashion model=mlp optimizer.lr=0.1 trainer.batch_size=1024"], None),
     (["model=lenet"], []),
+    (["model=custom ++model._target_=torch.nn.Flatten", "model=custom ++model._target_=torch.nn.Identity"], ["model"]),
 ]
 
 
