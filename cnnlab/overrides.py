@@ -35,7 +35,8 @@ def prepare(overrides: Sequence[str], choices: Mapping[str, Sequence[str]], swee
         if text == "experiment=null":  # the default, which Hydra cannot be given
             continue
         if override.is_sweep_override() and not sweep:
-            takes_list = name == "augment" or list in map(get_origin, (keys.get(name), *get_args(keys.get(name))))
+            hints = (keys.get(name), *get_args(keys.get(name)))
+            takes_list = name == "augment" or any(get_origin(hint) is list for hint in hints)
             or_list = f", or write a list: '{name}=[{text.partition('=')[2]}]'" if takes_list else ""
             raise ConfigError(f"{text}: several values; add -m to run each of them{or_list}")
         if name in choices and not override.is_delete():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
@@ -25,12 +26,13 @@ from cnnlab.tracking.console import Terminal, counted, duration, wide_console
 from cnnlab.tracking.run import RunDirectory
 
 
-def run_grid(asked: Sequence[Sequence[str]], context: HydraContext, node: DictConfig, launcher: Launcher) -> list[Job]:
+def run_grid(asked: Sequence[Sequence[str]], context: HydraContext, node: DictConfig, launcher: Any) -> list[Job]:
     """Run those of the jobs that are not done; the entries of all that were asked for, in their order.
 
     Args:
         asked: the overrides of each job; a job that is asked for twice runs once.
         context, node: what Hydra gives a sweeper; the sweep's directory is `hydra.sweep.dir`.
+        launcher: one of Hydra's, or cnnlab's, which shows counts.
 
     Raises:
         ConfigError: a configuration that cannot be used, before any job runs.
@@ -42,7 +44,7 @@ def run_grid(asked: Sequence[Sequence[str]], context: HydraContext, node: DictCo
     if node.console != "quiet":
         _tell_begin(manifest, list(jobs.values()), len(asked), new if known else [], len(known - jobs.keys()))
     done = sum(job.status.is_final for job in jobs.values())
-    if done and hasattr(launcher, "expected"):  # Hydra's own launchers show no counts
+    if done and hasattr(launcher, "expected"):
         launcher.before, launcher.expected = done, len(jobs)
     try:
         run(manifest, list(jobs.values()), launcher)
