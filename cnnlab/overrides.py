@@ -16,6 +16,8 @@ from cnnlab.config import config_dir
 from cnnlab.errors import ConfigError, suggest
 from cnnlab.schema import ParameterGroup, key_types
 
+NOT_OURS = {"joblib": "hydra-joblib-launcher", "submitit": "'cnnlab[slurm]'"}  # launchers, and what brings them
+
 
 def prepare(overrides: Sequence[str], choices: Mapping[str, Sequence[str]], sweep: bool = False) -> list[str]:
     """Check overrides such as `model=lenet` against the groups' choices and the schema, and rewrite them for Hydra.
@@ -76,6 +78,9 @@ def explain(error: Exception, overrides: Sequence[str]) -> ConfigError:
     missing = re.search(r"Could not find '(.+)/(\S+)'\s+Available options in '.+':\s+((?:\t.+\n?)+)", str(error))
     if missing:
         group, name, listed = missing.groups()
+        package = NOT_OURS.get(name.partition("_")[0])
+        if package:
+            return ConfigError(f"{group}={name}: is not installed: pip install {package}")
         options = listed.split()
         return ConfigError(f"{group}={name}: no such choice.{suggest(name, options)} Choices: {', '.join(options)}.")
     unknown = re.search(r"Key '(\w+)' not in 'ParameterGroup'", str(cause))
