@@ -4,6 +4,7 @@ import csv
 import glob
 import itertools
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ JPEG, PNG, WebP, BMP and GIF of any size, brought to the size and color of the t
 stretch, as in training unless given). Files that cannot be read are listed on stderr, and the exit code is then 2.
 """
 KEYS = ("data.resize", "evaluation.weights", "trainer.device")
-DONE = {"crop": "cropped", "pad": "padded", "stretch": "stretched"}
+RESIZE = ("crop", "pad", "stretch")
 
 Answer = list[tuple[str | None, float]]
 Row = tuple[str, Answer]
@@ -68,10 +69,11 @@ def main(arguments: Sequence[str]) -> int:
     opened = load(line.words[0], settings.get("evaluation.weights"), settings.get("trainer.device", "auto"), trusted)
     resize = settings.get("data.resize") or opened.config.data.resize or "crop"
     channels, height, width = opened.description.input_shape
-    if resize not in DONE or channels not in (1, 3):
-        raise ConfigError(f"data.resize={resize}, {channels} channels: expected one of {', '.join(DONE)}, and 1 or 3 channels")
-    how = "as given" if "data.resize" in settings else "as in training"
-    _tell(f"{DONE[resize]} to {height} x {width}, {'gray' if channels == 1 else 'color'}, {how}")
+    if resize not in RESIZE or channels not in (1, 3):
+        raise ConfigError(
+            f"data.resize={resize}, {channels} channels: expected one of {', '.join(RESIZE)}, and 1 or 3 channels"
+        )
+    _tell(f"brought to {height} x {width}, {'gray' if channels == 1 else 'color'}, as in training; data.resize={resize}")
 
     files = list(_files(line.words[1:]))
     failed: list[str] = []
@@ -98,7 +100,8 @@ def _files(words: Iterable[str]) -> Iterator[Path]:
     for word in words:
         path = Path(word).expanduser()
         if word == "-":
-            yield from _files(name for name in sys.stdin.read().splitlines() if name)
+            names = os.fsdecode(sys.stdin.buffer.read()).split("\n")
+            yield from _files(name.rstrip("\r") for name in names if name)
         elif path.is_dir():
             pictures = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES]
             yield from pictures or [path]
@@ -126,7 +129,8 @@ def _answers(opened: "OpenedRun", files: Sequence[Path], resize: "Resize", inver
 def _predict(opened: "OpenedRun", images: "NDArray[np.uint8]") -> Iterator[Answer]:
     found = opened.predict(images)
     if found.probabilities is None:
-        yield from ([(None, value)] for value in found.predicted.tolist())
+        for value in found.predicted.tolist():
+            yield [(None, value)]
     else:
         ranked = found.probabilities.sort(stable=True, dim=1, descending=True)
         for row, indices in zip(ranked.values.tolist(), ranked.indices.tolist(), strict=True):
