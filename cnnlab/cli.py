@@ -19,6 +19,7 @@ from cnnlab.status import Status, StoppedError
 COMMANDS = {
     "train": "train a network, or continue a run",
     "evaluate": "score a run on the test images, class by class",
+    "predict": "what is in these pictures: their classes, with probabilities",
     "compare": "runs side by side: seeds grouped, honest error bars, paired tests, curves, a report",
     "summary": "a network's layers, sizes, parameters and memory, before any training",
 }
@@ -53,7 +54,7 @@ def parse(arguments: Sequence[str], flags: Sequence[str] = (), with_value: Seque
     line, rest = CommandLine(), list(arguments)
     while rest:
         argument = rest.pop(0)
-        if not argument.startswith("-"):
+        if not argument.startswith("-") or argument == "-":  # alone: the standard input
             is_override = ("=" in argument or argument.startswith("~")) and not os.path.exists(argument)
             (line.overrides if is_override else line.words).append(argument)
             continue

@@ -9,14 +9,18 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 BAD_PATH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT)
 
 
+def printable(text: str) -> str:
+    """Without the control characters that names of files and what stands in files may hold, which would steer a terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
 class CnnlabError(Exception):
     """One line that says what, where, what was expected and how to mend it."""
 
     exit_code = 2
 
     def __str__(self) -> str:
-        line = " ".join(super().__str__().split())
-        return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)  # names in files may
+        return printable(" ".join(super().__str__().split()))
 
 
 class ConfigError(CnnlabError):

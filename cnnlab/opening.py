@@ -31,11 +31,12 @@ class Predictions:
     """What a network says of N images, on the CPU.
 
     predicted: int64, N, the index of each image's class; in regression float32, N, the value.
-    probability: float32, N, of that class; None in regression.
+    probability: float32, N, of that class; probabilities: float32, N x classes, of all. None in regression.
     """
 
     predicted: Tensor
     probability: Tensor | None
+    probabilities: Tensor | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,7 +87,7 @@ class OpenedRun:
         self.model.eval()
         with known_errors(), torch.no_grad():
             outputs = torch.cat([self.model(batch.to(device)).cpu() for batch in torch.split(given, batch_size)])
-        return Predictions(*self.task.predict(outputs))
+        return Predictions(*self.task.predict(outputs), self.task.probabilities(outputs))
 
 
 def load(

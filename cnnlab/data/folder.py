@@ -20,7 +20,7 @@ from cnnlab.data.pictures import MODES, SUFFIXES, Resize, Unreadable
 from cnnlab.data.sampling import stratified
 from cnnlab.data.source import Declared, Shape, Source, declares
 from cnnlab.data.splits import InMemory, MemoryMapped, Split, take
-from cnnlab.errors import ConfigError, DataError, suggest
+from cnnlab.errors import ConfigError, DataError, printable, suggest
 
 SPLITS = {"train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing")}
 TEST_SHARE, TEST_SEED = 0.2, 0  # of each class, where no folder holds test pictures: the same for every run's seed
@@ -150,7 +150,7 @@ def _listed(root: Path, split: str, folder: Path, classes: tuple[str, ...]) -> l
         if own.name not in classes:
             raise DataError(f"{own}: {own.name} has no training pictures.{suggest(own.name, classes)}")
         before = len(found)
-        for path in _files(own):
+        for path in files_below(own):
             name = str(path.relative_to(root))
             with suppress(FileNotFoundError):  # it vanished
                 status = path.stat()
@@ -170,7 +170,7 @@ def _listed(root: Path, split: str, folder: Path, classes: tuple[str, ...]) -> l
     return found
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """All files below a folder that are not hidden, sorted; links are followed, each folder is entered once."""
     entered: set[tuple[int, int]] = set()
     for path, inner, names in os.walk(folder, followlinks=True):
@@ -209,4 +209,4 @@ def _report(root: Path, pictures: Sequence[Picture], failed: Mapping[int, Unread
 
 
 def _note(text: str) -> None:
-    print("".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text), file=sys.stderr)
+    print(printable(text), file=sys.stderr)

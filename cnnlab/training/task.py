@@ -36,6 +36,9 @@ class Task(Protocol):
     def predict(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """For each image what is predicted (N), and for classes its probability (float32, N)."""
 
+    def probabilities(self, outputs: Tensor) -> Tensor | None:
+        """Of every class (float32, N x classes); None in regression."""
+
 
 class Multiclass:
     """One of K classes: softmax cross-entropy, accuracy.
@@ -62,8 +65,11 @@ class Multiclass:
         return (outputs.argmax(1) == targets).sum()
 
     def predict(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        probability, label = outputs.float().softmax(1).max(1)
+        probability, label = self.probabilities(outputs).max(1)
         return label, probability
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        return outputs.float().softmax(1)
 
 
 class Binary:
@@ -89,8 +95,11 @@ class Binary:
         return ((outputs[:, 0] > 0) == (targets > 0.5)).sum()
 
     def predict(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        return (outputs[:, 0] > 0).long(), self.probabilities(outputs).amax(1)
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
         second = outputs[:, 0].float().sigmoid()
-        return (outputs[:, 0] > 0).long(), torch.maximum(second, 1 - second)
+        return torch.stack((1 - second, second), 1)
 
 
 class Regression:
@@ -115,6 +124,9 @@ class Regression:
 
     def predict(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
         return outputs[:, 0].float(), None
+
+    def probabilities(self, outputs: Tensor) -> None:
+        return None
 
 
 def build_task(section: Mapping[str, Any], numbers: Sequence[int]) -> Task:

@@ -1,0 +1,180 @@
+"""`python -m cnnlab.predict RUN FILES...`: what a run's network says of pictures."""
+
+import csv
+import glob
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cnnlab import cli, trust
+from cnnlab.errors import ConfigError, printable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cnnlab import OpenedRun
+    from cnnlab.data.pictures import Resize
+
+HELP = """Say what is in pictures: their classes with probabilities, or values in regression.
+
+  python -m cnnlab.predict RUN cat.jpg photos    files, folders; RUN: a run or last
+  python -m cnnlab.predict RUN 'photos/*.png'    a pattern; ** for any folders
+  python -m cnnlab.predict RUN -                 names on the standard input
+  python -m cnnlab.predict RUN photos --top 3    the most probable classes
+  python -m cnnlab.predict RUN photos --csv      or --json, an object a line
+  python -m cnnlab.predict RUN photos --invert   black on white, as white on black
+  python -m cnnlab.predict RUN photos data.resize=pad    or crop, or stretch
+  python -m cnnlab.predict RUN photos evaluation.weights=best trainer.device=cpu
+  python -m cnnlab.predict RUN photos trust=mine    a run that names code of mine
+
+JPEG, PNG, WebP, BMP and GIF of any size are brought to the size and color of
+the training images. Files that cannot be read are listed on stderr, the others
+predicted, and the exit code is 2.
+"""
+KEYS = ("data.resize", "evaluation.weights", "trainer.device")
+RESIZE = ("crop", "pad", "stretch")
+
+Answer = list[tuple[str | None, float]]
+Row = tuple[str, Answer]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; the exit code."""
+    line = cli.parse(arguments, ("--help", "-h", "--csv", "--json", "--invert"), ("--top",))
+    if "--help" in line.options or "-h" in line.options:
+        cli.print_help(HELP)
+        return 0
+    trusted, overrides = trust.split(line.overrides)
+    for override in overrides:
+        if override.partition("=")[0] not in KEYS:
+            raise ConfigError(f"{override}: no such file, and no setting of predict, which takes {', '.join(KEYS)}")
+    settings = dict(override.split("=", 1) for override in overrides)
+    top = line.options.get("--top") or "1"
+    if not (top.isdecimal() and int(top)):
+        raise ConfigError(f"--top {top}: expected a number of classes, 1 or more")
+    if "--csv" in line.options and "--json" in line.options:
+        raise ConfigError("--csv and --json: choose one of them")
+    if len(line.words) < 2:
+        raise ConfigError("predict: expected a run and then pictures: files, folders, a 'pattern', or - for the standard input")
+    cli.tell_loading("torch and the run")
+    from cnnlab import load
+    from cnnlab.training.task import Regression
+
+    opened = load(line.words[0], settings.get("evaluation.weights"), settings.get("trainer.device", "auto"), trusted)
+    resize = settings.get("data.resize") or opened.config.data.resize or "crop"
+    channels, height, width = opened.description.input_shape
+    if resize not in RESIZE or channels not in (1, 3):
+        raise ConfigError(
+            f"data.resize={resize}, {channels} channels: expected one of {', '.join(RESIZE)}, and 1 or 3 channels"
+        )
+    _tell(f"brought to {height} x {width}, {'gray' if channels == 1 else 'color'}, as in training; data.resize={resize}")
+
+    files = list(_files(line.words[1:]))
+    failed: list[str] = []
+
+    def readable() -> Iterator[Row]:
+        for file, answer in _answers(opened, files, cast("Resize", resize), "--invert" in line.options):
+            if isinstance(answer, str):
+                failed.append(file)
+                _tell(f"cannot read {file}: {answer}")
+            else:
+                yield file, answer[: int(top)]
+
+    _write(readable(), isinstance(opened.task, Regression), "--json" in line.options, "--csv" in line.options)
+    if failed:
+        _tell(f"{len(failed):,} of {len(files):,} cannot be read")
+    return 2 if failed else 0
+
+
+def _files(words: Iterable[str]) -> Iterator[Path]:
+    """The files that the words of the command line name; what names none stands for itself, and cannot be read."""
+    from cnnlab.data.folder import files_below
+    from cnnlab.data.pictures import SUFFIXES
+
+    for word in words:
+        path = Path(word).expanduser()
+        if word == "-":
+            names = os.fsdecode(sys.stdin.buffer.read()).split("\n")
+            yield from _files(name.rstrip("\r") for name in names if name)
+        elif path.is_dir():
+            pictures = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES]
+            yield from pictures or [path]
+        elif not path.exists() and (matching := sorted(glob.glob(str(path), recursive=True))):
+            yield from _files(matching)
+        else:
+            yield path
+
+
+def _answers(opened: "OpenedRun", files: Sequence[Path], resize: "Resize", invert: bool) -> Iterator[tuple[str, Answer | str]]:
+    """Of each file its classes, the most probable first, or its value without a class; or why it cannot be read."""
+    from cnnlab.data.pictures import AT_ONCE, decode_all
+
+    decoded = zip(files, decode_all(files, opened.description.input_shape, resize), strict=True)
+    while chunk := list(itertools.islice(decoded, AT_ONCE)):
+        pictures = [picture for _, picture in chunk if isinstance(picture, np.ndarray)]
+        answers = iter(_predict(opened, 255 - np.stack(pictures) if invert else np.stack(pictures)) if pictures else ())
+        for file, picture in chunk:
+            if isinstance(picture, np.ndarray):
+                yield str(file), next(answers)
+            else:
+                yield str(file), "a folder without pictures" if file.is_dir() else picture.cause
+
+
+def _predict(opened: "OpenedRun", images: "NDArray[np.uint8]") -> Iterator[Answer]:
+    found = opened.predict(images)
+    if found.probabilities is None:
+        for value in found.predicted.tolist():
+            yield [(None, value)]
+    else:
+        ranked = found.probabilities.sort(stable=True, dim=1, descending=True)
+        for row, indices in zip(ranked.values.tolist(), ranked.indices.tolist(), strict=True):
+            yield [(opened.classes[index], value) for index, value in zip(indices, row, strict=True)]
+
+
+def _write(rows: Iterable[Row], regression: bool, as_json: bool, as_csv: bool) -> None:
+    """JSON lines, CSV or, all else, a table on the standard output."""
+    heads = ["file", "value"] if regression else ["file", "rank", "class", "probability"]
+    if as_json:
+        for file, answer in rows:
+            classes = [{"class": name, "probability": round(value, 6)} for name, value in answer]
+            print(json.dumps({"file": file} | ({"value": answer[0][1]} if regression else {"classes": classes})))
+    elif as_csv:
+        sheet = csv.writer(sys.stdout, lineterminator="\n")
+        sheet.writerow(heads)
+        for file, answer in rows:
+            for rank, (name, value) in enumerate(answer, 1):
+                sheet.writerow(
+                    [_cell(file), f"{value:.6g}"] if name is None else [_cell(file), rank, _cell(name), f"{value:.6f}"]
+                )
+    else:
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for head in (head for head in heads if head != "rank"):
+            table.add_column(head, overflow="fold", justify="right" if head in ("value", "probability") else "left")
+        for file, answer in rows:
+            for rank, (name, value) in enumerate(answer):
+                cells = ["" if rank else file, *([] if name is None else [name]), f"{value:.4f}"]
+                table.add_row(*(Text(printable(cell)) for cell in cells))
+        if table.rows:
+            Console(highlight=False, width=None if sys.stdout.isatty() else 10_000).print(table)
+
+
+def _cell(text: str) -> str:
+    """A cell of text that no spreadsheet takes for a formula."""
+    return printable(f"'{text}" if text.startswith(("=", "+", "-", "@")) else text)
+
+
+def _tell(text: str) -> None:
+    print(printable(text), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run("predict", sys.argv[1:]))

@@ -1,0 +1,105 @@
+"""`predict` brings pictures to the shape of training, and says what `run.predict` says of them."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_runs import fitted
+
+import cnnlab
+from cnnlab.data import load_data
+from cnnlab.data.splits import all_images
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> cnnlab.OpenedRun:
+    return fitted(tmp_path_factory.mktemp("predict") / "run", "model=mlp", "model.hidden=[8]")
+
+
+@pytest.fixture
+def pictures(run: cnnlab.OpenedRun, tmp_path: Path) -> Path:
+    """Ten test images as files."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, image in enumerate(ten_images(run)):
+        Image.fromarray(image[0]).save(folder / f"{number}.png")
+    return folder
+
+
+def test_every_way_to_name_files_gives_the_classes_of_the_object(call, run, pictures: Path, monkeypatch) -> None:
+    found = run.predict(ten_images(run))
+    expected = [run.classes[label] for label in found.predicted.tolist()]
+    files = sorted(map(str, pictures.iterdir()))
+    for words in ([pictures], [pictures / "*.png"], files, ["-"]):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(files).encode())))
+        code, out, err = call("predict", run.directory.path, *words, "--json", "--top", "3")
+        lines = [json.loads(line) for line in out.splitlines()]
+        assert (code, [line["file"] for line in lines]) == (0, files)
+        assert [line["classes"][0]["class"] for line in lines] == expected
+        assert "28 x 28, gray" in err
+    probabilities = [[one["probability"] for one in line["classes"]] for line in lines]
+    np.testing.assert_allclose(probabilities, found.probabilities.topk(3).values, atol=1e-6)
+
+
+def test_table_and_csv_are_safe_to_read(call, run, pictures: Path, monkeypatch) -> None:
+    monkeypatch.chdir(pictures)
+    for name in ("=1+1.png", "a\x1b[2J.png"):
+        Path(name).write_bytes(Path("0.png").read_bytes())
+    code, out, _ = call("predict", run.directory.path, "*1.png", "a*.png", "--csv", "--top", "2")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert (code, [row["rank"] for row in rows]) == (0, ["1", "2"] * 3)
+    assert [row["file"] for row in rows[::2]] == ["1.png", "'=1+1.png", "a\ufffd[2J.png"]
+    code, out, _ = call("predict", run.directory.path, "a*.png")
+    assert code == 0
+    assert out.splitlines()[1].startswith("a\ufffd[2J.png")
+
+
+def test_what_cannot_be_read_is_told_and_the_rest_predicted(call, run, pictures: Path) -> None:
+    (pictures / "text.jpg").write_text("no picture")
+    (pictures / "empty").mkdir()
+    code, out, err = call("predict", run.directory.path, pictures, pictures / "empty", pictures / "none.png", "--json")
+    assert (code, len(out.splitlines())) == (2, 10)
+    assert [name in err for name in ("text.jpg", "empty", "none.png", "3 of 13")] == [True] * 4
+
+
+def test_other_sizes_colors_and_polarity(call, run, tmp_path: Path) -> None:
+    image = ten_images(run)[0, 0]
+    large = Image.fromarray(255 - image).convert("RGB").resize((280, 280), Image.Resampling.NEAREST)
+    large.save(tmp_path / "large.png")
+    code, out, _ = call("predict", run.directory.path, tmp_path / "large.png", "--invert", "--json")
+    assert code == 0
+    found = run.predict(image[None, None])
+    answer = json.loads(out)["classes"][0]
+    assert answer["class"] == run.classes[int(found.predicted)]
+    assert answer["probability"] == pytest.approx(float(found.probability), abs=0.05)
+
+
+@pytest.mark.parametrize("words", [[], ["x.png", "--top", "0"], ["x.png", "data.size=5"], ["x.png", "data.resize=fit"],
+                                   ["x.png", "--csv", "--json"]])  # fmt: skip
+def test_a_line_that_makes_no_sense_is_refused(call, run, words: list[str]) -> None:
+    code, out, err = call("predict", run.directory.path, *words)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_binary_and_regression(call, pictures: Path, tmp_path: Path, task: str) -> None:
+    run = fitted(tmp_path / "run", "model=mlp", "model.hidden=[8]", f"task={task}", "data.classes=[3,5]")
+    code, out, _ = call("predict", run.directory.path, pictures / "0.png", "--json", "--top", "5")
+    assert code == 0
+    found, answer = run.predict(np.asarray(Image.open(pictures / "0.png"))[None, None]), json.loads(out)
+    if task == "regression":
+        assert answer["value"] == pytest.approx(float(found.predicted))
+    else:
+        assert answer["classes"][0]["class"] == run.classes[int(found.predicted)]
+        assert sum(one["probability"] for one in answer["classes"]) == pytest.approx(1, abs=1e-5)
+    assert call("predict", run.directory.path, pictures, "--csv")[0] == call("predict", run.directory.path, pictures)[0] == 0
+
+
+def ten_images(run: cnnlab.OpenedRun) -> np.ndarray:
+    return all_images(load_data(run.config.data, 0).test)[:10].numpy()
