@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from cnnlab import OpenedRun
     from cnnlab.data.pictures import Resize
 
-HELP = """Say what is in pictures: their classes with probabilities, or values in regression.
+HELP = """Say what is in pictures: their classes with probabilities, or their values.
 
-  python -m cnnlab.predict RUN cat.jpg photos    files, folders; RUN: a run or last
+  python -m cnnlab.predict RUN cat.jpg photos    files and folders
   python -m cnnlab.predict RUN 'photos/*.png'    a pattern; ** for any folders
   python -m cnnlab.predict RUN -                 names on the standard input
   python -m cnnlab.predict RUN photos --top 3    the most probable classes
   python -m cnnlab.predict RUN photos --csv      or --json, an object a line
-  python -m cnnlab.predict RUN photos --invert   black on white, as white on black
+  python -m cnnlab.predict RUN photos --invert   swap black and white
   python -m cnnlab.predict RUN photos data.resize=pad    or crop, or stretch
   python -m cnnlab.predict RUN photos evaluation.weights=best trainer.device=cpu
-  python -m cnnlab.predict RUN photos trust=mine    a run that names code of mine
+  python -m cnnlab.predict RUN photos trust=mine    a run that names my code
 
-JPEG, PNG, WebP, BMP and GIF of any size are brought to the size and color of
-the training images. Files that cannot be read are listed on stderr, the others
-predicted, and the exit code is 2.
+RUN is the directory of a run, or last. JPEG, PNG, WebP, BMP and GIF of any size
+are brought to the size and color of the training images. Files that cannot be
+read are listed on stderr, the others predicted, and the exit code is 2.
 """
 KEYS = ("data.resize", "evaluation.weights", "trainer.device")
 RESIZE = ("crop", "pad", "stretch")
