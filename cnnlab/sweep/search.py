@@ -53,9 +53,9 @@ def search(given: Search, overrides: Sequence[Override]) -> list[Job]:
     Raises:
         ConfigError: what cannot be searched, before any job runs. FailedJobsError: some jobs are not done.
     """
+    study.require_optuna()
     from optuna.trial import TrialState
 
-    study.require_optuna()
     space = parse(overrides)
     searched, higher = _check(space, given)
     manifest = running.open_manifest(given.node)
