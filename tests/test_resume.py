@@ -238,6 +238,7 @@ def test_a_second_process_is_refused_and_a_signal_saves_says_how_to_resume_and_e
     assert (run / "last.safetensors").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the child calls exec at once
 def test_a_closed_terminal_saves(tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "cnnlab.train", *SETTINGS, f"hydra.run.dir={run}", "trainer.epochs=400", "console=auto"]
