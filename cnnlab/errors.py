@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,11 @@ BAD_PATH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
 def printable(text: str) -> str:
     """Without the control characters that names of files and what stands in files may hold, which would steer a terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def note(text: str) -> None:
+    """Print a line for a person on stderr, made safe for the terminal."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 class CnnlabError(Exception):

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnlab import cli, trust
-from cnnlab.errors import ConfigError, printable
+from cnnlab.errors import ConfigError, note, printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(
             f"data.resize={resize}, {channels} channels: expected one of {', '.join(RESIZE)}, and 1 or 3 channels"
         )
-    _tell(f"brought to {height} x {width}, {'gray' if channels == 1 else 'color'}, as in training; data.resize={resize}")
+    note(f"brought to {height} x {width}, {'gray' if channels == 1 else 'color'}, as in training; data.resize={resize}")
 
     files = list(_files(line.words[1:]))
     failed: list[str] = []
@@ -85,13 +85,13 @@ def main(arguments: Sequence[str]) -> int:
         for file, answer in _answers(opened, files, cast("Resize", resize), "--invert" in line.options):
             if isinstance(answer, str):
                 failed.append(file)
-                _tell(f"cannot read {file}: {answer}")
+                note(f"cannot read {file}: {answer}")
             else:
                 yield file, answer[: int(top)]
 
     _write(readable(), isinstance(opened.task, Regression), "--json" in line.options, "--csv" in line.options)
     if failed:
-        _tell(f"{len(failed):,} of {len(files):,} cannot be read")
+        note(f"{len(failed):,} of {len(files):,} cannot be read")
     return 2 if failed else 0
 
 
@@ -170,10 +170,6 @@ def _write(rows: Iterable[Row], regression: bool, as_json: bool, as_csv: bool) -
 def _cell(text: str) -> str:
     """A cell of text that no spreadsheet takes for a formula."""
     return printable(f"'{text}" if text.startswith(("=", "+", "-", "@")) else text)
-
-
-def _tell(text: str) -> None:
-    print(printable(text), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ Task = Annotated[dict[str, Any], Kind("task", ("num_classes", "numbers"))]
 Optimizer = Annotated[dict[str, Any], Kind("optimizer", ("params",))]
 Schedule = Annotated[dict[str, Any], Kind("schedule", ("step", "total_steps", "steps_per_epoch"))]
 Augmentation = Annotated[dict[str, Any], Kind("augment", ("images", "generator"))]
-SETTINGS = ("size", "resize", "on_error", "memory_gb")  # of `data`, for the sources that take them
+SOURCE_SETTINGS = ("size", "resize", "on_error", "memory_gb")  # of `data`, for the sources that take them
 Source = Annotated[dict[str, Any], Kind("source", ("root", "download"))]
 
 

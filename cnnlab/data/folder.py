@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import stat
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from cnnlab.data.pictures import MODES, SUFFIXES, Resize, Unreadable
 from cnnlab.data.sampling import stratified
 from cnnlab.data.source import Declared, Shape, Source, declares
 from cnnlab.data.splits import InMemory, MemoryMapped, Split, take
-from cnnlab.errors import ConfigError, DataError, printable, suggest
+from cnnlab.errors import ConfigError, DataError, note, suggest
 
 SPLITS = {"train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing")}
 TEST_SHARE, TEST_SEED = 0.2, 0  # of each class, where no folder holds test pictures: the same for every run's seed
@@ -76,7 +75,7 @@ def load(
     listed = {name: _listed(base, name, folder, classes) for name, folder in folders.items()}
     if "test" not in listed:
         listed["train"], listed["test"] = _held_out(base, listed["train"], classes)
-        _note(
+        note(
             f"{base}: no test/, {len(listed['test']):,} pictures of the training classes are held out, for every seed the same"
         )
     pictures = [picture for members in listed.values() for picture in members]
@@ -163,10 +162,10 @@ def _listed(root: Path, split: str, folder: Path, classes: tuple[str, ...]) -> l
     if not found:
         raise DataError(f"{folder}: holds no pictures ({', '.join(SUFFIXES)})")
     if folder.name != split and folder != root:
-        _note(f"{folder}: taken as the {split} pictures")
+        note(f"{folder}: taken as the {split} pictures")
     if ignored:
         named = ", ".join(ignored[:3]) + (" ..." if len(ignored) > 3 else "")
-        _note(f"{folder}: {len(ignored):,} files are no pictures by their names: {named}")
+        note(f"{folder}: {len(ignored):,} files are no pictures by their names: {named}")
     return found
 
 
@@ -199,14 +198,10 @@ def _held_out(root: Path, pictures: list[Picture], classes: tuple[str, ...]) -> 
 def _report(root: Path, pictures: Sequence[Picture], failed: Mapping[int, Unreadable], on_error: str) -> None:
     """List what cannot be read; unless that is skipped, raise DataError."""
     for index, one in list(failed.items())[:LISTED]:
-        _note(f"cannot read {root / pictures[index].path}: {one.cause}")
+        note(f"cannot read {root / pictures[index].path}: {one.cause}")
     if not failed:
         return
     what = f"{root}: {len(failed):,} of {len(pictures):,} pictures cannot be read"
     if on_error == "stop":
         raise DataError(f"{what}; mend or remove them, or leave them out by data.on_error=skip")
-    _note(f"{what} and are left out")
-
-
-def _note(text: str) -> None:
-    print(printable(text), file=sys.stderr)
+    note(f"{what} and are left out")

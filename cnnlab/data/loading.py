@@ -15,7 +15,7 @@ from cnnlab.data.sampling import held_out_count, limited, stratified
 from cnnlab.data.source import Declared, Shape, Source
 from cnnlab.data.splits import CPU, Split, View, take
 from cnnlab.errors import CnnlabError, ConfigError, DataError
-from cnnlab.schema import SETTINGS, DataConfig
+from cnnlab.schema import SOURCE_SETTINGS, DataConfig
 
 SHARED: dict[str, Source] = {}  # what `share` has read, by its place
 
@@ -129,7 +129,7 @@ def _provided(cfg: DataConfig) -> dict[str, Any]:
     Raises:
         ConfigError: a setting that it does not take.
     """
-    settings = {name: getattr(cfg, name) for name in SETTINGS if getattr(cfg, name) is not None}
+    settings = {name: getattr(cfg, name) for name in SOURCE_SETTINGS if getattr(cfg, name) is not None}
     takes = targets.parameters_of(cfg.source, "data.source")
     for name, value in settings.items():
         if name not in takes:

@@ -56,7 +56,7 @@ class Display:
         for job in jobs:
             if job.status not in (Status.RUNNING, Status.PENDING) and job.directory not in self.told:
                 self.told.add(job.directory)
-                drawn = drawn_values(job, self.manifest.jobs()) if job.directory.startswith("trial") else ""
+                drawn = drawn_values(job, self.manifest) if job.directory.startswith("trial") else ""
                 self.terminal.print(ended_line(job, self.before + len(self.told), self.total, drawn))
         if self.live is not None:
             self.live.update(self._table(jobs), refresh=True)
@@ -82,12 +82,11 @@ class Display:
 
     def _best(self) -> Job | None:
         """The job of the best validation score, of the whole sweep."""
-        scored = [job for job in self.manifest.jobs() if job.split == "validation" and job.score is not None]
+        scored = [job for job in self.manifest.jobs() if job.split == "validation" and math.isfinite(job.score or math.nan)]
         if not scored:
             return None
         if self.higher_is_better is None:
-            result = RunDirectory(self.manifest.directory / scored[0].directory).read_result()
-            self.higher_is_better = result is None or result.higher_is_better
+            self.higher_is_better = self.manifest.higher_is_better(scored[0])
         return (max if self.higher_is_better else min)(scored, key=lambda job: job.score or 0.0)
 
     def _progress(self, name: str) -> tuple[float, str]:
@@ -106,15 +105,11 @@ def count_by_status(jobs: Sequence[Job]) -> list[str]:
     return [f"{counts[status]} {status}" for status in Status if counts[status]]
 
 
-def drawn_values(job: Job, jobs: Sequence[Job]) -> str:
-    """The values of a search's trial: "optimizer.lr=0.01  model.dropout=0.2", the settings in which the jobs differ."""
-    settings = {one.directory: dict(text.lstrip("+").partition("=")[::2] for text in one.overrides) for one in jobs}
-    differing = [
-        f"{key}={_short(value)}"
-        for key, value in settings[job.directory].items()
-        if key != "seed" and len({other.get(key) for other in settings.values()}) > 1
-    ]
-    return "  ".join(differing)
+def drawn_values(job: Job, manifest: Manifest) -> str:
+    """The values of a search's trial: "optimizer.lr=0.01  model.dropout=0.2", the settings in which the jobs differ so far."""
+    own = dict(text.lstrip("+~").partition("=")[::2] for text in job.overrides)
+    differing = [key for key in manifest.varied(job.directory, searching=False) if key in own and key != "seed"]
+    return "  ".join(f"{key}={_short(own[key])}" for key in differing)
 
 
 def _short(value: str) -> str:

@@ -74,6 +74,11 @@ class Manifest:
             message = f"{self.path}: not the manifest of a sweep ({error}); remove it, the runs are kept"
             raise CheckpointError(message) from error
 
+    def higher_is_better(self, job: Job) -> bool:
+        """Whether a higher score of a job that has ended is a better one."""
+        result = RunDirectory(self.directory / job.directory).read_result()
+        return result is None or result.higher_is_better
+
     def varied(self, directory: str, searching: bool) -> list[str]:
         """The keys in which the jobs of the sweep that this one belongs to differ, in the order they were asked for.
 

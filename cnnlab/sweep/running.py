@@ -1,29 +1,23 @@
-"""From the overrides of a sweep's jobs to finished runs: what is done already is left out, the rest launched, and told."""
+"""From the overrides of a sweep's jobs to finished runs: what is done already is left out, the rest launched."""
 
-import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig
-from rich.markup import escape
 
 from cnnlab.errors import ConfigError, FailedJobsError, GeometryError
 from cnnlab.overrides import quoted
 from cnnlab.schema import Config
-from cnnlab.status import Status
+from cnnlab.sweep import telling
 from cnnlab.sweep.compose import Composer, job_key
-from cnnlab.sweep.directory import SWEEPS
-from cnnlab.sweep.display import count_by_status
 from cnnlab.sweep.grid import job_names, unused
 from cnnlab.sweep.manifest import Job, Manifest
-from cnnlab.tracking.console import Terminal, counted, duration, wide_console
-from cnnlab.tracking.run import RunDirectory
+from cnnlab.tracking.console import counted
 
 
 def run_grid(asked: Sequence[Sequence[str]], context: HydraContext, node: DictConfig, launcher: Any) -> list[Job]:
@@ -42,7 +36,7 @@ def run_grid(asked: Sequence[Sequence[str]], context: HydraContext, node: DictCo
     jobs = {job.key: job for job in register(manifest, asked, job_names(asked), context, node, sizes=True)}
     new = [job for key, job in jobs.items() if key not in known]
     if node.console != "quiet":
-        _tell_begin(manifest, list(jobs.values()), len(asked), new if known else [], len(known - jobs.keys()))
+        telling.tell_begin(manifest, list(jobs.values()), len(asked), new if known else [], len(known - jobs.keys()))
     done = sum(job.status.is_final for job in jobs.values())
     if done and hasattr(launcher, "expected"):
         launcher.before, launcher.expected = done, len(jobs)
@@ -50,7 +44,7 @@ def run_grid(asked: Sequence[Sequence[str]], context: HydraContext, node: DictCo
         run(manifest, list(jobs.values()), launcher)
     finally:
         ended = [job for job in manifest.jobs() if job.key in jobs]
-        tell_end(manifest, ended)
+        telling.tell_end(manifest, ended)
     return ended
 
 
@@ -141,84 +135,3 @@ def require_all_done(jobs: Sequence[Job]) -> None:
     if bad:
         verb = "is" if len(bad) == 1 else "are"
         raise FailedJobsError(f"{len(bad)} of {counted(len(jobs), 'job')} {verb} not done", bad[-1].exit_code or 1)
-
-
-def _tell_begin(manifest: Manifest, jobs: Sequence[Job], asked: int, added: Sequence[Job], others: int) -> None:
-    terminal = wide_console()
-    counts = ", ".join(count_by_status(jobs))
-    terminal.print(f"[bold]sweep[/]  {manifest.directory}  {counted(len(jobs), 'job')}: {counts}")
-    if asked > len(jobs):
-        terminal.print(f"       {counted(asked - len(jobs), 'job')} asked for more than once: each runs once")
-    if added:
-        first = ", ".join(job.directory for job in added[:5])
-        terminal.print(f"       {len(added)} new in this grid: {first}{', ...' if len(added) > 5 else ''}")
-    if others:
-        terminal.print(f"       {counted(others, 'earlier job')} not in this grid: kept as they are")
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """A configuration of a sweep: the mean of its jobs' scores, and those jobs, one a seed."""
-
-    score: float
-    jobs: list[Job]
-
-
-def ranking(manifest: Manifest, jobs: Sequence[Job]) -> list[Ranked]:
-    """The configurations of which a job has its scores, the best by validation first; none where nothing is held out,
-    or where they were judged by different metrics."""
-    by_recipe: dict[str, list[Job]] = {}
-    for job in jobs:
-        if job.status.is_scored and job.split == "validation" and job.score is not None and math.isfinite(job.score):
-            by_recipe.setdefault(job.recipe, []).append(job)
-    if len({of_one[0].metric for of_one in by_recipe.values()}) != 1:  # none, or scores that do not compare
-        return []
-    one = next(iter(by_recipe.values()))[0]
-    result = RunDirectory(manifest.directory / one.directory).read_result()
-    rows = [Ranked(fmean(job.score or 0.0 for job in of_one), of_one) for of_one in by_recipe.values()]
-    return sorted(rows, key=lambda row: row.score, reverse=result is None or result.higher_is_better)
-
-
-def _tell_best(manifest: Manifest, jobs: Sequence[Job], terminal: Terminal) -> None:
-    """The best configuration with its directory, and the three next."""
-    rows = ranking(manifest, jobs)
-    if len(rows) < 2:
-        return
-    for number, row in enumerate(rows[:4]):
-        first = row.jobs[0]
-        more = f" and {counted(len(row.jobs) - 1, 'other seed')}" if len(row.jobs) > 1 else ""
-        what = f"validation {first.metric} {row.score:.4f}{' (mean)' if more else ''}"
-        place = shlex.quote(str(manifest.directory / first.directory))
-        if number == 0:
-            terminal.print(f"\n[bold]best          {what}[/]\n              {escape(place)}{more}")
-        else:
-            terminal.print(f"{'then' if number == 1 else '':<14}{what}  {escape(first.directory)}{more}")
-
-
-def tell_end(manifest: Manifest, jobs: Sequence[Job], best: bool = True) -> None:
-    """The jobs that are not done, together where the cause is the same; the `best` configurations; what to do next."""
-    terminal = wide_console()
-    scored = sum(job.status.is_scored for job in jobs)
-    causes: dict[tuple[Status, str], list[str]] = {}
-    for job in jobs:
-        if job.status in (Status.DIVERGED, Status.FAILED, Status.INTERRUPTED):
-            cause = (job.cause or "").replace(f"/{job.directory}", "/JOB")
-            causes.setdefault((job.status, cause), []).append(job.directory)
-    for (status, cause), names in causes.items():
-        cause = cause if len(names) > 1 else cause.replace("/JOB", f"/{names[0]}")
-        color = "yellow" if status is Status.INTERRUPTED else "red"
-        terminal.print(f"\n[{color}]{status}[/]  {', '.join(names)}\n  {escape(cause)}")
-    seconds = sum(job.seconds or 0.0 for job in jobs if job.status.is_final)
-    pruned = sum(job.status is Status.PRUNED for job in jobs)
-    told = f", {pruned} pruned" if pruned else ""
-    terminal.print(f"\n{scored} of {counted(len(jobs), 'job')} finished{told}, {duration(seconds)} of training")
-    if best:
-        _tell_best(manifest, jobs, terminal)
-    place, shown = manifest.directory, shlex.quote(str(manifest.directory))
-    terminal.print()
-    if any(job.worth_repeating for job in jobs):
-        named = f", with sweep.name={place.name}" if place.parent == SWEEPS else ""  # elsewhere: the command itself said where
-        terminal.print(f"resume        the same command{named}")
-    if scored:
-        terminal.print(f"compare       python -m cnnlab.compare {escape(shown)}")
-        terminal.print(f"see it        tensorboard --logdir {escape(shown)}")

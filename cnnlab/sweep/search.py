@@ -20,7 +20,7 @@ from rich.markup import escape
 from cnnlab import config
 from cnnlab.errors import ConfigError
 from cnnlab.status import Status
-from cnnlab.sweep import running, study
+from cnnlab.sweep import running, study, telling
 from cnnlab.sweep.compose import Composer
 from cnnlab.sweep.manifest import Job, Manifest
 from cnnlab.sweep.pruning import epoch_scores, higher_is_better
@@ -86,7 +86,7 @@ def search(given: Search, overrides: Sequence[Override]) -> list[Job]:
                 break  # and so would all others
     finally:
         jobs = [job for job in manifest.jobs() if job.directory not in given_up]
-        running.tell_end(manifest, jobs, best=False)
+        telling.tell_end(manifest, jobs, best=False)
         _tell_best(manifest, trials)
     learnt = [job for job in jobs if job.status is not Status.DIVERGED]  # where it diverges, the search knows not to go
     running.require_all_done(learnt if any(job.status.is_scored for job in jobs) else jobs)

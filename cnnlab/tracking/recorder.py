@@ -1,10 +1,10 @@
 """What happens in a run goes out here: to metrics.jsonl, to TensorBoard and to the person watching."""
 
-import sys
 from collections.abc import Iterable, Sequence
 
 import torch
 
+from cnnlab.errors import note
 from cnnlab.tracking import files
 from cnnlab.tracking.console import Console
 from cnnlab.tracking.records import Epoch, EpochProgress, LossPoint, Result, RunInfo, TestPredictions
@@ -54,7 +54,7 @@ class Recorder:
         for name, line in mistakes:
             if name not in self.warned:
                 self.warned.add(name)
-                print(f"warning: {line}", file=sys.stderr, flush=True)
+                note(f"warning: {line}")
 
     def pictures(self, test: TestPredictions) -> None:
         """At the end: the confusion matrix, the augmented first batch, the worst mistakes."""

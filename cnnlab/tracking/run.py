@@ -214,7 +214,7 @@ def find_run(path: str) -> Path:
         what = "is a file" if path and folder.exists() else "no such directory"
         expected = "expected that of a run, such as outputs/fashion-lenet/2026-11-20_10-11-12, or last"
         raise CheckpointError(f"run {path!r}: {what}; {expected}")
-    if (folder / "config.yaml").exists():
+    if RunDirectory(folder).config.exists():
         return folder
     inside = sorted(
         (found for pattern in ("*", "*/*", "*/*/*") for found in folder.glob(f"{pattern}/config.yaml")),

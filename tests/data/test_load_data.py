@@ -9,14 +9,14 @@ import torch
 from cnnlab import data
 from cnnlab.data import DataSet, Declared, InMemory, MemoryMapped, Source, Split, all_images, declares, idx, loading, take
 from cnnlab.errors import ConfigError, DataError
-from cnnlab.schema import SETTINGS, DataConfig
+from cnnlab.schema import SOURCE_SETTINGS, DataConfig
 
 MNIST = {"_target_": "cnnlab.data.idx.load", "name": "MNIST"}
 
 
 def section(root: Path | str, **changes: Any) -> DataConfig:
     values = {"name": "mnist", "source": MNIST, "root": str(root), "download": False, "validation": 0, "normalize": False}
-    return DataConfig(**values | dict.fromkeys(("shape", "num_classes", "limit", "classes", *SETTINGS)) | changes)
+    return DataConfig(**values | dict.fromkeys(("shape", "num_classes", "limit", "classes", *SOURCE_SETTINGS)) | changes)
 
 
 def load(root: Path | str = "", seed: int = 0, **changes: Any) -> DataSet:

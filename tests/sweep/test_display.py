@@ -45,11 +45,11 @@ def test_an_ended_job_is_told_with_its_score_or_its_cause() -> None:
     assert failed.endswith(r"\[no] such thing")  # no markup
 
 
-def test_a_trial_is_told_with_the_values_that_were_drawn() -> None:
-    jobs = [
-        Job(f"trial00{n}", ["data=digits", f"optimizer.lr={lr}", f"seed={n}"], "r", n) for n, lr in enumerate((0.123456, 1))
-    ]
-    assert [display.drawn_values(job, jobs) for job in jobs] == ["optimizer.lr=0.1235", "optimizer.lr=1"]
+def test_a_trial_is_told_with_the_values_that_were_drawn(tmp_path: Path) -> None:
+    manifest, drawn = Manifest(tmp_path), [("trial000", "0.123456"), ("trial001", "1")]
+    manifest.add([Job(name, ["data=digits", f"optimizer.lr={lr}", f"seed={lr}"], name, 0) for name, lr in drawn])
+    told = [display.drawn_values(job, manifest) for job in manifest.jobs()]
+    assert told == ["optimizer.lr=0.1235", "optimizer.lr=1"]
 
 
 def test_the_live_table_counts_all_jobs_and_names_the_best_so_far(tmp_path: Path) -> None:

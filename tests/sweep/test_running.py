@@ -6,7 +6,8 @@ import pytest
 from cnnlab.errors import FailedJobsError
 from cnnlab.status import Status
 from cnnlab.sweep.manifest import Job, Manifest
-from cnnlab.sweep.running import ranking, require_all_done, tell_end
+from cnnlab.sweep.running import require_all_done
+from cnnlab.sweep.telling import ranking, tell_end
 from cnnlab.tracking.records import Result
 from cnnlab.tracking.run import RunDirectory
 

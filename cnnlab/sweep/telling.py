@@ -1,0 +1,97 @@
+"""What is said before a sweep and after it: its jobs, the best of them, causes of failure, the commands that go on."""
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from rich.markup import escape
+
+from cnnlab.status import Status
+from cnnlab.sweep.directory import SWEEPS
+from cnnlab.sweep.display import count_by_status
+from cnnlab.sweep.manifest import Job, Manifest
+from cnnlab.tracking.console import Terminal, counted, duration, wide_console
+
+
+def tell_begin(manifest: Manifest, jobs: Sequence[Job], asked: int, added: Sequence[Job], others: int) -> None:
+    """How many jobs there are and how they stand; asked: with those asked for twice. added: to an earlier grid, which has
+    `others` besides."""
+    terminal = wide_console()
+    counts = ", ".join(count_by_status(jobs))
+    terminal.print(f"[bold]sweep[/]  {manifest.directory}  {counted(len(jobs), 'job')}: {counts}")
+    if asked > len(jobs):
+        terminal.print(f"       {counted(asked - len(jobs), 'job')} asked for more than once: each runs once")
+    if added:
+        first = ", ".join(job.directory for job in added[:5])
+        terminal.print(f"       {len(added)} new in this grid: {first}{', ...' if len(added) > 5 else ''}")
+    if others:
+        terminal.print(f"       {counted(others, 'earlier job')} not in this grid: kept as they are")
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A configuration of a sweep: the mean of its jobs' scores, and those jobs, one a seed."""
+
+    score: float
+    jobs: list[Job]
+
+
+def ranking(manifest: Manifest, jobs: Sequence[Job]) -> list[Ranked]:
+    """The configurations of which a job has its scores, the best by validation first; none where nothing is held out,
+    or where they were judged by different metrics."""
+    by_recipe: dict[str, list[Job]] = {}
+    for job in jobs:
+        if job.status.is_scored and job.split == "validation" and job.score is not None and math.isfinite(job.score):
+            by_recipe.setdefault(job.recipe, []).append(job)
+    if len({of_one[0].metric for of_one in by_recipe.values()}) != 1:  # none, or scores that do not compare
+        return []
+    higher_is_better = manifest.higher_is_better(next(iter(by_recipe.values()))[0])
+    rows = [Ranked(fmean(job.score or 0.0 for job in of_one), of_one) for of_one in by_recipe.values()]
+    return sorted(rows, key=lambda row: row.score, reverse=higher_is_better)
+
+
+def _tell_best(manifest: Manifest, jobs: Sequence[Job], terminal: Terminal) -> None:
+    """The best configuration with its directory, and the three next."""
+    rows = ranking(manifest, jobs)
+    if len(rows) < 2:
+        return
+    for number, row in enumerate(rows[:4]):
+        first = row.jobs[0]
+        more = f" and {counted(len(row.jobs) - 1, 'other seed')}" if len(row.jobs) > 1 else ""
+        what = f"validation {first.metric} {row.score:.4f}{' (mean)' if more else ''}"
+        place = shlex.quote(str(manifest.directory / first.directory))
+        if number == 0:
+            terminal.print(f"\n[bold]best          {what}[/]\n              {escape(place)}{more}")
+        else:
+            terminal.print(f"{'then' if number == 1 else '':<14}{what}  {escape(first.directory)}{more}")
+
+
+def tell_end(manifest: Manifest, jobs: Sequence[Job], best: bool = True) -> None:
+    """The jobs that are not done, together where the cause is the same; the `best` configurations; what to do next."""
+    terminal = wide_console()
+    scored = sum(job.status.is_scored for job in jobs)
+    causes: dict[tuple[Status, str], list[str]] = {}
+    for job in jobs:
+        if job.status in (Status.DIVERGED, Status.FAILED, Status.INTERRUPTED):
+            cause = (job.cause or "").replace(f"/{job.directory}", "/JOB")
+            causes.setdefault((job.status, cause), []).append(job.directory)
+    for (status, cause), names in causes.items():
+        cause = cause if len(names) > 1 else cause.replace("/JOB", f"/{names[0]}")
+        color = "yellow" if status is Status.INTERRUPTED else "red"
+        terminal.print(f"\n[{color}]{status}[/]  {', '.join(names)}\n  {escape(cause)}")
+    seconds = sum(job.seconds or 0.0 for job in jobs if job.status.is_final)
+    pruned = sum(job.status is Status.PRUNED for job in jobs)
+    told = f", {pruned} pruned" if pruned else ""
+    terminal.print(f"\n{scored} of {counted(len(jobs), 'job')} finished{told}, {duration(seconds)} of training")
+    if best:
+        _tell_best(manifest, jobs, terminal)
+    place, shown = manifest.directory, shlex.quote(str(manifest.directory))
+    terminal.print()
+    if any(job.worth_repeating for job in jobs):
+        named = f", with sweep.name={place.name}" if place.parent == SWEEPS else ""  # elsewhere: the command itself said where
+        terminal.print(f"resume        the same command{named}")
+    if scored:
+        terminal.print(f"compare       python -m cnnlab.compare {escape(shown)}")
+        terminal.print(f"see it        tensorboard --logdir {escape(shown)}")
