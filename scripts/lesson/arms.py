@@ -11,6 +11,8 @@ WHERE = f"{NINE} data.source.label=where"
 WHAT = f"{NINE} data.source.label=what"
 MOVED = "model=lenet model.hidden=[64] model.blocks=[{conv:8,kernel:5,pool:2},{conv:16,kernel:5,pool:2},{conv:32,kernel:3}]"
 SPOTTER = "model=lenet model.hidden=[64] model.blocks=[{conv:16,kernel:5,pool:2},{conv:32,kernel:3}]"
+POOLED = "model.head=global_average model.hidden=[]"
+NOTES = "model=mlp data=fashion trainer.batch_size=1024"
 READOUT = "model=lenet model.hidden=[] model.blocks=[{conv:16},{conv:16,pool:2},{conv:16},{conv:16,pool:2}]"
 
 
@@ -19,6 +21,24 @@ def shrinking(first: int, second: int, third: int) -> str:
     pools = [f",pool:{window}" if window > 1 else "" for window in (first, second, third)]
     blocks = ",".join(f"{{conv:{width},kernel:3,padding:same{pool}}}" for width, pool in zip((16, 32, 32), pools, strict=True))
     return f"model=lenet model.blocks=[{blocks}] model.head=global_average model.hidden=[] data=cifar10"
+
+
+def six_deep(padding: str) -> str:
+    """Six convolutions of 16 maps and 5 x 5 pixels: padded 32 pixels all the way, unpadded 32 -> 28 -> 24 ... -> 8."""
+    return f"model=lenet model.blocks=[{','.join([f'{{conv:16,kernel:5,padding:{padding}}}'] * 6)}] {POOLED} data=cifar10"
+
+
+def pooling(kind: str, data: str) -> str:
+    """Three convolutions, each with pooling of this kind behind it."""
+    blocks = ",".join(f"{{conv:{width},kernel:3,padding:same,pool:2,pool_type:{kind}}}" for width in (16, 32, 32))
+    return f"model=lenet model.blocks=[{blocks}] model.hidden=[64] data={data}"
+
+
+def striding(strides: tuple[int, int, int], data: str) -> str:
+    """Three convolutions of these strides, global average pooling: the same parameters, whatever the strides."""
+    pairs = zip((16, 32, 32), strides, strict=True)
+    blocks = ",".join(f"{{conv:{width},kernel:3,padding:same,stride:{stride}}}" for width, stride in pairs)
+    return f"model=lenet model.blocks=[{blocks}] {POOLED} data={data}"
 
 
 def widths(maps: tuple[int, int, int, int], kernel: int) -> str:
@@ -34,6 +54,12 @@ def sizes(data: str) -> list[Arm]:
     dense = [arm(f"{data}, dense {w}", f"model=mlp data={data} model.hidden=[{w}]") for w in (8, 32, 128, 512, 1024)]
     return convnets + dense
 
+
+DENSE = [  # the notes' size, batch and optimizers: Keras's constants
+    arm(f"{activation}, {optimizer}", f"{NOTES} model.activation={activation} optimizer={optimizer}", 50, limit=None)
+    for activation in ("sigmoid", "relu")
+    for optimizer in ("sgd", "adam")
+]
 
 ARMS: dict[str, list[Arm]] = {
     "shuffled-pixels": [
@@ -58,6 +84,8 @@ ARMS: dict[str, list[Arm]] = {
         arm("in three steps", shrinking(2, 2, 2)),
         arm("in two steps", shrinking(4, 2, 1)),
         arm("at once", shrinking(8, 1, 1)),
+        arm("5 x 5, padded", six_deep("same")),
+        arm("5 x 5, unpadded", six_deep("valid")),
     ],
     "harder-data": [arm(data, f"model=lenet data={data}") for data in ("mnist", "fashion", "cifar10")],
     "pool-or-stride": [
@@ -82,4 +110,17 @@ ARMS: dict[str, list[Arm]] = {
         for data in ("fashion", "cifar10")
         for name, rate in (("without", 0.0), ("0.2", 0.2))
     ],
+    "other-sizes": [
+        arm("global max pooling", "model=cifar-global-max model.width_factor=0.25 data=cifar10", probe=probes.resized),
+    ],
+    "average-or-max": [
+        arm(f"{data}, {kind}", pooling(kind, data)) for data in ("fashion", "cifar10") for kind in ("max", "average")
+    ],
+    "alike-pixels": [
+        arm(f"{data}, {name}", striding(strides, data), probe=probe)
+        for data in ("fashion", "cifar10")
+        for name, strides, probe in (("no strides", (1, 1, 1), probes.alike), ("strides of 2", (2, 2, 1), None))
+    ],
+    "adam": DENSE,
+    "relu": DENSE,
 }

@@ -13,7 +13,7 @@ from scripts.lesson.rules import Finding, estimate, plain
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Value = Callable[[Entry], float]
+Value = Callable[[Entry], float | None]
 
 
 def test(entry: Entry) -> float:
@@ -30,8 +30,8 @@ def gap(entry: Entry) -> float:
 
 
 def probed(name: str, key: object) -> Value:
-    """A number that a probe measured."""
-    return lambda entry: float(entry["probes"][name][str(key)])
+    """A number that a probe measured; None before it has."""
+    return lambda entry: entry.get("probes", {}).get(name, {}).get(str(key))
 
 
 class Measured:
@@ -43,7 +43,7 @@ class Measured:
 
     def values(self, arm: str, of: Value = test) -> list[float]:
         """One number a seed; none where nothing is measured."""
-        return [of(entry) for entry in self.entries[arm]]
+        return [value for entry in self.entries[arm] if (value := of(entry)) is not None]
 
     def fewest_and_most(self) -> tuple[int, int]:
         """The least and the most seeds that an arm has."""

@@ -1,11 +1,10 @@
-"""The pictures of the lessons, one function each: 1280 x 720 pixels, large type, colors that the color-blind can tell apart.
+"""The pictures of the lessons, one function each.
 
-A large dot is a mean, its line the 95 % interval, a small ring a seed. The functions take claims whose arms are all measured;
-two of them need images, too, and one the network of a run: DataError or CheckpointError where they are not there.
+The functions take claims whose arms are all measured; two of them need images, too, and one the network of a run: DataError or
+CheckpointError where they are not there.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,108 +16,34 @@ from cnnlab.tracking.run import RunDirectory
 from scripts import ledger
 from scripts.lesson import sources
 from scripts.lesson.claims import Measured, probed, test, train
+from scripts.lesson.drawing import BLUE, GRAY, GREEN, ORANGE, PURPLE, chart, curve, dots, new_figure, scored_rows
 from scripts.lesson.measure import RUNS
 from scripts.lesson.networks import receptive_fields
-from scripts.lesson.probes import SHIFTS, side_by_side, trained
-from scripts.lesson.rules import estimate
+from scripts.lesson.probes import SHIFTS, SIZES, side_by_side, trained
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-BLUE, ORANGE, GREEN, PURPLE, GRAY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"  # Okabe and Ito 2008
-STYLE: Any = {
-    "font.size": 17, "axes.titlesize": 20, "axes.titlelocation": "left", "axes.titlepad": 16, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4", "axes.axisbelow": True, "figure.titlesize": 22,
-}  # fmt: skip
-
-RING: Any = {"markersize": 7, "markerfacecolor": "white", "markeredgewidth": 1.5, "zorder": 3}
-
-Row = tuple[str, Sequence[float], str]  # label, values, color
-
-
-def save(figure: "Figure", path: Path, seeds: Sequence[int]) -> None:
-    """Write a picture without a date or a version in it. seeds: the least and the most that its means are over."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if any(axes.containers for axes in figure.axes):
-        many = " to ".join(map(str, dict.fromkeys(seeds)))
-        legend = f"dot: mean of {many} seeds, which are the rings   line through it: 95 % interval"
-        figure.supxlabel(legend, x=0.99, ha="right", size=15, color="#333333")
-    figure.savefig(path, dpi=100, metadata={"Software": None})
-
-
-def _figure(columns: int = 1, ratios: Sequence[float] | None = None) -> "tuple[Figure, list[Axes]]":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    figure = Figure(figsize=(12.8, 7.2), layout=ConstrainedLayoutEngine(w_pad=0.25, h_pad=0.25))
-    FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(1, columns, squeeze=False, width_ratios=ratios)[0])
-
-
-def _dots(axes: "Axes", rows: Sequence[Row], title: str) -> None:
-    """A line for each row, the first on top, the mean written beside it."""
-    for place, (_, values, color) in enumerate(rows):
-        found = estimate(values)
-        axes.errorbar(found.mean, place, xerr=found.half or 0, fmt="o", color=color, markersize=14, capsize=7, linewidth=3)
-        axes.plot(values, [place] * len(values), "o", color=color, **RING)
-        words = f"{found.mean:.3f}{'' if len(values) > 1 else ', one seed'}"
-        axes.annotate(words, (found.mean, place), (0, 15), textcoords="offset points", ha="center", color=color,
-                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
-    axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.6)
-    axes.grid(axis="y", visible=False)
-    axes.margins(x=0.12)
-    axes.locator_params(axis="x", nbins=5)
-    axes.set_title(title)
-
-
-def _curve(axes: "Axes", xs: Sequence[float], series: Sequence[Sequence[float]], color: str, label: str = "") -> None:
-    """Means with intervals over `xs`, the label at the right end."""
-    found = [estimate(values) for values in series]
-    halves = [one.half or 0 for one in found]
-    axes.errorbar(xs, [one.mean for one in found], yerr=halves, fmt="o-", color=color, markersize=10, capsize=6, linewidth=3)
-    for x, values in zip(xs, series, strict=True):
-        axes.plot([x] * len(values), values, "o", color=color, **RING)
-    if label:
-        axes.annotate(label, (xs[-1], found[-1].mean), (14, 0), textcoords="offset points", color=color, va="center")
-
-
-def _rows(measured: Measured, colors: Sequence[str]) -> list[Row]:
-    """The test accuracies of the arms."""
-    names = [arm.name for arm in measured.arms]
-    return [(name, measured.values(name), color) for name, color in zip(names, colors, strict=True)]
-
-
-def _chart(rows: Sequence[Row], title: str, label: str) -> "Figure":
-    """One chart of dots."""
-    figure, (axes,) = _figure()
-    _dots(axes, rows, "")
-    axes.set_xlabel(label)
-    axes.set_title(title, weight="bold")
-    return figure
 
 
 def shuffled(measured: Measured) -> "Figure":
     root = ledger.configuration("data=fashion").data.root
     pairs = [load(root, False, "FashionMNIST").test for load in (idx.load, sources.shuffled)]
-    figure, axes = _figure(3, (1, 1, 2.6))
+    figure, axes = new_figure(3, (1, 1, 2.6))
     for place, split, title in zip(axes, pairs, ("in order", "shuffled"), strict=False):
         place.imshow(split.gather(torch.tensor([0]))[0, 0].numpy(), cmap="gray_r")
         place.set_title(title)
         place.set_axis_off()
-    rows = _rows(measured, (BLUE, BLUE, ORANGE, ORANGE))
-    _dots(axes[2], [(name.replace(", ", "\n"), values, color) for name, values, color in rows], "test accuracy")
+    rows = scored_rows(measured, (BLUE, BLUE, ORANGE, ORANGE))
+    dots(axes[2], [(name.replace(", ", "\n"), values, color) for name, values, color in rows], "test accuracy")
     figure.suptitle("The same 784 pixels in another order", x=0.02, ha="left", weight="bold")
     return figure
 
 
 def moved(measured: Measured) -> "Figure":
-    figure, (axes,) = _figure()
+    figure, (axes,) = new_figure()
     labels = (("convolutions,\nglobal max pooling", 8, -66), ("convolutions,\nflatten", 6, 14), ("dense", 2, 14))
     for arm, color, (label, place, up) in zip(measured.arms, (BLUE, GREEN, ORANGE), labels, strict=True):
-        _curve(axes, list(SHIFTS), [measured.values(arm.name, probed("shift", n)) for n in SHIFTS], color)
+        curve(axes, list(SHIFTS), [measured.values(arm.name, probed("shift", n)) for n in SHIFTS], color)
         at = sum(measured.values(arm.name, probed("shift", place))) / measured.seeds(arm.name)
         axes.annotate(label, (place, at), (14, up), textcoords="offset points", color=color, va="bottom")
     axes.set(
@@ -129,10 +54,10 @@ def moved(measured: Measured) -> "Figure":
 
 
 def where(measured: Measured) -> "Figure":
-    rows = _rows(measured, (GREEN, GREEN, BLUE, BLUE))
+    rows = scored_rows(measured, (GREEN, GREEN, BLUE, BLUE))
     words = {"what": "which digit?", "where": "which place?"}
     named = [(f"{name.split(', ')[0]}\n{words[name.split(', ')[1]]}", values, color) for name, values, color in rows]
-    figure = _chart(named, "A digit in one of nine places: what was found, and where", "test accuracy")
+    figure = chart(named, "A digit in one of nine places: what was found, and where", "test accuracy")
     (axes,) = figure.axes
     axes.axvline(1 / 9, color=GRAY, linestyle="--", linewidth=2)
     axes.annotate("a guess at nine places", (1 / 9, -0.5), (10, 0), textcoords="offset points", color=GRAY, va="center")
@@ -143,7 +68,7 @@ def where(measured: Measured) -> "Figure":
 def fields(measured: Measured) -> "Figure":
     from matplotlib.patches import Rectangle
 
-    figure, (axes,) = _figure()
+    figure, (axes,) = new_figure()
     image = draw(np.array([5]), np.random.RandomState(23))[0]
     axes.imshow(image, cmap="gray_r", vmax=500)
     axes.add_patch(Rectangle((-0.5, -0.5), 28, 28, fill=False, edgecolor="#bbbbbb", linewidth=2))
@@ -164,19 +89,19 @@ def fields(measured: Measured) -> "Figure":
 
 
 def shrinking(measured: Measured) -> "Figure":
-    paths = ("32 → 16 → 8 → 4", "32 → 8 → 4", "32 → 4")
-    rows = zip(_rows(measured, (BLUE, GREEN, ORANGE)), paths, strict=True)
+    paths = ("32 → 16 → 8 → 4", "32 → 8 → 4", "32 → 4", "32 throughout", "32 → 28 → ... → 8")
+    rows = zip(scored_rows(measured, (BLUE, GREEN, ORANGE, PURPLE, GRAY)), paths, strict=True)
     named = [(f"{name}\n{path}", values, color) for (name, values, color), path in rows]
-    return _chart(named, "From 32 to 4 pixels, with the same parameters", "test accuracy, CIFAR-10")
+    return chart(named, "From 32 to 4 pixels; 5 x 5 kernels with padding and without", "test accuracy, CIFAR-10")
 
 
 def pool_or_stride(measured: Measured) -> "Figure":
     words = {"maxpool": "max pooling", "strided": "strides", "conv7": "large kernels"}
     rows = []
-    for name, values, color in _rows(measured, (BLUE, GREEN, ORANGE) * 2):
+    for name, values, color in scored_rows(measured, (BLUE, GREEN, ORANGE) * 2):
         kind, _, full = name.partition(",")
         rows.append((f"{words[kind]}\n{'full size, 60,000 images' if full else 'a quarter, 10,000 images'}", values, color))
-    return _chart(rows, "Pooling, strides, or large kernels", "test accuracy, Fashion-MNIST")
+    return chart(rows, "Pooling, strides, or large kernels", "test accuracy, Fashion-MNIST")
 
 
 def mosaic(measured: Measured) -> "Figure":
@@ -185,7 +110,7 @@ def mosaic(measured: Measured) -> "Figure":
     picture = side_by_side(data.test.gather(torch.arange(9)))
     with torch.no_grad():
         scores = opened.network.logit_map(opened.preprocess(picture))[0].softmax(0)  # type: ignore[operator]
-    figure, axes = _figure(2)
+    figure, axes = new_figure(2)
     axes[0].imshow(picture[0, 0].numpy(), cmap="gray_r")
     axes[0].set_title("84 x 84 pixels")
     axes[1].imshow(scores.amax(0).numpy(), cmap="Blues", vmin=0, vmax=2)
@@ -205,8 +130,8 @@ def mosaic(measured: Measured) -> "Figure":
 
 
 def harder(measured: Measured) -> "Figure":
-    rows = zip(("MNIST", "Fashion-MNIST", "CIFAR-10"), _rows(measured, (BLUE, GREEN, ORANGE)), strict=True)
-    return _chart([(name, values, color) for name, (_, values, color) in rows], "LeNet on 10,000 images", "test accuracy")
+    rows = zip(("MNIST", "Fashion-MNIST", "CIFAR-10"), scored_rows(measured, (BLUE, GREEN, ORANGE)), strict=True)
+    return chart([(name, values, color) for name, (_, values, color) in rows], "LeNet on 10,000 images", "test accuracy")
 
 
 def deeper(measured: Measured) -> "Figure":
@@ -220,9 +145,9 @@ def overfits(measured: Measured) -> "Figure":
 
 def _by_depth(measured: Measured, depths: Sequence[int], title: str, label: str) -> "Figure":
     names = [arm.name for arm in measured.arms]
-    figure, (axes,) = _figure()
+    figure, (axes,) = new_figure()
     for of, color, part in ((train, ORANGE, "training"), (test, BLUE, "test")):
-        _curve(axes, depths, [measured.values(name, of) for name in names], color, part)
+        curve(axes, depths, [measured.values(name, of) for name in names], color, part)
     axes.set(xlabel=label, ylabel="accuracy", xticks=depths, xlim=(depths[0] - 0.3, depths[-1] + 1))
     axes.set_title(title, weight="bold")
     return figure
@@ -230,12 +155,12 @@ def _by_depth(measured: Measured, depths: Sequence[int], title: str, label: str)
 
 def fewer(measured: Measured) -> "Figure":
     names = [arm.name for arm in measured.arms]
-    figure, axes = _figure(2)
+    figure, axes = new_figure(2)
     for place, data, title in zip(axes, ("mnist", "fashion"), ("MNIST", "Fashion-MNIST"), strict=True):
         for kind, color in (("convnet", BLUE), ("dense", ORANGE)):
             chosen = [name for name in names if name.startswith(f"{data}, {kind}")]
             sizes = [float(measured.entries[name][0]["parameters"]) for name in chosen]
-            _curve(place, sizes, [measured.values(name) for name in chosen], color)
+            curve(place, sizes, [measured.values(name) for name in chosen], color)
             at = 0 if kind == "convnet" else 1
             height = sum(measured.values(chosen[at])) / measured.seeds(chosen[at])
             away = (14, -8) if kind == "convnet" else (16, -34)
@@ -247,21 +172,66 @@ def fewer(measured: Measured) -> "Figure":
 
 
 def grow(measured: Measured) -> "Figure":
-    rows = _rows(measured, (BLUE, BLUE, BLUE, GREEN, GREEN, GREEN))
+    rows = scored_rows(measured, (BLUE, BLUE, BLUE, GREEN, GREEN, GREEN))
     named = [(name.replace(": ", ", kernels of 3\n"), values, color) for name, values, color in rows]
-    return _chart(named, "Four convolutions, about 15,000 parameters", "test accuracy, Fashion-MNIST")
+    return chart(named, "Four convolutions, about 15,000 parameters", "test accuracy, Fashion-MNIST")
 
 
 def dropout(measured: Measured) -> "Figure":
-    figure, axes = _figure(3)
+    figure, axes = new_figure(3)
     titles = {"fashion": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar10 at full size": "CIFAR-10, full size"}
     for place, (data, title) in zip(axes, titles.items(), strict=True):
         rows = [(f"{what},\n{word}", measured.values(f"{data}, {name}", of), color)
                 for what, of, color in (("training", train, ORANGE), ("test", test, BLUE))
                 for name, word in (("without", "no dropout"), ("0.2", "dropout"))]  # fmt: skip
-        _dots(place, rows, title)
+        dots(place, rows, title)
         place.set_xlabel("accuracy")
         if place is not axes[0]:
             place.set_yticklabels([])
     figure.suptitle("Dropout of 0.2 between convolutions", x=0.02, ha="left", weight="bold")
     return figure
+
+
+def other_sizes(measured: Measured) -> "Figure":
+    figure, (axes,) = new_figure()
+    name = measured.arms[0].name
+    curve(axes, SIZES, [measured.values(name, probed("resized", size)) for size in SIZES], BLUE)
+    axes.axvline(32, color=GRAY, linestyle="--", linewidth=2)
+    axes.annotate("trained at 32", (32, 0), (10, 10), textcoords="offset points", color=GRAY)
+    axes.axhline(0.1, color=GRAY, linestyle=":", linewidth=2)
+    axes.annotate("a guess", (64, 0.1), (0, 8), textcoords="offset points", color=GRAY, ha="right")
+    axes.set(xlabel="pixels a side", ylabel="test accuracy", ylim=(0, None), xticks=SIZES)
+    axes.set_title("One network with global max pooling, CIFAR-10 brought to other sizes", weight="bold")
+    return figure
+
+
+def average_or_max(measured: Measured) -> "Figure":
+    return _in_two_data_sets(measured, "Pooling by the maximum or the average", "pooling")
+
+
+def alike(measured: Measured) -> "Figure":
+    return _in_two_data_sets(measured, "The same network with strides and without")
+
+
+def _in_two_data_sets(measured: Measured, title: str, unit: str = "") -> "Figure":
+    titles = {"fashion": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+    rows = []
+    for name, values, color in scored_rows(measured, (BLUE, BLUE, ORANGE, ORANGE)):
+        data, _, kind = name.partition(", ")
+        rows.append((f"{titles[data]}\n{kind} {unit}".rstrip(), values, color))
+    return chart(rows, title, "test accuracy")
+
+
+def dense(measured: Measured) -> "Figure":
+    words = {"sigmoid": "sigmoid", "relu": "ReLU", "sgd": "SGD", "adam": "Adam"}
+    rows = [
+        (", ".join(words[part] for part in name.split(", ")), values, color)
+        for name, values, color in scored_rows(measured, (GREEN, BLUE, GREEN, BLUE))
+    ]
+    return chart(rows, "128 hidden units, Fashion-MNIST, 50 epochs", "test accuracy")
+
+
+def convnets(measured: Measured) -> "Figure":
+    rows = scored_rows(measured, (ORANGE, BLUE, BLUE) * 2)
+    return chart([(name.replace(", ", "\n"), values, color) for name, values, color in rows],
+                 "Convnets and MLPs of the notes", "test accuracy")  # fmt: skip

@@ -1,5 +1,6 @@
 """What holds of the notes' networks before any training: parameters, receptive fields, the maps they make."""
 
+from contextlib import suppress
 from functools import cache
 
 import torch
@@ -63,3 +64,24 @@ def maps_of(side: int) -> tuple[tuple[int, ...], bool]:
             taken = False
         _, classes, height, width = allconv.logit_map(image).shape
     return (height, width, classes), taken
+
+
+@cache
+def accepts(name: str, side: int) -> bool:
+    """Whether a network of configs/model/, built for CIFAR-10, takes an image of `side` pixels."""
+    network = _built((3, 32, 32), f"model={name}").eval()
+    with torch.no_grad(), suppress(GeometryError, RuntimeError):  # torch's own, of a window that does not fit
+        return bool(network(torch.zeros(1, 3, side, side)).shape == (1, 10))
+    return False
+
+
+def smallest(name: str) -> int:
+    """The pixels a side from which on that network takes images."""
+    return next(side for side in range(1, 33) if accepts(name, side))
+
+
+@cache
+def cost(*settings: str) -> tuple[int, int, int]:
+    """Multiplications for an image of 28 x 28 x 1, bytes that training keeps of it, and parameters of a network."""
+    found = inspect_network(_built((1, 28, 28), *settings), (1, 28, 28))
+    return sum(layer.multiplications for layer in found.layers), found.activation_bytes, found.parameters

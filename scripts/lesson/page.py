@@ -9,7 +9,7 @@ import yaml
 from cnnlab.errors import CheckpointError, ConfigError, DataError
 from scripts import ledger
 from scripts.ledger import Entry
-from scripts.lesson import figures, space, training
+from scripts.lesson import drawing, space, training
 from scripts.lesson.claims import Claim, Table
 from scripts.lesson.measure import LEDGER
 from scripts.lesson.rules import SIGNS, verdict
@@ -57,9 +57,9 @@ def write(chosen: Sequence[Claim]) -> None:
             continue
         measured = claim.measured(entries)
         seeds = measured.fewest_and_most()
-        with suppress(CheckpointError, DataError), rc_context(figures.STYLE):
+        with suppress(CheckpointError, DataError), rc_context(drawing.STYLE):
             if min(seeds):
-                figures.save(claim.draw(measured), PICTURES / f"{claim.name}.png", seeds)
+                drawing.save(claim.draw(measured), PICTURES / f"{claim.name}.png", seeds)
                 continue
         print(f"{claim.name}: no new picture; what it shows is made by python -m scripts.lessons {claim.name}")
     PAGE.write_text(text(entries))

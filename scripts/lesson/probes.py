@@ -10,6 +10,8 @@ from cnnlab.models import ConvNet, build_model
 from cnnlab.tracking.run import RunDirectory
 
 SHIFTS = range(0, 13, 2)  # pixels
+SIZES = (24, 28, 32, 36, 40, 48, 64)  # pixels a side
+APART = (1, 2, 4, 8)  # pixels
 SIDE = 3  # digits along a side of a mosaic
 
 
@@ -87,3 +89,25 @@ def side_by_side(images: Tensor) -> Tensor:
     count, channels, height, width = images.shape
     grid = images.view(count // SIDE**2, SIDE, SIDE, channels, height, width).permute(0, 3, 1, 4, 2, 5)
     return grid.reshape(-1, channels, SIDE * height, SIDE * width)
+
+
+@torch.no_grad()
+def resized(run: RunDirectory) -> dict[str, float]:
+    """Test accuracy on images that were brought to other sizes, bilinear and antialiased."""
+    opened, data = trained(run)
+    images = all_images(data.test).float() / 255
+    found = {}
+    for size in SIZES:
+        others = images
+        if size != images.shape[-1]:
+            others = nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
+        predicted = torch.cat([opened.task.predict(opened.model(batch))[0] for batch in torch.split(others, 500)])
+        found[str(size)] = round((predicted == data.test.labels).double().mean().item(), 4)
+    return found
+
+
+def alike(run: RunDirectory) -> dict[str, float]:
+    """Pearson's correlation of pixels 1, 2, ... apart in a row of the test images."""
+    images = all_images(trained(run)[1].test).double()
+    pairs = {str(n): (images[..., :-n].flatten(), images[..., n:].flatten()) for n in APART}
+    return {n: round(torch.corrcoef(torch.stack(pair))[0, 1].item(), 4) for n, pair in pairs.items()}

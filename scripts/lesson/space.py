@@ -2,8 +2,8 @@
 
 from scripts.lesson import figures
 from scripts.lesson.claims import Claim, Measured, Table, cell, experiment, probed, scores, with_published
-from scripts.lesson.networks import maps_of, parameters, receptive_fields
-from scripts.lesson.probes import SHIFTS
+from scripts.lesson.networks import accepts, cost, maps_of, parameters, receptive_fields, smallest
+from scripts.lesson.probes import APART, SHIFTS, SIZES
 from scripts.lesson.rules import Finding, above, at_most, difference, near, signed
 
 UNHURT, FOUND_AGAIN, CHANCE = 0.01, 0.02, 1 / 9
@@ -83,11 +83,12 @@ def _field_tables(measured: Measured) -> list[Table]:
 
 
 def _shrinking(measured: Measured) -> list[Finding]:
-    three, two, once = (measured.values(arm.name) for arm in measured.arms)
+    three, two, once, padded, unpadded = (measured.values(arm.name) for arm in measured.arms)
     return [
         above("32 to 4 pixels in three steps against two", three, two),
         above("in two steps against one", two, once),
         above("in three steps against one", three, once),
+        above("six convolutions of 5 x 5: padded (32 pixels throughout) against unpadded (32 to 8)", padded, unpadded),
     ]
 
 
@@ -139,6 +140,72 @@ def _global_max_tables(measured: Measured) -> list[Table]:
     return [*with_published(measured), Table(["", "test accuracy with flatten less that with global max pooling"], costs)]
 
 
+OTHER = 0.05  # of accuracy, for images a quarter larger or smaller
+POOLED, BARE = ("model=chollet", "model.blocks=[{conv:32,pool:2},{conv:64,pool:2},{conv:64}]"), (
+    "model=chollet", "model.blocks=[{conv:32},{conv:64},{conv:64}]")  # fmt: skip
+
+
+def _other_sizes(measured: Measured) -> list[Finding]:
+    name = measured.arms[0].name
+
+    def lost_at(size: int) -> list[float]:
+        own, other = (measured.values(name, probed("resized", side)) for side in (32, size))
+        return [at_home - away for at_home, away in zip(own, other, strict=True)]
+
+    return [
+        Finding("built for 32 x 32 pixels, it takes 24 x 24 and 64 x 64", accepts("cifar-global-max", 24)
+                and accepts("cifar-global-max", 64)),
+        Finding("flatten in its place refuses both", not accepts("cifar-flatten", 24) and not accepts("cifar-flatten", 64)),
+        Finding(f"any size at all: its unpadded convolutions need {smallest('cifar-global-max')} pixels", smallest(
+            "cifar-global-max") == 1),
+        *(at_most(f"and of use: loses at most {OTHER} on images brought to {size} x {size}", lost_at(size), OTHER)
+          for size in (24, 40)),
+    ]  # fmt: skip
+
+
+def _size_table(measured: Measured) -> list[Table]:
+    name = measured.arms[0].name
+    row = [cell(measured.values(name, probed("resized", size))) for size in SIZES]
+    return [scores(measured), Table(["test accuracy at pixels a side", *map(str, SIZES)], [["", *row]])]
+
+
+def _average(measured: Measured) -> list[Finding]:
+    def pair(data: str) -> tuple[list[float], list[float]]:
+        return measured.values(f"{data}, max"), measured.values(f"{data}, average")
+
+    return [near(f"{data}: within 0.01, max less average", *pair(data), 0.01) for data in ("fashion", "cifar10")]
+
+
+def _alike(measured: Measured) -> list[Finding]:
+    findings = []
+    for data in ("fashion", "cifar10"):
+        beside = measured.values(f"{data}, no strides", probed("alike", 1))
+        findings += [
+            at_most(f"{data}: 1 less the correlation of pixels that touch", [1 - value for value in beside], 0.2),
+            above(f"{data}: strides of 2, twice, lose at most 0.02: with strides less without",
+                  measured.values(f"{data}, strides of 2"), measured.values(f"{data}, no strides"), -0.02),
+        ]  # fmt: skip
+    return findings
+
+
+def _alike_tables(measured: Measured) -> list[Table]:
+    rows = [
+        [data, *(cell(measured.values(f"{data}, no strides", probed("alike", n))[:1]).split()[0] for n in APART)]
+        for data in ("fashion", "cifar10")
+    ]
+    return [scores(measured), Table(["correlation of pixels apart by", *map(str, APART)], rows)]
+
+
+def _cheaper(measured: Measured) -> list[Finding]:
+    names = ("multiplications an image", "bytes that training keeps of an image", "parameters")
+    pairs = zip(names, cost(*POOLED), cost(*BARE), strict=True)
+    return [
+        Finding(f"{name}: {pooled:,} with the two poolings of `chollet`, {bare:,} without, {bare / pooled:.1f} times as many",
+                pooled < bare)
+        for name, pooled, bare in pairs
+    ]  # fmt: skip
+
+
 CLAIMS = [
     Claim("shuffled-pixels", _shuffled, draw=figures.shuffled),
     Claim("one-place", _one_place, tables=_shift_table, draw=figures.moved),
@@ -159,4 +226,8 @@ CLAIMS = [
         _global_max_tables,
     ),
     Claim("any-size", _any_size, tables=_mosaic_table, draw=figures.mosaic),
+    Claim("other-sizes", _other_sizes, tables=_size_table, draw=figures.other_sizes),
+    Claim("average-or-max", _average, draw=figures.average_or_max),
+    Claim("alike-pixels", _alike, tables=_alike_tables, draw=figures.alike),
+    Claim("pooling-cheaper", _cheaper, tables=lambda _: []),
 ]

@@ -88,6 +88,32 @@ def _dropout(measured: Measured) -> list[Finding]:
     return findings
 
 
+def _adam(measured: Measured) -> list[Finding]:
+    return [
+        above(f"{activation}: test accuracy after 50 epochs with Adam less that with SGD",
+              measured.values(f"{activation}, adam"), measured.values(f"{activation}, sgd"))
+        for activation in ("sigmoid", "relu")
+    ]  # fmt: skip
+
+
+def _relu(measured: Measured) -> list[Finding]:
+    return [
+        above(f"{optimizer}: test accuracy after 50 epochs with ReLU less that with sigmoid",
+              measured.values(f"relu, {optimizer}"), measured.values(f"sigmoid, {optimizer}"))
+        for optimizer in ("sgd", "adam")
+    ]  # fmt: skip
+
+
+def _convnets(measured: Measured) -> list[Finding]:
+    fashion, cifar = measured.values("MLP, Fashion-MNIST"), measured.values("MLP, CIFAR-10")
+    return [
+        above("Fashion-MNIST: LeNet less the MLP of 128 units", measured.values("LeNet, Fashion-MNIST"), fashion),
+        above("the slides' functional network less that MLP", measured.values("functional, Fashion-MNIST"), fashion),
+        above("CIFAR-10: LeNet less the best MLP, of 2 x 128 units", measured.values("LeNet, CIFAR-10"), cifar),
+        above("the slides' functional network less that MLP", measured.values("functional, CIFAR-10"), cifar),
+    ]
+
+
 CLAIMS = [
     Claim("harder-data", _harder, draw=figures.harder),
     Claim("xavier", _xavier, [experiment("N(0, 0.01)", "mlp-sigmoid-normal"), experiment("Xavier", "mlp-sigmoid-xavier")]),
@@ -114,5 +140,20 @@ CLAIMS = [
         ],
         with_published,
         figures.dropout,
+    ),
+    Claim("adam", _adam, draw=figures.dense),
+    Claim("relu", _relu, draw=figures.dense),
+    Claim(
+        "convnets",
+        _convnets,
+        [
+            experiment("MLP, Fashion-MNIST", "mlp-relu-1"),
+            experiment("LeNet, Fashion-MNIST", "lenet-fashion"),
+            experiment("functional, Fashion-MNIST", "functional-fashion"),
+            experiment("MLP, CIFAR-10", "mlp-cifar-2"),
+            experiment("LeNet, CIFAR-10", "lenet-cifar"),
+            experiment("functional, CIFAR-10", "functional-cifar"),
+        ],
+        draw=figures.convnets,
     ),
 ]
