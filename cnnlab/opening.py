@@ -129,21 +129,21 @@ def load(
         return OpenedRun(run, chosen, model, preprocess, network, description, task, cfg, metrics, ended)
 
 
-def _checked(images: Any, shape: tuple[int, int, int]) -> Tensor:
+def _checked(images: Any, shape: tuple[int, ...]) -> Tensor:
     """Images as a tensor.
 
     Raises:
-        DataError: they cannot be shown to a network that was trained on images of `shape` (C, H, W).
+        DataError: they cannot be shown to a network that was trained on images of `shape` (C, H, W, or other sides).
     """
     if isinstance(images, np.ndarray) and (images.dtype == np.uint8 or images.dtype.kind == "f"):
         images = torch.from_numpy(np.array(images, np.uint8 if images.dtype == np.uint8 else np.float32, order="C"))
     if not isinstance(images, Tensor) or not (images.dtype == torch.uint8 or images.is_floating_point()):
         got = getattr(images, "dtype", type(images).__name__)
         raise DataError(f"images of {got}: expected a tensor or array of uint8, or of floats from 0 to 1")
-    if images.ndim != 4 or tuple(images.shape[1:]) != shape:
+    if images.ndim < 2 or tuple(images.shape[1:]) != shape:
         got, expected = (" x ".join(map(str, size)) for size in (images.shape, shape))
         mend = "; for one image: images[None]" if tuple(images.shape) == shape else ""
-        raise DataError(f"images of {got}: expected N x {expected} (images, channels, height, width){mend}")
+        raise DataError(f"images of {got}: expected N x {expected} (images, channels, sides){mend}")
     if images.is_floating_point() and len(images) and not (images.min() >= 0 and images.max() <= 1):
         low, high = images.min().item(), images.max().item()
         raise DataError(f"pixels from {low:g} to {high:g}: expected floats from 0 to 1, or uint8 from 0 to 255")

@@ -71,12 +71,14 @@ def main(arguments: Sequence[str]) -> int:
 
     opened = load(line.words[0], settings.get("evaluation.weights"), settings.get("trainer.device", "auto"), trusted)
     resize = settings.get("data.resize") or opened.config.data.resize or "crop"
-    channels, height, width = opened.description.input_shape
+    channels, *sides = opened.description.input_shape
+    if len(sides) != 2:
+        raise ConfigError(f"{opened.directory.name}: takes {' x '.join(map(str, (channels, *sides)))}, which are no pictures")
     if resize not in RESIZE or channels not in (1, 3):
         raise ConfigError(
             f"data.resize={resize}, {channels} channels: expected one of {', '.join(RESIZE)}, and 1 or 3 channels"
         )
-    note(f"brought to {height} x {width}, {'gray' if channels == 1 else 'color'}, as in training; data.resize={resize}")
+    note(f"brought to {sides[0]} x {sides[1]}, {'gray' if channels == 1 else 'color'}, as in training; data.resize={resize}")
 
     files = list(_files(line.words[1:]))
     failed: list[str] = []

@@ -132,8 +132,11 @@ def check_values(cfg: Config) -> None:
             raise ConfigError(
                 f"augment.{name}: is not chosen; add 'augment=[{name}]', or say what it calls, augment.{name}._target_"
             )
-    if cfg.data.shape is not None and (len(cfg.data.shape) != 3 or min(cfg.data.shape) < 1):
-        raise ConfigError(f"data.shape={cfg.data.shape}: expected [channels, height, width], each 1 or more")
+    if cfg.data.shape is not None and (not 2 <= len(cfg.data.shape) <= 4 or min(cfg.data.shape) < 1):
+        raise ConfigError(
+            f"data.shape={cfg.data.shape}: expected [channels, height, width], each 1 or more, of signals [channels, length], "
+            "of clips [channels, frames, height, width]"
+        )
 
 
 def check_groups(groups: Sequence[ParameterGroup]) -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from cnnlab import cli, composing
 from cnnlab.errors import ConfigError
 from cnnlab.schema import Config
-from cnnlab.tracking.console import fit_terminal, wide_console
+from cnnlab.tracking.console import counted, fit_terminal, wide_console
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +55,6 @@ def show(cfg: Config, wide: bool = False) -> None:
     from cnnlab.training.task import build_task
 
     input_shape, numbers = describe(cfg.data)
-    channels, height, width = input_shape
     model, _ = build_model(cfg.model, input_shape, build_task(cfg.task, numbers).num_outputs, cfg.seed)
     freeze(model, cfg.parameters)
     found = inspect_network(model, input_shape, bf16=cfg.trainer.precision == "bf16")
@@ -63,7 +62,7 @@ def show(cfg: Config, wide: bool = False) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("layer", "kind", "output", "parameters", "counted", "multiplications", "receptive field", "left over"):
         table.add_column(name, justify="right" if name in ("parameters", "multiplications") else "left", no_wrap=True)
-    table.add_row("input", "", f"{height} x {width} x {channels}")
+    table.add_row("input", "", _shape(input_shape))
     for layer in found.layers:
         if layer.kind in PLAIN:
             continue
@@ -74,7 +73,7 @@ def show(cfg: Config, wide: bool = False) -> None:
             f"{layer.parameters:,}" if layer.parameters else "",
             layer.counted,
             f"{layer.multiplications:,}" if layer.multiplications else "",
-            f"{layer.receptive_field[0]} x {layer.receptive_field[1]}" if layer.receptive_field else "?",
+            " x ".join(map(str, layer.receptive_field)) if layer.receptive_field else "?",
             _left_over(layer.left_over),
         )
     dropped = [] if wide else fit_terminal(table, ("left over", "counted", "kind", "receptive field"))
@@ -119,13 +118,13 @@ def _optimizer_states(cfg: Config, model: "nn.Module") -> float:
 
 
 def _shape(shape: tuple[int, ...]) -> str:
-    """Height x width x channels, as the course notes and Keras write it."""
+    """Height x width x channels (or other sides first), as the course notes and Keras write it."""
     return " x ".join(str(size) for size in (*shape[1:], shape[0]))
 
 
-def _left_over(spare: tuple[int, int]) -> str:
-    names = [f"{count} {name}{'s' if count > 1 else ''}" for count, name in zip(spare, ("row", "column"), strict=True) if count]
-    return ", ".join(names)
+def _left_over(spare: tuple[int, ...]) -> str:
+    sides = {1: ("step",), 2: ("row", "column"), 3: ("frame", "row", "column")}.get(len(spare), ())
+    return ", ".join(counted(count, name) for count, name in zip(spare, sides, strict=False) if count)
 
 
 def _mib(size: float) -> str:

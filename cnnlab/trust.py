@@ -25,7 +25,7 @@ OWN: dict[str, dict[str, tuple[str, ...]]] = {  # by the kind of a section (`cnn
         "cnnlab.data.augment": ("random_flip", "random_crop", "random_rotation", "random_zoom", "random_cutout"),
     },
     "source": {"cnnlab.data.idx": ("load",), "cnnlab.data.cifar": ("load",), "cnnlab.data.digits": ("load",),
-               "cnnlab.data.folder": ("load",)},
+               "cnnlab.data.folder": ("load",), "cnnlab.data.sequences": ("rows", "moving")},
 }  # fmt: skip
 FOREIGN: dict[str, tuple[str, ...]] = {"model": ("torch.nn", "torchvision.models"), "optimizer": ("torch.optim",)}
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cnnlab import composing, config, data
+from cnnlab import config, data
 from cnnlab.schema import Config
 from cnnlab.tracking import files
 from scripts import ledger
@@ -40,7 +40,7 @@ def digest(settings: Mapping[str, Any]) -> str:
 
 def configurations() -> list[Config]:
     """Of every experiment in both precisions, and of every lesson."""
-    names = [(name, precision) for name in composing.groups()["experiment"] for precision in views.PRECISIONS]
+    names = [(name, precision) for name in views.experiments() for precision in views.PRECISIONS]
     lines = [(f"experiment={name}", f"trainer.precision={precision}") for name, precision in names]
     return [ledger.configuration(*line) for line in (*lines, *(arm.settings for claim in page.CLAIMS for arm in claim.arms))]
 

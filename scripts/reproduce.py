@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from cnnlab import cli, composing, train
+from cnnlab import cli, train
 from cnnlab.errors import ConfigError
 from cnnlab.machine import num_cores
 from cnnlab.overrides import quoted
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if line.overrides:
         raise ConfigError(f"{line.overrides[0]}: reproduce runs the recipes as they are; use train experiment=ID to change one")
-    names = chosen(line.words, composing.groups()["experiment"], "experiment")
+    names = chosen(line.words, views.experiments(), "experiment")
     asked = [option for option in ("--list", "--check", "--rerun") if option in line.options]
     if len(asked) > 1:
         raise ConfigError(f"{' '.join(asked)}: expected one of them")

@@ -1,6 +1,7 @@
 """Every network takes a step on gray and color images, or says why it cannot. A new file in configs/ is tested by that."""
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -15,36 +16,40 @@ from cnnlab.training.session import build_session
 MODELS = choices("model")
 
 
-def blank_source(shape: tuple[int, int, int]) -> Source:
+def blank_source(shape: tuple[int, ...], classes: int = 10) -> Source:
     """Random images in place of the files, which continuous integration may not have."""
     random = torch.Generator().manual_seed(0)
     splits = [
-        InMemory(torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=random), torch.arange(count) % 10)
+        InMemory(torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=random), torch.arange(count) % classes)
         for count in (20, 10)
     ]
-    return Source(*splits, tuple("0123456789"))
+    return Source(*splits, tuple("0123456789")[:classes])
 
 
 def one_step(*changes: str) -> float:
     """The loss of the first step on random images of the configured shape."""
     cfg = composing.typed(composing.compose([*changes, "data.validation=0", "trainer.batch_size=4", "trainer.threads=2"]))
-    cfg.data.source = {"_target_": "test_every_model.blank_source", "shape": list(describe(cfg.data)[0])}
+    shape, numbers = describe(replace(cfg.data, classes=None))
+    cfg.data.source = {"_target_": "test_every_model.blank_source", "shape": list(shape), "classes": len(numbers)}
     session = build_session(cfg)
     session.step(torch.arange(4), 0, 1.0)
     assert int(session.step.first_bad) == -1
     return float(session.step.sums[0]) / 4
 
 
-@pytest.mark.parametrize(
-    ("model", "data"), sorted({*product(MODELS, ["mnist", "cifar10"]), *product(["lenet"], choices("data"))})
-)
+OTHER_SIDES = {("signal", "digit-rows"), ("clip", "moving-digits")}
+PAIRS = {*product(MODELS, ["mnist", "cifar10"]), *product(["lenet"], choices("data"))}
+ON_IMAGES = {pair for pair in PAIRS if not any({*pair} & {*other} for other in OTHER_SIDES)}
+
+
+@pytest.mark.parametrize(("model", "data"), sorted(ON_IMAGES | OTHER_SIDES))
 def test_every_model_on_grey_and_on_color_images_and_one_on_every_data_set(model: str, data: str) -> None:
     if model == "cats-dogs":
         with pytest.raises(GeometryError, match="does not fit"):
             one_step(f"model={model}", f"data={data}")
     else:
-        # Ten classes, nothing learned: the loss is of the order of log 10.
-        assert 1.0 < one_step(f"model={model}", f"data={data}") < 3 * math.log(10)
+        # Four or ten classes, nothing learned: the loss is of the order of log 10.
+        assert 0.5 < one_step(f"model={model}", f"data={data}") < 3 * math.log(10)
 
 
 def test_cats_dogs_on_images_of_its_size() -> None:

@@ -45,9 +45,8 @@ class DataSet:
 
     @property
     def shape(self) -> Shape:
-        """C, H, W."""
-        channels, height, width = self.train.shape
-        return channels, height, width
+        """C, H, W, or C and other sides."""
+        return self.train.shape
 
     def splits(self) -> dict[str, Split]:
         """The splits by name; validation only where there is one."""
@@ -94,7 +93,7 @@ def load_data(cfg: DataConfig, seed: int, device: torch.device = CPU) -> DataSet
 
 
 def describe(cfg: DataConfig) -> tuple[Shape, tuple[int, ...]]:
-    """The shape of the images (C, H, W) and the numbers of the classes, without reading any: what `cfg` sets, else what its
+    """The shape of the images and the numbers of the classes, without reading any: what `cfg` sets, else what its
     source declares.
 
     Raises:
@@ -106,8 +105,7 @@ def describe(cfg: DataConfig) -> tuple[Shape, tuple[int, ...]]:
     if not shape or not numbers:
         key, value = ("num_classes", "10") if shape else ("shape", "[3,150,150]")
         raise ConfigError(f"data.{key}: {cfg.source['_target_']} declares none; add data.{key}={value}, say")
-    channels, height, width = shape
-    return (channels, height, width), tuple(numbers)
+    return tuple(shape), tuple(numbers)
 
 
 def share(cfg: DataConfig) -> None:
@@ -181,7 +179,7 @@ def _check_split(split: Split, num_classes: int, where: str) -> None:
         labels, first = split.labels, split.gather(torch.zeros(1, dtype=torch.int64, device=split.device))
     except (AttributeError, TypeError, ValueError, LookupError, RuntimeError) as error:
         raise DataError(f"{where} split gives no image: {targets.failure(error)}; expected InMemory, say") from error
-    if first.dtype not in (torch.uint8, torch.float32) or first.shape != (1, *split.shape) or first.ndim != 4:
+    if first.dtype not in (torch.uint8, torch.float32) or first.shape != (1, *split.shape) or not 3 <= first.ndim <= 5:
         got = f"{first.dtype} {(len(split), *first.shape[1:])}"
         raise DataError(f"{where} images are {got}, expected torch.uint8 or torch.float32, N x C x H x W")
     if labels.dtype != torch.int64 or labels.shape != (len(split),):

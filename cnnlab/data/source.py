@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from cnnlab.data.splits import Split
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]  # C, H, W of images; C, L of signals; C, D, H, W of clips and voxels
 Load = TypeVar("Load", bound=Callable[..., "Source"])
 
 
@@ -30,7 +30,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Declared:
-    """What is known of a source before it is read. shape: of its images, C, H, W. classes: their names."""
+    """What is known of a source before it is read. shape: of its images. classes: their names."""
 
     shape: Shape
     classes: tuple[str, ...]

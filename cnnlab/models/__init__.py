@@ -17,7 +17,7 @@ __all__ = ["MLP", "ConvNet", "build_model", "rehearse"]
 
 def build_model(
     section: Mapping[str, Any],
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, ...],
     num_outputs: int,
     seed: int,
     memory_formats: Sequence[torch.memory_format] = (torch.channels_last, torch.contiguous_format),
@@ -26,7 +26,7 @@ def build_model(
 
     Args:
         section: the config's `model`. Its target gets `input_shape` and `num_outputs` if it takes arguments of these names.
-        input_shape: C, H, W of the images.
+        input_shape: C, H, W of the images, or C and other sides.
         num_outputs: what the task needs.
         seed: the run's.
         memory_formats: of its input, to be tried in this order: channels-last (1.2 to 1.6 times faster convolutions on a
@@ -53,7 +53,7 @@ def build_model(
         if as_known(error) is not None:  # out of memory
             raise
         shape = " x ".join(map(str, input_shape))
-        raise ConfigError(f"model: {name} fails on images of {shape} (C x H x W): {targets.failure(error)}") from error
+        raise ConfigError(f"model: {name} fails on images of {shape} (channels first): {targets.failure(error)}") from error
     if getattr(output, "shape", None) != (2, num_outputs):
         got = " x ".join(map(str, output.shape)) if isinstance(output, torch.Tensor) else type(output).__name__
         raise ConfigError(f"model: {name} gives {got} for 2 images, expected 2 x {num_outputs} (images x outputs)")
@@ -61,7 +61,7 @@ def build_model(
     return built, memory_format
 
 
-def rehearse(model: nn.Module, input_shape: tuple[int, int, int], memory_format: torch.memory_format, count: int) -> None:
+def rehearse(model: nn.Module, input_shape: tuple[int, ...], memory_format: torch.memory_format, count: int) -> None:
     """Try one forward and backward pass of `count` blank images in training mode, and leave the network as it was.
 
     Raises:
@@ -86,7 +86,7 @@ def rehearse(model: nn.Module, input_shape: tuple[int, int, int], memory_format:
 
 
 def _first_that_fits(
-    model: nn.Module, input_shape: tuple[int, int, int], memory_formats: Sequence[torch.memory_format]
+    model: nn.Module, input_shape: tuple[int, ...], memory_formats: Sequence[torch.memory_format]
 ) -> tuple[torch.memory_format, Any]:
     for memory_format in memory_formats[:-1]:
         with suppress(RuntimeError):
@@ -94,6 +94,6 @@ def _first_that_fits(
     return memory_formats[-1], _try(model, input_shape, memory_formats[-1])
 
 
-def _try(model: nn.Module, input_shape: tuple[int, int, int], memory_format: torch.memory_format) -> Any:
+def _try(model: nn.Module, input_shape: tuple[int, ...], memory_format: torch.memory_format) -> Any:
     with torch.no_grad():
         return model.to(memory_format=memory_format)(torch.zeros(2, *input_shape).to(memory_format=memory_format))

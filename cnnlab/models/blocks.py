@@ -9,18 +9,19 @@ from cnnlab.models.geometry import Padding
 
 PADDINGS = ("valid", "same", "full")
 POOL_TYPES = ("max", "average")
+SIDES = {1: "[length]", 2: "a pair [height, width]", 3: "[depth, height, width]"}  # by their number
 
 
 @dataclass(frozen=True)
 class Block:
-    """A convolution, then its pooling; either may be missing. Pairs are (height, width)."""
+    """A convolution, then its pooling; either may be missing. Tuples have a number a side: (height, width) of images."""
 
     conv: int | None  # number of filters
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[Padding, Padding]
-    pool: tuple[int, int] | None  # window
-    pool_stride: tuple[int, int]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[Padding, ...]
+    pool: tuple[int, ...] | None  # window
+    pool_stride: tuple[int, ...]
     pool_type: str
     dropout: float | None  # None: what the model says
     batch_norm: bool | None
@@ -28,22 +29,23 @@ class Block:
     @property
     def conv_name(self) -> str:
         """As the course notes write it: "conv 64 k3 s2 same"."""
-        stride = f" s{pair_name(self.stride)}" if self.stride != (1, 1) else ""
-        padding = f" {pair_name(self.padding)}" if self.padding != ("valid", "valid") else ""
-        return f"conv {self.conv} k{pair_name(self.kernel)}{stride}{padding}"
+        stride = f" s{sides_name(self.stride)}" if set(self.stride) != {1} else ""
+        padding = f" {sides_name(self.padding)}" if set(self.padding) != {"valid"} else ""
+        return f"conv {self.conv} k{sides_name(self.kernel)}{stride}{padding}"
 
     @property
     def pool_name(self) -> str:
-        stride = f" s{pair_name(self.pool_stride)}" if self.pool_stride != self.pool else ""
-        return f"{self.pool_type} pool {pair_name(cast(tuple[int, int], self.pool))}{stride}"
+        stride = f" s{sides_name(self.pool_stride)}" if self.pool_stride != self.pool else ""
+        return f"{self.pool_type} pool {sides_name(cast(tuple[int, ...], self.pool))}{stride}"
 
 
-def parse_block(keys: Mapping[str, Any], where: str) -> Block:
+def parse_block(keys: Mapping[str, Any], where: str, num_sides: int = 2) -> Block:
     """Check the keys of one block and fill in what they leave out (kernel 3, stride 1, valid, pool stride = window).
 
     Args:
         keys: as in the config.
         where: such as "model.blocks[0]", for the error.
+        num_sides: 1 for signals, 2 for images, 3 for clips and voxels.
 
     Raises:
         ConfigError: an unknown key, or a value of the wrong kind.
@@ -60,7 +62,7 @@ def parse_block(keys: Mapping[str, Any], where: str) -> Block:
     for key in () if conv else ("kernel", "stride", "padding", "batch_norm"):
         if key in keys:
             raise ConfigError(f"{where}.{key}: has no meaning without conv, a number of filters")
-    pool = None if keys.get("pool") is None else _pair(keys["pool"], f"{where}.pool")
+    pool = None if keys.get("pool") is None else _sides(keys["pool"], f"{where}.pool", num_sides)
     for key in () if pool else ("pool_stride", "pool_type"):
         if key in keys:
             raise ConfigError(f"{where}.{key}: has no meaning without pool, a window")
@@ -75,11 +77,11 @@ def parse_block(keys: Mapping[str, Any], where: str) -> Block:
         check_rate(dropout, f"{where}.dropout")
     return Block(
         conv,
-        _pair(keys.get("kernel", 3), f"{where}.kernel"),
-        _pair(keys.get("stride", 1), f"{where}.stride"),
-        _paddings(keys.get("padding", "valid"), f"{where}.padding"),
+        _sides(keys.get("kernel", 3), f"{where}.kernel", num_sides),
+        _sides(keys.get("stride", 1), f"{where}.stride", num_sides),
+        _paddings(keys.get("padding", "valid"), f"{where}.padding", num_sides),
         pool,
-        _pair(keys.get("pool_stride", pool or 1), f"{where}.pool_stride"),
+        _sides(keys.get("pool_stride", pool or 1), f"{where}.pool_stride", num_sides),
         pool_type,
         dropout,
         batch_norm,
@@ -92,9 +94,9 @@ def check_rate(rate: Any, where: str) -> None:
         raise ConfigError(f"{where}={rate}: expected a rate of 0 or more and less than 1")
 
 
-def pair_name(pair: tuple[Any, Any]) -> str:
+def sides_name(sides: tuple[Any, ...]) -> str:
     """ "3" for (3, 3), "3x5" for (3, 5)."""
-    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
+    return str(sides[0]) if len(set(sides)) == 1 else "x".join(map(str, sides))
 
 
 def _positive(value: Any, where: str) -> int:
@@ -103,19 +105,19 @@ def _positive(value: Any, where: str) -> int:
     return value
 
 
-def _pair(value: Any, where: str) -> tuple[int, int]:
-    if isinstance(value, list | tuple) and len(value) == 2:
-        return _positive(value[0], where), _positive(value[1], where)
-    if isinstance(value, list | tuple):
-        raise ConfigError(f"{where}={value}: expected a number, or a pair [height, width]")
-    return _positive(value, where), _positive(value, where)
+def _sides(value: Any, where: str, num_sides: int) -> tuple[int, ...]:
+    if isinstance(value, list | tuple) and len(value) != num_sides:
+        raise ConfigError(f"{where}={value}: expected a number, or {SIDES[num_sides]}")
+    sides = value if isinstance(value, list | tuple) else [value] * num_sides
+    return tuple(_positive(side, where) for side in sides)
 
 
-def _paddings(value: Any, where: str) -> tuple[Padding, Padding]:
-    pair = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
-    for item in pair:
-        if item not in PADDINGS and (isinstance(item, bool) or not isinstance(item, int) or item < 0):
-            raise ConfigError(f"{where}={value}: expected {', '.join(PADDINGS)}, a number of pixels, or a pair [height, width]")
-    if "same" in pair and pair[0] != pair[1]:
-        raise ConfigError(f"{where}={value}: same goes for both sides or for neither")
-    return pair[0], pair[1]
+def _paddings(value: Any, where: str, num_sides: int) -> tuple[Padding, ...]:
+    sides = tuple(value) if isinstance(value, list | tuple) and len(value) == num_sides else (value,) * num_sides
+    for side in sides:
+        if side not in PADDINGS and (isinstance(side, bool) or not isinstance(side, int) or side < 0):
+            each = SIDES[num_sides]
+            raise ConfigError(f"{where}={value}: expected {', '.join(PADDINGS)}, a number of pixels, or {each}")
+    if "same" in sides and len(set(sides)) > 1:
+        raise ConfigError(f"{where}={value}: same goes for all sides or for none")
+    return sides

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -13,15 +14,19 @@ from cnnlab.models.geometry import Padding, output_size
 from cnnlab.models.initializers import Initializer, initialize
 from cnnlab.models.layers import (
     ACTIVATIONS,
+    BATCH_NORMS,
+    CONVOLUTIONS,
     MONOTONE,
+    POOLS,
+    SAME_CONVOLUTIONS,
     Activation,
-    GlobalAveragePool2d,
-    GlobalMaxPool2d,
-    SameConv2d,
+    GlobalAveragePool,
+    GlobalMaxPool,
     dense_stack,
 )
 
 Head = Literal["flatten", "global_max", "global_average", "conv"]
+AXES = {1: "C x L", 2: "C x H x W", 3: "C x D x H x W"}  # by the number of sides
 
 
 class ConvNet(nn.Module):
@@ -31,7 +36,8 @@ class ConvNet(nn.Module):
         blocks: each a mapping of conv (filters), kernel (3), stride (1), padding (valid | same | full | zeros a side), pool
             (window), pool_stride (the window), pool_type (max | average), and of dropout and batch_norm, which overrule
             those below; [height, width] where the two differ.
-        input_shape: C, H, W of the images.
+        input_shape: C, H, W of the images; C, L of signals, or C, D, H, W of clips and voxels, for which the layers are those
+            of one and of three dimensions.
         num_outputs: logits.
         head: flatten | global_max | global_average, to dense layers, or conv, a 1 x 1 convolution to a map of logits, for
             images of any size.
@@ -45,7 +51,7 @@ class ConvNet(nn.Module):
         initializer: how weights start: glorot_uniform | he | normal | torch (its own defaults).
         initializer_std: the standard deviation of `normal`.
 
-    Input shape: N x C x H x W, float. Output shape: N x num_outputs.
+    Input shape: N x `input_shape`, float. Output shape: N x num_outputs.
 
     Raises:
         ConfigError: a block or a value that cannot be used. GeometryError: the image is too small for a layer.
@@ -54,7 +60,7 @@ class ConvNet(nn.Module):
     def __init__(
         self,
         blocks: Sequence[Mapping[str, Any]],
-        input_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...],
         num_outputs: int,
         head: Head = "flatten",
         hidden: Sequence[int] = (),
@@ -79,24 +85,23 @@ class ConvNet(nn.Module):
         def scaled(width: int) -> int:
             return max(1, round(width * width_factor))
 
-        parsed = [parse_block(keys, f"model.blocks[{number}]") for number, keys in enumerate(blocks)]
+        parsed = [parse_block(keys, f"model.blocks[{number}]", len(input_shape) - 1) for number, keys in enumerate(blocks)]
         parsed = [replace(block, conv=scaled(block.conv)) if block.conv else block for block in parsed]
         sizes = walk(parsed, input_shape)
-        channels = input_shape[0]
+        channels, num_sides = input_shape[0], len(input_shape) - 1
         self.blocks = nn.Sequential()
         for number, block in enumerate(parsed):
             normed = batch_norm if block.batch_norm is None else block.batch_norm
             rate = dropout if block.dropout is None else block.dropout
-            self.blocks.add_module(str(number), _block(block, channels, activation, normed, rate))
+            self.blocks.add_module(str(number), _block(block, channels, num_sides, activation, normed, rate))
             channels = block.conv or channels
         self.input_shape, self.head_kind = input_shape, head
         self.head: nn.Module
         if head == "conv":
-            self.head = nn.Conv2d(channels, num_outputs, 1)
+            self.head = CONVOLUTIONS[num_sides](channels, num_outputs, 1)
         else:
-            height, width = sizes
-            pools = {"flatten": nn.Flatten, "global_max": GlobalMaxPool2d, "global_average": GlobalAveragePool2d}
-            features = channels * height * width if head == "flatten" else channels
+            pools = {"flatten": nn.Flatten, "global_max": GlobalMaxPool, "global_average": GlobalAveragePool}
+            features = channels * prod(sizes) if head == "flatten" else channels
             widths = [scaled(size) for size in hidden]
             dense = dense_stack(features, widths, num_outputs, activation, hidden_dropout)
             self.head = nn.Sequential(OrderedDict([("pool", pools[head]()), *dense.named_children()]))
@@ -105,10 +110,10 @@ class ConvNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits, N x num_outputs; with head conv, the mean of the map."""
         if self.head_kind == "conv":
-            return self.logit_map(images).mean((2, 3))
+            return self.logit_map(images).mean(tuple(range(2, images.ndim)))
         if self.head_kind == "flatten" and tuple(images.shape[1:]) != self.input_shape:
             expected, got = (" x ".join(map(str, shape)) for shape in (self.input_shape, images.shape[1:]))
-            raise GeometryError(f"images of {got} (C x H x W): flatten and dense layers were built for {expected}")
+            raise GeometryError(f"images of {got} ({AXES[images.ndim - 2]}): flatten and dense layers are for {expected}")
         logits: Tensor = self.head(self.blocks(images))
         return logits
 
@@ -120,8 +125,8 @@ class ConvNet(nn.Module):
         return logits
 
 
-def walk(blocks: Sequence[Block], input_shape: tuple[int, int, int]) -> tuple[int, int]:
-    """The height and width after all blocks.
+def walk(blocks: Sequence[Block], input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The sides after all blocks: of images height and width.
 
     Raises:
         GeometryError: a window that does not fit; the message walks through the layers' sizes to it, and says
@@ -130,12 +135,14 @@ def walk(blocks: Sequence[Block], input_shape: tuple[int, int, int]) -> tuple[in
     try:
         return _sizes(blocks, input_shape)
     except GeometryError as error:
-        needed = next((size for size in range(1, 2049) if _fits(blocks, (input_shape[0], size, size))), None)
-        enough = f" ({needed} x {needed} would do: data=folder data.size={needed} brings your own to it)" if needed else ""
+        channels, num_sides = input_shape[0], len(input_shape) - 1
+        needed = next((size for size in range(1, 2049) if _fits(blocks, (channels, *[size] * num_sides))), None)
+        mend = f": data=folder data.size={needed} brings your own to it" if num_sides == 2 else ""
+        enough = f" ({' x '.join([str(needed)] * num_sides)} would do{mend})" if needed else ""
         raise GeometryError(f"{error}; use larger images{enough}, fewer or smaller layers, or padding") from None
 
 
-def _fits(blocks: Sequence[Block], input_shape: tuple[int, int, int]) -> bool:
+def _fits(blocks: Sequence[Block], input_shape: tuple[int, ...]) -> bool:
     try:
         _sizes(blocks, input_shape)
     except GeometryError:
@@ -143,46 +150,48 @@ def _fits(blocks: Sequence[Block], input_shape: tuple[int, int, int]) -> bool:
     return True
 
 
-def _sizes(blocks: Sequence[Block], input_shape: tuple[int, int, int]) -> tuple[int, int]:
+def _sizes(blocks: Sequence[Block], input_shape: tuple[int, ...]) -> tuple[int, ...]:
     channels, *sides = input_shape
+    unpadded: tuple[Padding, ...] = (0,) * len(sides)
     trail = [_size(sides, channels)]
     for block in blocks:
-        steps: list[tuple[str, tuple[int, int], tuple[int, int], tuple[Padding, Padding], int]] = []
+        steps: list[tuple[str, tuple[int, ...], tuple[int, ...], tuple[Padding, ...], int]] = []
         if block.conv:
             steps.append((block.conv_name, block.kernel, block.stride, block.padding, block.conv))
         if block.pool:
-            steps.append((block.pool_name, block.pool, block.pool_stride, ("valid", "valid"), block.conv or channels))
+            steps.append((block.pool_name, block.pool, block.pool_stride, unpadded, block.conv or channels))
         for name, window, stride, padding, filters in steps:
             result = [output_size(*side) for side in zip(sides, window, stride, padding, strict=True)]
             if min(result) < 1:
-                fits = f"a window of {window[0]} x {window[1]} does not fit into {sides[0]} x {sides[1]}"
+                fits = f"a window of {' x '.join(map(str, window))} does not fit into {' x '.join(map(str, sides))}"
                 raise GeometryError(f"model: {' -> '.join(trail)} -> {name}: {fits}")
             sides, channels = result, filters
             trail += [name, _size(sides, channels)]
-    return sides[0], sides[1]
+    return tuple(sides)
 
 
 def _size(sides: Sequence[int], channels: int) -> str:
-    return f"{sides[0]}x{sides[1]}x{channels}"
+    return "x".join(map(str, (*sides, channels)))
 
 
-def _block(block: Block, channels: int, activation: Activation, batch_norm: bool, dropout: float) -> nn.Sequential:
+def _block(
+    block: Block, channels: int, num_sides: int, activation: Activation, batch_norm: bool, dropout: float
+) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if block.conv:
-        if block.padding == ("same", "same"):
-            layers["conv"] = SameConv2d(channels, block.conv, block.kernel, block.stride)
+        if "same" in block.padding:
+            layers["conv"] = SAME_CONVOLUTIONS[num_sides](channels, block.conv, block.kernel, block.stride)
         else:
             zeros = tuple(
                 window - 1 if padding == "full" else 0 if padding == "valid" else int(padding)
                 for window, padding in zip(block.kernel, block.padding, strict=True)
             )
-            layers["conv"] = nn.Conv2d(channels, block.conv, block.kernel, block.stride, (zeros[0], zeros[1]))
+            layers["conv"] = CONVOLUTIONS[num_sides](channels, block.conv, block.kernel, block.stride, zeros)
         if batch_norm:
-            layers["norm"] = nn.BatchNorm2d(block.conv)
+            layers["norm"] = BATCH_NORMS[num_sides](block.conv)
         layers["activation"] = ACTIVATIONS[activation]()
     if block.pool:
-        pool = nn.MaxPool2d if block.pool_type == "max" else nn.AvgPool2d
-        layers["pool"] = pool(block.pool, block.pool_stride)
+        layers["pool"] = POOLS[block.pool_type][num_sides](block.pool, block.pool_stride)
         if "activation" in layers and block.pool_type == "max" and activation in MONOTONE:
             # The same values either way, but the activation then works on a quarter of them: 6 % of a Chollet epoch.
             layers.move_to_end("activation")

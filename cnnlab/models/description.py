@@ -16,9 +16,9 @@ MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous_format": tor
 class Description:
     """All that it takes to build a network and its preprocessing again; its checkpoints hold it.
 
-    model, task: these sections of the configuration. input_shape: C, H, W. classes: their names. numbers: the label of each
-    class as the data's source numbers it. mean, std: of each channel, of pixels from 0 to 1 (see `Preprocess`).
-    memory_format: of the network's input, one of MEMORY_FORMATS.
+    model, task: these sections of the configuration. input_shape: C, H, W, or C and other sides. classes: their names. numbers:
+    the label of each class as the data's source numbers it. mean, std: of each channel, of pixels from 0 to 1 (see
+    `Preprocess`). memory_format: of the network's input, one of MEMORY_FORMATS.
 
     Raises:
         ConfigError: values that contradict each other.
@@ -26,7 +26,7 @@ class Description:
 
     model: dict[str, Any]
     task: dict[str, Any]
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     classes: tuple[str, ...]
     numbers: tuple[int, ...]
     mean: tuple[float, ...]
@@ -35,7 +35,7 @@ class Description:
 
     def __post_init__(self) -> None:
         scale = (*self.mean, *self.std)
-        if min(self.input_shape) < 1 or not len(self.mean) == len(self.std) == self.input_shape[0]:
+        if len(self.input_shape) < 2 or min(self.input_shape) < 1 or not len(self.mean) == len(self.std) == self.input_shape[0]:
             raise ConfigError(f"input_shape {self.input_shape} with {len(self.mean)} means, {len(self.std)} deviations")
         if not all(map(math.isfinite, scale)) or min(self.std) <= 0:
             raise ConfigError(f"mean {self.mean}, std {self.std}: expected finite numbers, and deviations above 0")

@@ -3,6 +3,7 @@
 Source: Dumoulin and Visin 2016, arXiv:1603.07285; `same` as Keras defines it.
 """
 
+from collections.abc import Sequence
 from math import ceil, prod
 from typing import Literal
 
@@ -35,7 +36,7 @@ def left_over(size: int, window: int, stride: int = 1, padding: Padding = "valid
     return (size - window + sum(padding_amounts(size, window, stride, padding))) % stride
 
 
-def conv_multiplications(channels: int, filters: int, kernel: tuple[int, int], output: tuple[int, int]) -> int:
+def conv_multiplications(channels: int, filters: int, kernel: Sequence[int], output: Sequence[int]) -> int:
     """One per weight and output position: channels * kernel area * output area * filters."""
     return channels * prod(kernel) * prod(output) * filters
 

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 Initializer = Literal["glorot_uniform", "he", "normal", "torch"]
 
 
 def initialize(network: nn.Module, initializer: Initializer, std: float) -> None:
-    """Draw the weights of every Conv2d and Linear in `network` from the default generator, in the order of its modules.
+    """Draw the weights of every convolution and Linear in `network` from the default generator, in the order of its modules.
 
     glorot_uniform: U(-a, a), a = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, equation 16; Keras's default).
     he: N(0, 2 / fan_in) (He et al. 2015, arXiv:1502.01852, section 2.2). normal: N(0, std^2). torch: torch's own defaults,
@@ -24,7 +25,7 @@ def initialize(network: nn.Module, initializer: Initializer, std: float) -> None
     if initializer == "torch":
         return
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, _ConvNd | nn.Linear):
             fill[initializer](module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from cnnlab.models.geometry import conv_multiplications, left_over, padding_amounts, receptive_field
-from cnnlab.models.layers import GlobalAveragePool2d, GlobalMaxPool2d, SameConv2d
+from cnnlab.models.layers import CONVOLUTIONS, POOLS, SAME_CONVOLUTIONS, GlobalAveragePool, GlobalMaxPool
 
-WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
-SEES_ALL = (nn.Linear, nn.Flatten, GlobalMaxPool2d, GlobalAveragePool2d)  # every position of their input
+WINDOWED: tuple[type[nn.Module], ...] = (*CONVOLUTIONS.values(), *(kind for kinds in POOLS.values() for kind in kinds.values()))
+SEES_ALL = (nn.Linear, nn.Flatten, GlobalMaxPool, GlobalAveragePool)  # every position of their input
 
 
 @dataclass
@@ -20,8 +21,8 @@ class Layer:
     """One call of a module without children.
 
     name: its place in the network. kind: its class. output: the shape for one image. counted: how the parameters come
-    about. receptive_field: height and width in pixels of the image, None where branches or foreign operations hide it.
-    left_over: rows and columns at the input's end that no window reaches.
+    about. receptive_field: its sides in pixels of the image, height first, None where branches or foreign operations hide it.
+    left_over: how much of each side of the input, at its end, no window reaches: rows and columns.
     """
 
     name: str
@@ -30,8 +31,8 @@ class Layer:
     parameters: int
     counted: str
     multiplications: int
-    receptive_field: tuple[int, int] | None
-    left_over: tuple[int, int]
+    receptive_field: tuple[int, ...] | None
+    left_over: tuple[int, ...]
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Inspection:
     activation_bytes: int
 
 
-def inspect_network(model: nn.Module, input_shape: tuple[int, int, int], bf16: bool = False) -> Inspection:
+def inspect_network(model: nn.Module, input_shape: tuple[int, ...], bf16: bool = False) -> Inspection:
     """Run `model` on blank images of C x H x W and report every layer; bf16: count activations under autocast."""
     trace = _Trace()
     hooks = [
@@ -64,7 +65,7 @@ def inspect_network(model: nn.Module, input_shape: tuple[int, int, int], bf16: b
     return Inspection(trace.layers, total, trainable, saved[1] - saved[0])
 
 
-def _saved_bytes(model: nn.Module, input_shape: tuple[int, int, int], count: int, bf16: bool) -> int:
+def _saved_bytes(model: nn.Module, input_shape: tuple[int, ...], count: int, bf16: bool) -> int:
     """Bytes that autograd keeps for the backward pass of `count` images, parameters not counted."""
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
@@ -88,7 +89,7 @@ def _saved_bytes(model: nn.Module, input_shape: tuple[int, int, int], count: int
     return sum(kept.values())
 
 
-Fields = tuple[tuple[int, int], tuple[int, int]]  # (size, jump) of rows and of columns
+Fields = tuple[tuple[int, int], ...]  # (size, jump) of each side
 
 
 class _Trace:
@@ -121,7 +122,7 @@ class _Trace:
         self.alive += [given, output]
         parameters = sum(parameter.numel() for parameter in module.parameters())
         counted, multiplications = _counts(module, output)
-        sees = (fields[0][0], fields[1][0]) if fields else None
+        sees = tuple(size for size, _ in fields) if fields else None
         spare = _left_over(module, given)
         shape = tuple(output.shape[1:])
         return Layer(name, type(module).__name__, shape, parameters, counted, multiplications, sees, spare)
@@ -129,55 +130,52 @@ class _Trace:
     def _origin(self, given: Tensor) -> Fields | None:
         """The fields of a tensor that no layer made; the first one is the image itself."""
         if not self.layers:
-            return (1, 1), (1, 1)
+            return ((1, 1),) * (given.ndim - 2)
         alike = [out for out in self.unused.values() if out.ndim == given.ndim and out.shape[2:] == given.shape[2:]]
         channels = {out.shape[1] for out in alike}
         added, joined = channels == {given.shape[1]}, sum(out.shape[1] for out in alike) == given.shape[1]
         if alike and (added or joined):
             found = [self.fields[id(out)] for out in alike]
         else:  # flattened by a function
-            flat = [out for out in self.unused.values() if given.ndim == 2 and out.ndim == 4 and out.numel() == given.numel()]
+            flat = [out for out in self.unused.values() if given.ndim == 2 and out.ndim > 2 and out.numel() == given.numel()]
             alike, found = flat, [_seeing_all(self.fields[id(out)], out) for out in flat]
         for out in alike:
             del self.unused[id(out)]
         known = [fields for fields in found if fields is not None]
         if not known or len(known) < len(found):
             return None
-        rows, columns = (max(side) for side in zip(*known, strict=True))
-        return rows, columns
+        return tuple(max(side) for side in zip(*known, strict=True))
 
 
-def _through(module: nn.Module, given: Tensor, output: Tensor, fields: Fields | None) -> Fields | None:
+def _through(module: Any, given: Tensor, output: Tensor, fields: Fields | None) -> Fields | None:
     """The fields of a layer's output from those of its input."""
     if fields is None:
         return None
-    if isinstance(module, WINDOWED) and given.ndim == 4:
-        sides = zip(fields, _window(module), _pair(module.stride), strict=True)
-        rows, columns = (receptive_field(*side, window, stride) for side, window, stride in sides)
-        return rows, columns
-    if given.ndim == 4 and (isinstance(module, SEES_ALL) or prod(output.shape[2:]) == 1):
+    if isinstance(module, WINDOWED) and given.ndim > 2:
+        sides = zip(fields, _window(module, len(fields)), _sides(module.stride, len(fields)), strict=True)
+        return tuple(receptive_field(*side, window, stride) for side, window, stride in sides)
+    has_sides = given.ndim - 2 == len(fields)  # not so the tokens of a transformer
+    if has_sides and (isinstance(module, SEES_ALL) or prod(output.shape[2:]) == 1):
         return _seeing_all(fields, given)
-    if given.ndim == 4 and output.shape[2:] != given.shape[2:]:
+    if has_sides and output.shape[2:] != given.shape[2:]:
         return None  # upsampling and the like
     return fields
 
 
 def _seeing_all(fields: Fields | None, given: Tensor) -> Fields | None:
-    """The fields of what sees every position of `given`, N x C x H x W."""
+    """The fields of what sees every position of `given`, N x C x sides."""
     if fields is None:
         return None
-    rows, columns = (receptive_field(*side, size, 1) for side, size in zip(fields, given.shape[2:], strict=True))
-    return rows, columns
+    return tuple(receptive_field(*side, size, 1) for side, size in zip(fields, given.shape[2:], strict=True))
 
 
-def _counts(module: nn.Module, output: Tensor) -> tuple[str, int]:
+def _counts(module: Any, output: Tensor) -> tuple[str, int]:
     """How a layer's parameters come about, and its multiplications for one image."""
-    if isinstance(module, nn.Conv2d):
-        (height, width), channels = _pair(module.kernel_size), module.in_channels // module.groups
+    if isinstance(module, _ConvNd):
+        channels = module.in_channels // module.groups
         bias = " + 1" if module.bias is not None else ""
-        counted = f"{module.out_channels} x ({channels} x {height} x {width}{bias})"
-        sides = (output.shape[2], output.shape[3])
-        return counted, conv_multiplications(channels, module.out_channels, (height, width), sides)
+        counted = f"{module.out_channels} x ({' x '.join(map(str, (channels, *module.kernel_size)))}{bias})"
+        return counted, conv_multiplications(channels, module.out_channels, module.kernel_size, output.shape[2:])
     if isinstance(module, nn.Linear):
         bias = " + 1" if module.bias is not None else ""
         return f"{module.out_features} x ({module.in_features}{bias})", module.in_features * output[0].numel()
@@ -185,24 +183,36 @@ def _counts(module: nn.Module, output: Tensor) -> tuple[str, int]:
     return " + ".join(shapes), 0
 
 
-def _left_over(module: nn.Module, given: Tensor) -> tuple[int, int]:
-    """Rows and columns at the end of the input, zeros included, that no window reaches."""
-    if not isinstance(module, WINDOWED) or given.ndim != 4 or getattr(module, "ceil_mode", False):
-        return 0, 0
-    window, stride, sizes = _window(module), _pair(module.stride), given.shape[2:]
-    if isinstance(module, SameConv2d) or module.padding == "same":
-        zeros = [sum(padding_amounts(n, f, s, "same")) for n, f, s in zip(sizes, window, stride, strict=True)]
-    else:
-        zeros = [0, 0] if module.padding == "valid" else [2 * amount for amount in _pair(module.padding)]
-    height, width = (left_over(n + z, f, s) for n, z, f, s in zip(sizes, zeros, window, stride, strict=True))
-    return height, width
+def _left_over(module: Any, given: Tensor) -> tuple[int, ...]:
+    """Of each side, at the end of the input, zeros included, what no window reaches."""
+    if not isinstance(module, WINDOWED) or given.ndim < 3 or getattr(module, "ceil_mode", False):
+        return (0,) * max(given.ndim - 2, 0)
+    sides = zip(
+        given.shape[2:],
+        zeros(module, given),
+        _window(module, given.ndim - 2),
+        _sides(module.stride, given.ndim - 2),
+        strict=True,
+    )
+    return tuple(left_over(size + sum(pair), window, stride) for size, pair, window, stride in sides)
 
 
-def _window(module: Any) -> tuple[int, int]:
-    """Height and width of what one output sees of the input, dilation included."""
-    kernel, dilation = _pair(module.kernel_size), _pair(getattr(module, "dilation", 1))
-    return dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1
+def zeros(module: Any, given: Tensor) -> list[tuple[int, int]]:
+    """The zeros before and after each side of the input of a convolution or pooling."""
+    num_sides = given.ndim - 2
+    if isinstance(module, tuple(SAME_CONVOLUTIONS.values())) or module.padding == "same":
+        sides = zip(given.shape[2:], _window(module, num_sides), _sides(module.stride, num_sides), strict=True)
+        return [padding_amounts(*side, "same") for side in sides]
+    if module.padding == "valid":
+        return [(0, 0)] * num_sides
+    return [(amount, amount) for amount in _sides(module.padding, num_sides)]
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    return (value[0], value[1]) if isinstance(value, tuple) else (value, value)
+def _window(module: Any, num_sides: int) -> tuple[int, ...]:
+    """What one output sees of each side of the input, dilation included."""
+    sides = zip(_sides(module.kernel_size, num_sides), _sides(getattr(module, "dilation", 1), num_sides), strict=True)
+    return tuple(dilation * (kernel - 1) + 1 for kernel, dilation in sides)
+
+
+def _sides(value: Any, num_sides: int) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, tuple) else (value,) * num_sides

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from cnnlab.models.geometry import padding_amounts
 
@@ -22,36 +23,58 @@ Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "ta
 MONOTONE = frozenset({"relu", "leaky_relu", "elu", "sigmoid", "tanh", "linear"})  # non-decreasing: commute with a maximum
 
 
-class SameConv2d(nn.Conv2d):
-    """A convolution with Keras's `same` padding: ceil(n / stride) outputs for any kernel, stride and image size.
+class _Same(_ConvNd):
+    """A convolution with Keras's `same` padding: ceil(n / stride) outputs for any kernel, stride and size.
 
-    torch's own padding="same" refuses strides, since the zeros then depend on the image's size.
+    torch's own padding="same" refuses strides, since the zeros then depend on the size.
 
-    Input shape: N x C x H x W. Output shape: N x filters x ceil(H / stride) x ceil(W / stride).
+    Input shape: N x C x sides. Output shape: N x filters x ceil(side / stride) of each.
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        (top, bottom), (left, right) = (
-            padding_amounts(size, window, stride, "same")
-            for size, window, stride in zip(images.shape[2:], self.kernel_size, self.stride, strict=True)
-        )
-        if top != bottom or left != right:
-            images, top, left = F.pad(images, (left, right, top, bottom)), 0, 0
-        return F.conv2d(images, self.weight, self.bias, self.stride, (top, left))
+        sides = zip(images.shape[2:], self.kernel_size, self.stride, strict=True)
+        zeros = [padding_amounts(*side, "same") for side in sides]
+        if any(before != after for before, after in zeros):
+            images = F.pad(images, [amount for pair in reversed(zeros) for amount in pair])
+            zeros = [(0, 0)] * len(zeros)
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[len(zeros) - 1]
+        return convolve(images, self.weight, self.bias, self.stride, tuple(before for before, _ in zeros))
 
 
-class GlobalMaxPool2d(nn.Module):
-    """The largest value of each map: N x C x H x W to N x C."""
+class SameConv1d(_Same, nn.Conv1d):
+    """Of signals, N x C x L."""
+
+
+class SameConv2d(_Same, nn.Conv2d):
+    """Of images, N x C x H x W."""
+
+
+class SameConv3d(_Same, nn.Conv3d):
+    """Of clips or voxels, N x C x D x H x W."""
+
+
+class GlobalMaxPool(nn.Module):
+    """The largest value of each map: N x C x sides to N x C."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        return maps.amax((2, 3))
+        return maps.amax(tuple(range(2, maps.ndim)))
 
 
-class GlobalAveragePool2d(nn.Module):
-    """The mean of each map: N x C x H x W to N x C."""
+class GlobalAveragePool(nn.Module):
+    """The mean of each map: N x C x sides to N x C."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        return maps.mean((2, 3))
+        return maps.mean(tuple(range(2, maps.ndim)))
+
+
+# By the number of sides: 1 for signals, 2 for images, 3 for clips and voxels.
+CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+SAME_CONVOLUTIONS: dict[int, type[nn.Module]] = {1: SameConv1d, 2: SameConv2d, 3: SameConv3d}
+BATCH_NORMS: dict[int, type[nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+POOLS: dict[str, dict[int, type[nn.Module]]] = {
+    "max": {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d},
+    "average": {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d},
+}
 
 
 def dense_stack(inputs: int, hidden: Sequence[int], outputs: int, activation: Activation, dropout: float) -> nn.Sequential:

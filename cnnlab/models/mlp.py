@@ -1,6 +1,7 @@
 """The multilayer perceptron, the baseline without convolutions."""
 
 from collections.abc import Sequence
+from math import prod
 
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ class MLP(nn.Module):
     """Flatten, hidden dense layers, the output.
 
     Args:
-        input_shape: C, H, W of the images.
+        input_shape: C, H, W of the images, or any other.
         num_outputs: logits.
         hidden: widths of the hidden dense layers.
         activation: after each of them.
@@ -22,7 +23,7 @@ class MLP(nn.Module):
         initializer: how weights start: glorot_uniform | he | normal | torch (its own defaults).
         initializer_std: the standard deviation of `normal`.
 
-    Input shape: N x C x H x W, float. Output shape: N x num_outputs.
+    Input shape: N x `input_shape`, float. Output shape: N x num_outputs.
 
     Raises:
         ConfigError: a value that cannot be used.
@@ -30,7 +31,7 @@ class MLP(nn.Module):
 
     def __init__(
         self,
-        input_shape: tuple[int, int, int],
+        input_shape: tuple[int, ...],
         num_outputs: int,
         hidden: Sequence[int] = (128,),
         activation: Activation = "relu",
@@ -42,9 +43,8 @@ class MLP(nn.Module):
         check_rate(hidden_dropout, "model.hidden_dropout")
         if any(width < 1 for width in hidden):
             raise ConfigError(f"model.hidden={list(hidden)}: expected widths of 1 or more")
-        channels, height, width = input_shape
         self.flatten = nn.Flatten()
-        self.dense = dense_stack(channels * height * width, hidden, num_outputs, activation, hidden_dropout)
+        self.dense = dense_stack(prod(input_shape), hidden, num_outputs, activation, hidden_dropout)
         initialize(self, initializer, initializer_std)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ class Preprocess(nn.Module):
         mean, std: float32, C; zeros and ones leave the pixels as they are.
         memory_format: of the output, the network's own.
 
-    Input shape: N x C x H x W, uint8, or floats that are pixels from 0 to 1; features are floats of any range and N x C x
-    anything. Output shape: the same, float32.
+    Input shape: N x C x H x W, uint8, or floats that are pixels from 0 to 1; signals, clips and voxels have other sides than
+    H x W; features are floats of any range and N x C x anything. Output shape: the same, float32.
     """
 
     mean: Tensor
@@ -33,8 +33,7 @@ class Preprocess(nn.Module):
             DataError: another number of dimensions or channels, or whole numbers that are not uint8.
         """
         layout = self.memory_format if images.ndim == 4 else torch.preserve_format
-        features = images.is_floating_point() and images.ndim > 1
-        if not (features or images.ndim == 4) or images.shape[1] != len(self.mean):
+        if images.ndim < (2 if images.is_floating_point() else 3) or images.shape[1] != len(self.mean):
             got = " x ".join(map(str, images.shape))
             raise DataError(f"images of {got}: expected N x {len(self.mean)} x H x W (images, channels, height, width)")
         if images.dtype == torch.uint8:

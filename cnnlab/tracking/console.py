@@ -93,7 +93,8 @@ class Console:
 
     def _header(self) -> None:
         info, cfg = self.info, self.info.cfg
-        channels, height, width = info.shape
+        channels, *sides = info.shape
+        shape = " x ".join(map(str, (*sides, channels)))
         counts = ", ".join(f"{count:,} {split}" for split, count in info.counts.items())
         augment = f", augmented by {', '.join(cfg.augment)}" if cfg.augment else ""
         network = self.run.recorded("choices").get("model", "network")
@@ -108,7 +109,7 @@ class Console:
         )
         rows = {
             "network": f"{network} ({kind}), {info.num_parameters:,} parameters",
-            "data": f"{info.data}, {height} x {width} x {channels}, {info.num_classes} classes: {counts}{augment}",
+            "data": f"{info.data}, {shape}, {info.num_classes} classes: {counts}{augment}",
             "training": f"{optimizer}, batches of {cfg.trainer.batch_size}, {counted(info.steps, 'step')}, "
             f"{info.steps_per_epoch:,} an epoch, seed {cfg.seed}",
             "device": f"{device}, {threads}, {cfg.trainer.precision}{beside}",

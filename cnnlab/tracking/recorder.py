@@ -60,14 +60,15 @@ class Recorder:
         """At the end: the confusion matrix, the augmented first batch, the worst mistakes."""
         from cnnlab.tracking import pictures
 
-        at = self.info.steps
-        self.events.image("visuals/first_batch", pictures.sheet(test.first_batch), at)
+        at, are_images = self.info.steps, test.first_batch.ndim == 4
+        if are_images:
+            self.events.image("visuals/first_batch", pictures.sheet(test.first_batch), at)
         if test.probability is None:
             worst, captions = pictures.worst_errors(torch.tensor(test.numbers)[test.labels], test.predicted)
         else:
             self.events.image("visuals/confusion", pictures.confusion(test.labels, test.predicted, test.classes), at)
             worst, captions = pictures.worst_mistakes(test.labels, test.predicted, test.probability, test.classes)
-        if len(worst):
+        if len(worst) and are_images:
             self.events.image("visuals/worst_mistakes", pictures.sheet(test.images(worst), captions), at)
 
     def result(self, result: Result) -> None:

@@ -34,7 +34,7 @@ class RunInfo:
     cfg: Config
     metric: str
     data: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     counts: Mapping[str, int]
     num_classes: int
     num_parameters: int

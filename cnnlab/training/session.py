@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnnlab.data import DataSet, Split, load_data
 from cnnlab.data.batches import augmentations, epoch_order
+from cnnlab.errors import ConfigError
 from cnnlab.models import MLP, ConvNet, build_model, rehearse
 from cnnlab.models.description import Description
 from cnnlab.models.preprocess import Preprocess
@@ -88,6 +89,9 @@ def build_session(cfg: Config) -> Session:
     runtime = configure(cfg.trainer)
     chosen = augmentations(cfg.augment, runtime.device)
     data = load_data(cfg.data, cfg.seed, runtime.device)
+    if chosen and len(data.shape) != 3:
+        shape = " x ".join(map(str, data.shape))
+        raise ConfigError(f"augment={[*chosen]}: changes images, and {data.name} gives {shape}; use augment=none")
     task = build_task(cfg.task, data.numbers)
     model, memory_format = build_model(cfg.model, data.shape, task.num_outputs, cfg.seed)
     scale, layout = (tuple(data.mean.tolist()), tuple(data.std.tolist())), str(memory_format).removeprefix("torch.")

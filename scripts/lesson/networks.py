@@ -14,7 +14,7 @@ from scripts import ledger
 FIELD_NETWORK = ("model=maxpool", "model.width_factor=0.125", "data=fashion")
 
 
-def _built(shape: tuple[int, int, int], *settings: str) -> nn.Module:
+def _built(shape: tuple[int, ...], *settings: str) -> nn.Module:
     """The network of these settings for images of C x H x W and ten classes."""
     return build_model(ledger.configuration(*settings).model, shape, 10, 0)[0]
 

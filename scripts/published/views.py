@@ -17,6 +17,13 @@ README, EXPERIMENTS = Path("README.md"), Path("configs/experiment")
 PRECISIONS = ("fp32", "bf16")
 
 
+def experiments() -> list[str]:
+    """Those that the notes publish or set as an exercise; cnnlab's own are no result to compare."""
+    results, exercises = comparison.read_published("results"), comparison.read_published("exercises")
+    other = [one[key] for one in (*results.values(), *exercises.values()) for key in ("also", "experiment") if key in one]
+    return [name for name in composing.groups()["experiment"] if name in {*results, *other}]
+
+
 def recipe(name: str, precision: str) -> str:
     """The hash of an experiment's present recipe. Hydra, which is slow, composes it once for both precisions."""
     cfg = ledger.configuration(f"experiment={name}")
@@ -32,7 +39,7 @@ def comparisons(names: Sequence[str]) -> list[Comparison]:
 def stale() -> dict[Path, str]:
     """The files that do not say what the ledger says, with what they should: docs/RESULTS.md and, in the repository, README and
     the experiments' header comments."""
-    rows = comparisons(composing.groups()["experiment"])
+    rows = comparisons(experiments())
     texts = {TABLE: page.text(rows, measured_curves())}
     if README.exists():
         texts[README] = page.with_table(README.read_text(), rows)

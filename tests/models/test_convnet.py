@@ -216,3 +216,23 @@ def test_a_window_as_large_as_its_input_fits(blocks: list[dict[str, Any]]) -> No
 def test_a_bad_value_is_refused_by_its_key(blocks: list[dict[str, Any]], settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError, match="^" + re.escape(f"model.{key}") + "[=:]"):
         network(*blocks, **settings)
+
+
+def test_one_and_three_dimensions_are_that_of_torch_layer_by_layer() -> None:
+    blocks = [{"conv": 3, "kernel": 2, "stride": 2}, {"conv": 5, "padding": 1, "pool": 2, "pool_type": "average"}]
+    torch.manual_seed(0)
+    for sides, convolve, pool in (((17,), F.conv1d, F.avg_pool1d), ((8, 9, 10), F.conv3d, F.avg_pool3d)):
+        model = ConvNet(blocks, (2, *sides), 4, head="flatten").double()
+        images = torch.randn(3, 2, *sides, dtype=torch.float64)
+        first, second = (block.conv for block in model.blocks)
+        maps = convolve(images, first.weight, first.bias, 2).relu()
+        maps = pool(convolve(maps, second.weight, second.bias, 1, 1).relu(), 2)
+        torch.testing.assert_close(model(images), F.linear(maps.flatten(1), model.head.output.weight, model.head.output.bias))
+        assert model.head.output.in_features == maps[0].numel()
+
+
+def test_a_block_s_numbers_fit_the_dimensions() -> None:
+    with pytest.raises(ConfigError, match=r"model\.blocks\[0\]\.kernel"):
+        ConvNet([{"conv": 3, "kernel": [3, 3]}], (2, 17), 4)
+    with pytest.raises(GeometryError, match="17"):
+        ConvNet([{"conv": 3, "kernel": 18}], (2, 17), 4)

@@ -40,7 +40,7 @@ def test_every_column_of_a_small_network() -> None:
     assert [layer.multiplications for layer in layers] == [3 * 6 * 25 * 2, 0, 0, 0, 56, 0, 35]
     # pool: rows 3 + (2 - 1) * 2 = 5, columns 2 + 2 = 4, neighbors 4 apart; flatten sees 2 x 2 of them: 9 x 8
     assert [layer.receptive_field for layer in layers] == [(3, 2), (5, 4), (5, 4), (9, 8), (9, 8), (9, 8), (9, 8)]
-    assert [layer.left_over for layer in layers] == [(1, 1), (1, 1)] + [(0, 0)] * 5
+    assert [layer.left_over for layer in layers] == [(1, 1), (1, 1), (0, 0), (0, 0), (), (), ()]
 
 
 def test_parameters_and_trainable_ones() -> None:
@@ -225,3 +225,13 @@ def test_inspecting_changes_nothing() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_signals_and_clips_by_hand() -> None:
+    signal = inspect_network(ConvNet([{"conv": 4, "kernel": 5, "stride": 2}], (3, 12), 2), (3, 12)).layers
+    # (12 - 5) // 2 + 1 = 4, one step left over; 3 x 5 weights a filter, at 4 places
+    assert (signal[0].output, signal[0].counted, signal[0].multiplications) == ((4, 4), "4 x (3 x 5 + 1)", 3 * 5 * 4 * 4)
+    assert (signal[0].receptive_field, signal[0].left_over, signal[2].receptive_field) == ((5,), (1,), (11,))
+    clip = inspect_network(ConvNet([{"conv": 2, "kernel": [2, 3, 3], "pool": 2}], (1, 5, 6, 8), 2), (1, 5, 6, 8)).layers
+    assert (clip[0].output, clip[0].parameters) == ((2, 4, 4, 6), 2 * (18 + 1))
+    assert (clip[1].output, clip[1].receptive_field) == ((2, 2, 2, 3), (3, 4, 4))

@@ -1,5 +1,6 @@
 import math
 import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cnnlab.models.layers import ACTIVATIONS, MONOTONE, GlobalAveragePool2d, GlobalMaxPool2d, SameConv2d
+from cnnlab.models.layers import ACTIVATIONS, MONOTONE, SAME_CONVOLUTIONS, GlobalAveragePool, GlobalMaxPool, SameConv2d
 
 
 def keras_padding(size: int, window: int, stride: int) -> tuple[int, int]:
@@ -54,10 +55,22 @@ def test_same_convolution_follows_the_size_of_each_image() -> None:
         assert layer(torch.zeros(1, 1, side, side)).shape[2:] == (result, result)
 
 
+@pytest.mark.parametrize(("sides", "convolve"), [((9,), F.conv1d), ((5, 8, 7), F.conv3d)])
+def test_same_convolution_of_signals_and_clips(sides: tuple[int, ...], convolve: Callable[..., torch.Tensor]) -> None:
+    torch.manual_seed(0)
+    layer = SAME_CONVOLUTIONS[len(sides)](2, 3, 4, 2, dtype=torch.float64)
+    images = torch.randn(2, 2, *sides, dtype=torch.float64)
+    padded = F.pad(images, [zeros for side in reversed(sides) for zeros in keras_padding(side, 4, 2)])
+    torch.testing.assert_close(layer(images), convolve(padded, layer.weight, layer.bias, 2))
+
+
 def test_global_pooling_by_hand() -> None:
     maps = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]], [[-4.0, -8.0], [-2.0, -2.0]]]])
-    assert GlobalMaxPool2d()(maps).tolist() == [[6.0, -2.0]]
-    assert GlobalAveragePool2d()(maps).tolist() == [[3.0, -4.0]]
+    assert GlobalMaxPool()(maps).tolist() == [[6.0, -2.0]]
+    assert GlobalAveragePool()(maps).tolist() == [[3.0, -4.0]]
+    for flat in (maps.flatten(2), maps[:, :, None]):  # a signal, a clip
+        assert GlobalMaxPool()(flat).tolist() == [[6.0, -2.0]]
+        assert GlobalAveragePool()(flat).tolist() == [[3.0, -4.0]]
 
 
 FORMULAS = {

@@ -84,7 +84,8 @@ def test_every_shape_and_count(name: str) -> None:
 
 
 def test_every_convolutional_network_of_the_configs_is_published() -> None:
-    assert set(composing.groups()["model"]) == {*NETWORKS, "mlp", "custom"}
+    own = {"mlp", "custom", "signal", "clip"}
+    assert set(composing.groups()["model"]) == {*NETWORKS, *own}
 
 
 @pytest.mark.parametrize("case", NETWORKS["allconv"]["any_input"], ids=lambda case: str(case["input"]))

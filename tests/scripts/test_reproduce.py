@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from cnnlab import cli, composing, config
+from cnnlab import cli, config
 from cnnlab.sweep.manifest import Manifest
 from scripts import ledger
 from scripts.ledger import configuration
 from scripts.published import page, views
 from scripts.published.comparison import read_published
 
-EXPERIMENTS = composing.groups()["experiment"]
+EXPERIMENTS = views.experiments()
 RESULTS = read_published("results")
 
 
