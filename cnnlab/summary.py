@@ -14,7 +14,10 @@ from cnnlab.schema import Config
 from cnnlab.tracking.console import counted, fit_terminal, wide_console
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from torch import nn
+
+    from cnnlab.models.inspection import Layer
 
 HELP = """Show a network layer by layer, before any training: sizes, parameters, multiplications, receptive fields, memory.
 
@@ -27,6 +30,7 @@ HELP = """Show a network layer by layer, before any training: sizes, parameters,
 
 Takes the settings of `python -m cnnlab.train`, and --config-dir; data.shape is channels, height, width. No data file is read.
 
+  --explain           how each size, count and multiplication comes about
   --wide              all columns, also where the terminal is too narrow
 """
 PLAIN = ("ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Sigmoid", "Tanh", "Identity")  # no parameters, same shape: no row
@@ -34,7 +38,7 @@ PLAIN = ("ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Sigmoid", "Tanh", "Identit
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit code."""
-    line = cli.parse(arguments, ("--help", "-h", "--wide"), ("--config-dir", "-cd"))
+    line = cli.parse(arguments, ("--help", "-h", "--wide", "--explain"), ("--config-dir", "-cd"))
     if {"--help", "-h"} & set(line.options):
         cli.print_help(HELP)
         return 0
@@ -42,12 +46,13 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(f"{line.words[0]}: summary takes only KEY=VALUE, such as model=lenet data=fashion")
     cfg = composing.typed(composing.compose(line.overrides, cli.config_directories(line)))
     cli.tell_loading("torch")
-    show(cfg, "--wide" in line.options)
+    show(cfg, "--wide" in line.options, "--explain" in line.options)
     return 0
 
 
-def show(cfg: Config, wide: bool = False) -> None:
-    """Print the table and the totals of the configured network; `wide`: all columns, whatever the terminal."""
+def show(cfg: Config, wide: bool = False, explain: bool = False) -> None:
+    """Print the table and the totals of the configured network; `wide`: all columns, whatever the terminal; `explain`: how the
+    numbers come about, layer by layer."""
     from cnnlab.data import describe
     from cnnlab.models import build_model
     from cnnlab.models.inspection import inspect_network
@@ -83,9 +88,17 @@ def show(cfg: Config, wide: bool = False) -> None:
     plain = dict.fromkeys(layer.kind for layer in found.layers if layer.kind in PLAIN)
     if plain:
         console.print(f"\nNot listed: {', '.join(plain)} (no parameters, the shape stays)")
+    past = [layer.name for layer in found.layers if layer.strides_past]
+    if past:
+        console.print(f"\n{', '.join(past)}: strides over a single pixel: the size stays 1, nothing is halved")
+    if explain:
+        _explain(console, found.layers)
     batch, total = cfg.trainer.batch_size, sum(layer.multiplications for layer in found.layers)
-    frozen = f" ({found.parameters - found.trainable:,} of them frozen)" if found.parameters != found.trainable else ""
-    console.print(f"\n[bold]{found.parameters:,} parameters[/]{frozen}, {total:,} multiplications an image")
+    statistics = sum(buffer.numel() for buffer in model.buffers() if buffer.is_floating_point())
+    beside = f", and {statistics:,} statistics of batch norm, which Keras counts here, too" if statistics else ""
+    console.print(f"\n[bold]{found.parameters:,} parameters[/], {total:,} multiplications an image")
+    console.print(f"  trainable     {found.trainable:>14,}")
+    console.print(f"  non-trainable {found.parameters - found.trainable:>14,}{beside}")
     rows = {
         "weights": found.parameters * 4,
         "gradients": found.trainable * 4,
@@ -101,6 +114,27 @@ def show(cfg: Config, wide: bool = False) -> None:
     predicting = _mib((found.parameters + two) * 4)
     console.print(f"memory to predict one image, fp32: {predicting}")
     console.print("  (weights, and the two largest maps that follow each other)")
+
+
+def _explain(console: "Console", layers: "Sequence[Layer]") -> None:
+    """How sizes, parameters and multiplications come about, and what a dense layer would cost where a convolution stands.
+
+    Sizes: (W - F + 2 P) / S + 1, rounded down; multiplications of a convolution: F x F x D x W' x H' x D'.
+    """
+    for layer in layers:
+        rows = [("size", text) for text in dict.fromkeys(layer.sizing)]
+        if layer.counted:
+            rows.append(("parameters", f"{layer.counted} = {layer.parameters:,}"))
+        if layer.multiplied:
+            rows.append(("multiplications", layer.multiplied))
+        if layer.dense:
+            more, slower = layer.dense / layer.parameters, layer.dense / layer.multiplications
+            times = f"{more:,.0f} times the parameters, {slower:,.1f} times the multiplications"
+            rows.append(("dense instead", f"{layer.dense:,} weights: {times}"))
+        if rows:
+            console.print(f"\n[bold]{layer.name}[/] {layer.kind}")
+            for name, text in rows:
+                console.print(f"  {name:<16} {text}")
 
 
 def _optimizer_states(cfg: Config, model: "nn.Module") -> float:

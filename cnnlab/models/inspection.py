@@ -1,6 +1,6 @@
 """What any network consists of, found by running it once on blank images: sizes, counts, receptive fields, memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -23,6 +23,9 @@ class Layer:
     name: its place in the network. kind: its class. output: the shape for one image. counted: how the parameters come
     about. receptive_field: its sides in pixels of the image, height first, None where branches or foreign operations hide it.
     left_over: how much of each side of the input, at its end, no window reaches: rows and columns.
+    sizing: how each side of the output comes about, "(28 - 5 + 2 x 2) / 1 + 1 = 28"; multiplied: how the multiplications do;
+    dense: the weights of a dense layer in a convolution's place. Empty and 0 where a layer has none.
+    strides_past: it strides over an input of a single pixel.
     """
 
     name: str
@@ -33,6 +36,10 @@ class Layer:
     multiplications: int
     receptive_field: tuple[int, ...] | None
     left_over: tuple[int, ...]
+    sizing: tuple[str, ...]
+    multiplied: str
+    dense: int
+    strides_past: bool
 
 
 @dataclass
@@ -47,22 +54,28 @@ class Inspection:
 
 def inspect_network(model: nn.Module, input_shape: tuple[int, ...], bf16: bool = False) -> Inspection:
     """Run `model` on blank images of C x H x W and report every layer; bf16: count activations under autocast."""
-    trace = _Trace()
-    hooks = [
-        module.register_forward_hook(trace.hook(name)) for name, module in model.named_modules() if not list(module.children())
-    ]
-    trained = model.training
-    model.eval()
-    with torch.no_grad():
-        model(torch.zeros(1, *input_shape))
-    for hook in hooks:
-        hook.remove()
+    layers, trained = layers_of(model, input_shape), model.training
     saved = [_saved_bytes(model, input_shape, count, bf16) for count in (2, 3)]
     model.train(trained)
     parameters = list(model.parameters())
     total = sum(parameter.numel() for parameter in parameters)
     trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-    return Inspection(trace.layers, total, trainable, saved[1] - saved[0])
+    return Inspection(layers, total, trainable, saved[1] - saved[0])
+
+
+def layers_of(model: nn.Module, input_shape: tuple[int, ...]) -> list[Layer]:
+    """Run `model` on a blank image of C x H x W in evaluation mode, on its device: every layer, in the order of the calls."""
+    trace, trained = _Trace(), model.training
+    device = next((parameter.device for parameter in model.parameters()), None)
+    leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
+    hooks = [module.register_forward_hook(trace.hook(name)) for name, module in leaves]
+    model.eval()
+    with torch.no_grad():
+        model(torch.zeros(1, *input_shape, device=device))
+    for hook in hooks:
+        hook.remove()
+    model.train(trained)
+    return trace.layers
 
 
 def _saved_bytes(model: nn.Module, input_shape: tuple[int, ...], count: int, bf16: bool) -> int:
@@ -121,11 +134,16 @@ class _Trace:
         self.unused[id(output)] = output
         self.alive += [given, output]
         parameters = sum(parameter.numel() for parameter in module.parameters())
-        counted, multiplications = _counts(module, output)
+        counted, multiplications, multiplied = _counts(module, output)
         sees = tuple(size for size, _ in fields) if fields else None
         spare = _left_over(module, given)
         shape = tuple(output.shape[1:])
-        return Layer(name, type(module).__name__, shape, parameters, counted, multiplications, sees, spare)
+        windowed = isinstance(module, WINDOWED) and given.ndim > 2
+        sizing = _sizing(module, given, output) if windowed else ()
+        dense = prod(given.shape[1:]) * prod(shape) if isinstance(module, _ConvNd) else 0
+        past = windowed and prod(given.shape[2:]) == 1 and max(_sides(module.stride, given.ndim - 2)) > 1
+        kind = type(module).__name__
+        return Layer(name, kind, shape, parameters, counted, multiplications, sees, spare, sizing, multiplied, dense, past)
 
     def _origin(self, given: Tensor) -> Fields | None:
         """The fields of a tensor that no layer made; the first one is the image itself."""
@@ -169,18 +187,39 @@ def _seeing_all(fields: Fields | None, given: Tensor) -> Fields | None:
     return tuple(receptive_field(*side, size, 1) for side, size in zip(fields, given.shape[2:], strict=True))
 
 
-def _counts(module: Any, output: Tensor) -> tuple[str, int]:
-    """How a layer's parameters come about, and its multiplications for one image."""
+def _counts(module: Any, output: Tensor) -> tuple[str, int, str]:
+    """How a layer's parameters come about, its multiplications for one image, and how they do."""
     if isinstance(module, _ConvNd):
         channels = module.in_channels // module.groups
         bias = " + 1" if module.bias is not None else ""
-        counted = f"{module.out_channels} x ({' x '.join(map(str, (channels, *module.kernel_size)))}{bias})"
-        return counted, conv_multiplications(channels, module.out_channels, module.kernel_size, output.shape[2:])
+        counted = f"{module.out_channels} x ({_times((channels, *module.kernel_size))}{bias})"
+        factors = (*module.kernel_size, channels, *output.shape[2:], module.out_channels)
+        product = conv_multiplications(channels, module.out_channels, module.kernel_size, output.shape[2:])
+        return counted, product, f"{_times(factors)} = {product:,}"
     if isinstance(module, nn.Linear):
         bias = " + 1" if module.bias is not None else ""
-        return f"{module.out_features} x ({module.in_features}{bias})", module.in_features * output[0].numel()
-    shapes = [" x ".join(map(str, parameter.shape)) for parameter in module.parameters()]
-    return " + ".join(shapes), 0
+        product = module.in_features * output[0].numel()
+        counted = f"{module.out_features} x ({module.in_features}{bias})"
+        return counted, product, f"{_times((module.in_features, *output.shape[1:]))} = {product:,}"
+    return " + ".join(_times(parameter.shape) for parameter in module.parameters()), 0, ""
+
+
+def _sizing(module: Any, given: Tensor, output: Tensor) -> tuple[str, ...]:
+    """How each side of the output of a convolution or pooling comes about, as the notes write it."""
+    windows, strides = _window(module, given.ndim - 2), _sides(module.stride, given.ndim - 2)
+    texts = []
+    for size, window, (before, after), stride, made in zip(
+        given.shape[2:], windows, zeros(module, given), strides, output.shape[2:], strict=True
+    ):
+        added = f" + 2 x {before}" if before == after > 0 else f" + {before} + {after}" if before + after else ""
+        steps = (size - window + before + after) / stride + 1
+        exact = "" if steps == made else f"{steps:.2f}, rounded {'down' if steps > made else 'up'}: "
+        texts.append(f"({size} - {window}{added}) / {stride} + 1 = {exact}{made}")
+    return tuple(texts)
+
+
+def _times(factors: Sequence[int]) -> str:
+    return " x ".join(map(str, factors))
 
 
 def _left_over(module: Any, given: Tensor) -> tuple[int, ...]:

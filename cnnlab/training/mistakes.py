@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlab.models import MLP, ConvNet
+from cnnlab.models.inspection import layers_of
 from cnnlab.tracking.records import Epoch
 from cnnlab.training.session import Session
 from cnnlab.training.task import Binary, Multiclass
@@ -34,6 +35,12 @@ def at_start(session: Session) -> Iterator[tuple[str, str]]:
     last = None if isinstance(session.model, ConvNet | MLP) else last_function(session, images)
     if last is not None:
         yield "squashed", f"the network ends in a {last}, and the loss applies its own: it learns slowly; take the {last} out"
+    past = [layer.name for layer in layers_of(session.model, session.data.shape) if layer.strides_past]
+    if past:
+        yield (
+            "strides",
+            f"{', '.join(past)}: strides over a single pixel halve nothing; use fewer, or larger images",
+        )
     if session.runtime.precision == "bf16" and session.runtime.device.type == "cpu":
         bf16, fp32 = pass_seconds(session)
         if bf16 > 1.2 * fp32:

@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 from cnnlab.models import MLP, ConvNet
-from cnnlab.models.inspection import Layer, inspect_network
+from cnnlab.models.inspection import Layer, inspect_network, layers_of
 from cnnlab.models.layers import SameConv2d
 
 
@@ -235,3 +235,24 @@ def test_signals_and_clips_by_hand() -> None:
     clip = inspect_network(ConvNet([{"conv": 2, "kernel": [2, 3, 3], "pool": 2}], (1, 5, 6, 8), 2), (1, 5, 6, 8)).layers
     assert (clip[0].output, clip[0].parameters) == ((2, 4, 4, 6), 2 * (18 + 1))
     assert (clip[1].output, clip[1].receptive_field) == ((2, 2, 2, 3), (3, 4, 4))
+
+
+def test_how_sizes_and_multiplications_come_about() -> None:
+    """The notes' examples: (28 - 5 + 2 x 2) / 1 + 1 = 28; a 3 x 3 filter at stride 3 does not fit 7 x 7."""
+    same, halved = layers_of(ConvNet([{"conv": 6, "kernel": 5, "padding": 2, "pool": 2}], (1, 28, 28), 2), (1, 28, 28))[:2]
+    assert same.sizing == ("(28 - 5 + 2 x 2) / 1 + 1 = 28",) * 2
+    assert same.multiplied == "5 x 5 x 1 x 28 x 28 x 6 = 117,600"
+    assert (same.dense, halved.dense) == (28 * 28 * 28 * 28 * 6, 0)
+    assert halved.sizing == ("(28 - 2) / 2 + 1 = 14",) * 2
+    odd = layers_of(ConvNet([{"conv": 1, "kernel": 3, "stride": 3}], (1, 7, 7), 2), (1, 7, 7))[0]
+    assert odd.sizing == ("(7 - 3) / 3 + 1 = 2.33, rounded down: 2",) * 2
+    uneven = layers_of(SameConv2d(1, 1, 2), (1, 4, 4))[0]
+    assert uneven.sizing == ("(4 - 2 + 0 + 1) / 1 + 1 = 4",) * 2
+
+
+def test_strides_over_a_single_pixel() -> None:
+    """The notes: 2 x 2 cannot be halved four times. Pooling refuses; a strided `same` convolution stays at 1."""
+    strided = [{"conv": 2, "stride": 2, "padding": "same"}] * 4
+    past = [layer.name for layer in layers_of(ConvNet(strided, (1, 2, 2), 2), (1, 2, 2)) if layer.strides_past]
+    assert past == ["blocks.1.conv", "blocks.2.conv", "blocks.3.conv"]
+    assert not any(layer.strides_past for layer in layers_of(ConvNet(strided, (1, 16, 16), 2), (1, 16, 16)))
