@@ -6,7 +6,6 @@ BIN := .venv/bin
 
 demo: .venv/installed
 	@$(BIN)/python -m cnnlab.train model=lenet data=digits
-	@echo 'first, here   source .venv/bin/activate'
 
 test: .venv/installed-dev
 	@echo 'The tests take about 4 minutes on two cores.'

@@ -6,12 +6,13 @@ from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.markup import escape
 
 from cnnlab import cli, composing
 from cnnlab.errors import ConfigError
 from cnnlab.schema import Config
-from cnnlab.tracking.console import counted, fit_terminal, wide_console
+from cnnlab.tracking import aligned
+from cnnlab.tracking.console import Terminal, counted, wide_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,6 +34,7 @@ Takes the settings of `python -m cnnlab.train`, and --config-dir; data.shape is 
   --explain           how each size, count and multiplication comes about
   --wide              all columns, also where the terminal is too narrow
 """
+COLUMNS = ("layer", "kind", "output", "parameters", "counted", "multiplications", "receptive field", "left over")
 PLAIN = ("ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Sigmoid", "Tanh", "Identity")  # no parameters, same shape: no row
 
 
@@ -64,25 +66,12 @@ def show(cfg: Config, wide: bool = False, explain: bool = False) -> None:
     freeze(model, cfg.parameters)
     found = inspect_network(model, input_shape, bf16=cfg.trainer.precision == "bf16")
     console = wide_console()
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("layer", "kind", "output", "parameters", "counted", "multiplications", "receptive field", "left over"):
-        table.add_column(name, justify="right" if name in ("parameters", "multiplications") else "left", no_wrap=True)
-    table.add_row("input", "", _shape(input_shape))
-    for layer in found.layers:
-        if layer.kind in PLAIN:
-            continue
-        table.add_row(
-            layer.name,
-            layer.kind,
-            _shape(layer.output),
-            f"{layer.parameters:,}" if layer.parameters else "",
-            layer.counted,
-            f"{layer.multiplications:,}" if layer.multiplications else "",
-            " x ".join(map(str, layer.receptive_field)) if layer.receptive_field else "?",
-            _left_over(layer.left_over),
-        )
-    dropped = [] if wide else fit_terminal(table, ("left over", "counted", "kind", "receptive field"))
-    console.print(table)
+    rows = [("input", "", _shape(input_shape), *[""] * 5), *(_row(layer) for layer in found.layers if layer.kind not in PLAIN)]
+    columns = {cells[0]: list(cells) for cells in zip(COLUMNS, *rows, strict=True)}
+    limit = Terminal().width if console.is_terminal and not wide else None  # a pipe and a file get all
+    dropped = aligned.drop(columns, ("left over", "counted", "kind", "receptive field"), limit)
+    heading, *lines = aligned.lines(columns, [name for name in COLUMNS if name not in ("parameters", "multiplications")])
+    console.print(f"[bold]{heading}[/]", *map(escape, lines), sep="\n")
     if dropped:
         console.print(f"\nNot shown: {', '.join(reversed(dropped))} (--wide)")
     plain = dict.fromkeys(layer.kind for layer in found.layers if layer.kind in PLAIN)
@@ -99,14 +88,14 @@ def show(cfg: Config, wide: bool = False, explain: bool = False) -> None:
     console.print(f"\n[bold]{found.parameters:,} parameters[/], {total:,} multiplications an image")
     console.print(f"  trainable     {found.trainable:>14,}")
     console.print(f"  non-trainable {found.parameters - found.trainable:>14,}{beside}")
-    rows = {
+    sizes = {
         "weights": found.parameters * 4,
         "gradients": found.trainable * 4,
         "optimizer": round(found.trainable * 4 * _optimizer_states(cfg, model)),
         f"activations of {batch} images": found.activation_bytes * batch,
     }
-    console.print(f"memory to train, {cfg.trainer.precision}: {_mib(sum(rows.values()))}")
-    for name, size in rows.items():
+    console.print(f"memory to train, {cfg.trainer.precision}: {_mib(sum(sizes.values()))}")
+    for name, size in sizes.items():
         console.print(f"  {name:<26}{_mib(size):>12}")
     in_place = (*PLAIN, "Flatten")
     maps = [input_shape, *(layer.output for layer in found.layers if layer.kind not in in_place)]
@@ -114,6 +103,20 @@ def show(cfg: Config, wide: bool = False, explain: bool = False) -> None:
     predicting = _mib((found.parameters + two) * 4)
     console.print(f"memory to predict one image, fp32: {predicting}")
     console.print("  (weights, and the two largest maps that follow each other)")
+
+
+def _row(layer: "Layer") -> tuple[str, ...]:
+    """A layer's cells of COLUMNS."""
+    return (
+        layer.name,
+        layer.kind,
+        _shape(layer.output),
+        f"{layer.parameters:,}" if layer.parameters else "",
+        layer.counted,
+        f"{layer.multiplications:,}" if layer.multiplications else "",
+        " x ".join(map(str, layer.receptive_field)) if layer.receptive_field else "?",
+        _left_over(layer.left_over),
+    )
 
 
 def _explain(console: "Console", layers: "Sequence[Layer]") -> None:

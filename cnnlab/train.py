@@ -1,8 +1,10 @@
 """`python -m cnnlab.train KEY=VALUE ...`: train a network, sweep with -m, or continue a run with resume=RUN."""
 
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import hydra
 from hydra.errors import HydraException
@@ -13,7 +15,7 @@ from cnnlab.errors import ConfigError
 from cnnlab.overrides import explain, prepare
 from cnnlab.settings import choices_help
 from cnnlab.sweep.directory import locked, settings
-from cnnlab.tracking.run import begun, open_run
+from cnnlab.tracking.run import COMMAND, begun, open_run
 from cnnlab.training import lengthening
 from cnnlab.training.interrupt import signals_exit
 
@@ -81,7 +83,8 @@ def main(arguments: Sequence[str]) -> int:
     overrides = prepare(own, composing.groups(extra), sweeping) + sweep
     if sweeping and not set(line.options) & {"--cfg", "-c", "--info", "-i"}:
         cli.tell_loading("torch and the sweep")
-        with locked(overrides) as placed, signals_exit():
+        typed = shlex.join(["cnnlab.train", *arguments])
+        with locked(overrides) as placed, signals_exit(), _environment(COMMAND, typed):
             return _enter_hydra(placed, options)
     return _enter_hydra(overrides, options)
 
@@ -142,6 +145,16 @@ def _train(new: composing.NewRun) -> int:
 
         run_new(new.cfg, run.path, new.choices)
     return 0
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """While entered, an environment variable has a value; jobs in other processes read it."""
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _enter_hydra(overrides: Sequence[str], options: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """cnnlab's plugins for Hydra, which finds them in this namespace package. Imported at every start: loads nothing heavy."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ class ParallelLauncher(Launcher):
 
     def __init__(self, jobs: int | None, jobs_per_gpu: int) -> None:
         self.jobs, self.jobs_per_gpu = jobs, jobs_per_gpu
+        self.began = time.monotonic()
         self.before = 0  # jobs that were done when the command began
         self.expected: int | None = None  # jobs in all, where a sweeper launches them in several lots, or some are done
 

@@ -61,7 +61,8 @@ def locked(overrides: Sequence[str]) -> Iterator[list[str]]:
     try:
         with files.exclusive(directory / ".lock"):
             try:
-                yield [*overrides, f"{DIRECTORY}{quoted(directory)}"]
+                others = [override for override in overrides if not override.startswith(DIRECTORY)]
+                yield [*others, f"{DIRECTORY}{quoted(directory)}"]
             finally:  # while no other sweep can have come in
                 if ours and {path.name for path in directory.iterdir()} <= {".lock", ".manifest.lock"}:
                     shutil.rmtree(directory, ignore_errors=True)  # stopped before it began

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
+from rich.cells import cell_len, set_cell_size
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from cnnlab.status import Status
 from cnnlab.sweep.manifest import Job, Manifest
@@ -18,23 +20,35 @@ from cnnlab.tracking.console import Terminal, duration
 from cnnlab.tracking.records import Epoch
 from cnnlab.tracking.run import RunDirectory
 
+MIN_DRAWN = 12  # columns; in fewer, drawn values say nothing
+
 
 class Display:
     """A view on a sweep's manifest and its runs' metrics; live on a terminal, a line an ended job elsewhere.
 
-    console: as the setting of that name. before, total: jobs that ended in earlier lots, and jobs in all.
+    console: as the setting of that name. done: jobs that were done when the command began. lots: jobs that it ran in earlier
+    lots. total: jobs in all. began: when the command did, by time.monotonic().
     """
 
     def __init__(
-        self, manifest: Manifest, names: Sequence[str], console: str, before: int = 0, total: int | None = None
+        self,
+        manifest: Manifest,
+        names: Sequence[str],
+        console: str,
+        *,
+        done: int = 0,
+        lots: int = 0,
+        total: int | None = None,
+        began: float | None = None,
     ) -> None:
-        self.manifest, self.names = manifest, set(names)
-        self.before, self.total = before, total or before + len(self.names)
+        self.manifest, self.names, self.lots = manifest, set(names), lots
+        self.before, self.total = done + lots, total or done + lots + len(self.names)
+        self.began = time.monotonic() if began is None else began
         self.terminal = Terminal(highlight=False, emoji=False, quiet=console == "quiet")
         self.terminal.soft_wrap = not self.terminal.is_terminal
         live = console == "auto" and self.terminal.is_terminal
         self.live = Live(console=self.terminal, auto_refresh=False, transient=True) if live else None
-        self.started, self.told, self.told_stop = time.monotonic(), set[str](), False
+        self.told, self.told_stop = set[str](), False
         self.higher_is_better: bool | None = None
         self.trainers = dict[str, Mapping[str, Any]]()  # of the runs that have begun; they do not change
 
@@ -56,25 +70,26 @@ class Display:
         for job in jobs:
             if job.status not in (Status.RUNNING, Status.PENDING) and job.directory not in self.told:
                 self.told.add(job.directory)
-                drawn = drawn_values(job, self.manifest) if job.directory.startswith("trial") else ""
-                self.terminal.print(ended_line(job, self.before + len(self.told), self.total, drawn))
+                width = self.terminal.width if self.terminal.is_terminal else None
+                self.terminal.print(ended_line(job, self.before + len(self.told), self.total, width))
         if self.live is not None:
             self.live.update(self._table(jobs), refresh=True)
 
     def _table(self, jobs: Sequence[Job]) -> Table:
         running = [(job.directory, *self._progress(job.directory)) for job in jobs if job.status is Status.RUNNING]
-        pending = sum(job.status is Status.PENDING for job in jobs)
-        left = time_left(time.monotonic() - self.started, len(self.told), [share for _, share, _ in running], pending)
+        ended, elapsed = self.before + len(self.told), time.monotonic() - self.began
+        pending = max(0, self.total - ended - len(running))
+        left = time_left(elapsed, self.lots + len(self.told), [share for _, share, _ in running], pending)
         table = Table.grid(padding=(0, 2))
         for name, _, text in running[: max(1, self.terminal.height - 6)]:
             table.add_row(f"  {escape(name)}", text)
-        ended, elapsed = self.before + len(self.told), duration(time.monotonic() - self.started)
         bar = Table.grid(padding=(0, 2))
-        times = elapsed + (f", about {duration(left)} left" if left is not None else "")
+        times = duration(elapsed) + (f", about {duration(left)} left" if left is not None else "")
         bar.add_row(f"[bold]{ended}/{self.total}[/]", ProgressBar(self.total, ended, width=24), times)
         outer = Table.grid()
         outer.add_row(bar)
-        outer.add_row("  ".join(count_by_status(jobs)))
+        counts = count_by_status([job for job in jobs if not job.status.is_scored and job.status is not Status.PENDING])
+        outer.add_row("  ".join([*counts, *([f"{pending} pending"] if pending else [])]))
         if best := self._best():
             outer.add_row(escape(f"best so far  {best.directory}  {best.split} {best.metric} {_number(best.score)}"))
         outer.add_row(table)
@@ -105,11 +120,28 @@ def count_by_status(jobs: Sequence[Job]) -> list[str]:
     return [f"{counts[status]} {status}" for status in Status if counts[status]]
 
 
-def drawn_values(job: Job, manifest: Manifest) -> str:
-    """The values of a search's trial: "optimizer.lr=0.01  model.dropout=0.2", the settings in which the jobs differ so far."""
-    own = dict(text.lstrip("+~").partition("=")[::2] for text in job.overrides)
-    differing = [key for key in manifest.varied(job.directory, searching=False) if key in own and key != "seed"]
-    return "  ".join(f"{key}={_short(own[key])}" for key in differing)
+def ended_line(job: Job, number: int, total: int, width: int | None = None) -> str:
+    """ "3/12  lenet-seed2  validation accuracy 0.8912  12.1 s", of a search with the values that it drew, cut to `width`."""
+    place = f"{number:>{len(str(total))}}/{total}  {escape(job.directory)}"
+    took = f"  {duration(job.seconds)}" if job.seconds is not None else ""
+    if job.status.is_scored:
+        told = f"{place}  {job.split} {job.metric} {_number(job.score)}{took}"
+    else:
+        color = "yellow" if job.status is Status.PRUNED else "red"
+        told = f"{place}  [{color}]{job.status}[/]: {escape(job.cause or '')}{took}"
+    if not job.drawn:
+        return told
+    used, drawn = Text.from_markup(told).cell_len + 2, "  ".join(drawn_values(job, short=width is not None))
+    if width is not None and used + cell_len(drawn) > width:
+        drawn = f"{set_cell_size(drawn, width - used - 1).rstrip()}…" if used + MIN_DRAWN <= width else ""
+    return f"{told}  {escape(drawn)}" if drawn else told
+
+
+def drawn_values(job: Job, short: bool = False) -> list[str]:
+    """The values of a search's trial, "optimizer.lr=0.01", in which it may differ from others; short: "lr=0.01"."""
+    values = job.values
+    names = [key.rpartition(".")[2] if short else key for key in job.drawn]
+    return [f"{name}={_short(values.get(key, ''))}" for name, key in zip(names, job.drawn, strict=True)]
 
 
 def _short(value: str) -> str:
@@ -117,16 +149,6 @@ def _short(value: str) -> str:
         return value if value.isdigit() else f"{float(value):.4g}"
     except ValueError:
         return value
-
-
-def ended_line(job: Job, number: int, total: int, drawn: str = "") -> str:
-    """ "3/12  lenet-seed2  validation accuracy 0.8912  12.1 s"; `drawn`: the values of a trial."""
-    place = f"{number:>{len(str(total))}}/{total}  {escape(job.directory)}" + (f"  {escape(drawn)}" if drawn else "")
-    took = f"  {duration(job.seconds)}" if job.seconds is not None else ""
-    if job.status.is_scored:
-        return f"{place}  {job.split} {job.metric} {_number(job.score)}{took}"
-    color = "yellow" if job.status is Status.PRUNED else "red"
-    return f"{place}  [{color}]{job.status}[/]: {escape(job.cause or '')}{took}"
 
 
 def progress(epochs: Sequence[Epoch], trainer: Mapping[str, Any]) -> tuple[float, str]:

@@ -88,8 +88,9 @@ def unused(name: str, taken: Container[str]) -> str:
 
 
 def _part(key: str, value: str) -> str:
-    """ "lr0.01" for optimizer.lr=0.01, "seed2" for seed=2; a choice by name speaks for itself: "lenet"."""
+    """ "lr0.01" for optimizer.lr=0.01, "seed2" for seed=2; a choice by name speaks for itself: "lenet", "mine.Net"."""
     text = re.sub(r"[^A-Za-z0-9._+]+", "-", value).strip(".")
     number = re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?|true|false|null", text, re.IGNORECASE)
     text = text if number else text.strip("-")
-    return f"{key.rpartition('.')[2]}{text}" if "." in key or number else text
+    last = key.rpartition(".")[2]
+    return f"{last}{text}" if number or ("." in key and last != "_target_") else text

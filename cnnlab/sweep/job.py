@@ -30,8 +30,7 @@ def job(node: DictConfig) -> float | None:
     try:
         manifest.update(name, status=Status.RUNNING, cause=None, exit_code=None)
         with run.locked():
-            varied = manifest.varied(name, searching="trials" in hydra_node.sweeper)
-            result = train_or_resume(cfg, run, choices, varied, watch(manifest, name, cfg, hydra_node.sweeper))
+            result = train_or_resume(cfg, run, choices, manifest.varied(), watch(manifest, name, cfg, hydra_node.sweeper))
         split, metric, score = result.judged_by, result.metric, result.scores[result.judged_by].metric
         cause = result.cause or None
         manifest.update(

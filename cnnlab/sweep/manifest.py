@@ -23,7 +23,7 @@ class Job:
 
     directory: of its run, inside the sweep's. recipe: `config.recipe_hash` of its resolved configuration; with the seed it
     says which job this is, however it was asked for. score: the value of `metric` on `split`: validation, where nothing is held
-    out test. cause, exit_code: of a job that failed, was interrupted or pruned.
+    out test. cause, exit_code: of a job that failed, was interrupted or pruned. drawn: the keys whose values a search drew.
     """
 
     directory: str
@@ -37,10 +37,16 @@ class Job:
     score: float | None = None
     seconds: float | None = None
     exit_code: int | None = None
+    drawn: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def key(self) -> tuple[str, int]:
         return self.recipe, self.seed
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Its overrides by key."""
+        return dict(text.lstrip("+~").partition("=")[::2] for text in self.overrides)
 
     @property
     def worth_repeating(self) -> bool:
@@ -79,16 +85,15 @@ class Manifest:
         result = RunDirectory(self.directory / job.directory).read_result()
         return result is None or result.higher_is_better
 
-    def varied(self, directory: str, searching: bool) -> list[str]:
-        """The keys in which the jobs of the sweep that this one belongs to differ, in the order they were asked for.
-
-        searching: the values of later jobs are not known yet; then all keys of the job.
-        """
-        asked = {job.directory: dict(text.lstrip("+~").partition("=")[::2] for text in job.overrides) for job in self.jobs()}
-        keys = dict.fromkeys(key for job in asked.values() for key in job)
-        if searching or len(asked) == 1:
-            return list(asked.get(directory, ()))
-        return [key for key in keys if len({job.get(key) for job in asked.values()}) > 1]
+    def varied(self) -> list[str]:
+        """The keys in which the sweep's jobs differ, in the order they were asked for: of a search those it draws, of a lone
+        job all, since others may come."""
+        jobs = self.jobs()
+        if drawn := list(dict.fromkeys(key for job in jobs for key in job.drawn)):
+            return drawn
+        asked = [job.values for job in jobs]
+        keys = dict.fromkeys(key for values in asked for key in values)
+        return [key for key in keys if len(asked) == 1 or len({values.get(key) for values in asked}) > 1]
 
     def add(self, new: Sequence[Job]) -> None:
         """Put jobs at the end."""

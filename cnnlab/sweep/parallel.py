@@ -30,6 +30,7 @@ class Settings(Protocol):
     jobs: int | None
     jobs_per_gpu: int
     before: int
+    began: float
     expected: int | None
     context: HydraContext
     task_function: TaskFunction
@@ -61,7 +62,8 @@ def launch(given: Settings, job_overrides: Sequence[Sequence[str]], first: int) 
             _record_death(manifest, names[number], outcome.exit_code)
 
     os.environ[SHARED_DATA] = json.dumps(OmegaConf.to_container(node.data, resolve=True))
-    with Display(manifest, names, str(node.console), given.before or first, given.expected) as display:
+    shown = Display(manifest, names, str(node.console), done=given.before, lots=first, total=given.expected, began=given.began)
+    with shown as display:
         stopped = run_all(_run, jobs, places, ended, display.look)
     if stopped is not None:
         raise StoppedError(Stop(Status.INTERRUPTED, "interrupted; what ran has been saved", stopped))

@@ -63,10 +63,12 @@ def register(
     context: HydraContext,
     node: DictConfig,
     sizes: bool = False,
+    drawn: Sequence[str] = (),
 ) -> list[Job]:
     """The entry of each job that is asked for, under its name where it is new; asked for twice, it is one job.
 
     sizes: check them (see `check_sizes`); in a search a network that does not fit is a trial that fails.
+    drawn: as in Job.
 
     Raises:
         ConfigError: a configuration that cannot be used; then no job is entered.
@@ -81,7 +83,7 @@ def register(
     keys = [job_key(cfg) for cfg in composed]
     for key, overrides, name in zip(keys, asked, names, strict=True):
         if key not in jobs:
-            entered = known.get(key) or Job(unused(name, taken), [], *key)
+            entered = known.get(key) or Job(unused(name, taken), [], *key, drawn=list(drawn))
             jobs[key] = replace(entered, overrides=list(overrides))  # as asked for now, whatever the file says
             taken.add(jobs[key].directory)
     manifest.add([job for key, job in jobs.items() if key not in known])

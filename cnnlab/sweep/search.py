@@ -9,7 +9,7 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hydra.core.override_parser.types import Override
 from hydra.plugins.launcher import Launcher
@@ -71,8 +71,11 @@ def search(given: Search, overrides: Sequence[Override]) -> list[Job]:
         _tell_begin(manifest, trials, space, missing)
     launched, expected = 0, (missing + len(waiting)) * len(space.seeds)
     at_a_time = given.batch or _batch(given, expected, len(space.seeds))
-    if hasattr(given.jobs_launcher, "expected"):
-        given.jobs_launcher.expected = expected
+    launcher: Any = given.jobs_launcher
+    if hasattr(launcher, "expected"):
+        due = given_up | {run for trial in waiting for run in trial.user_attrs.get("runs", ())}
+        launcher.before = sum(job.directory not in due for job in manifest.jobs())
+        launcher.expected = launcher.before + expected
     try:
         while waiting or missing:
             batch, waiting = waiting[:at_a_time], waiting[at_a_time:]
@@ -86,8 +89,9 @@ def search(given: Search, overrides: Sequence[Override]) -> list[Job]:
                 break  # and so would all others
     finally:
         jobs = [job for job in manifest.jobs() if job.directory not in given_up]
-        telling.tell_end(manifest, jobs, best=False)
-        _tell_best(manifest, trials)
+        complete = _complete(manifest, trials)
+        telling.tell_end(manifest, jobs, complete)
+        _tell_again(complete, trials)
     learnt = [job for job in jobs if job.status is not Status.DIVERGED]  # where it diverges, the search knows not to go
     running.require_all_done(learnt if any(job.status.is_scored for job in jobs) else jobs)
     return jobs
@@ -117,7 +121,10 @@ def _run(batch: "Sequence[FrozenTrial]", trials: "Study", space: Space, given: S
     for trial in batch:
         names = [f"trial{trial.number:03}{f'-seed{seed}' if seed else ''}" for seed in space.seeds]
         try:
-            entered[trial.number] = running.register(manifest, space.jobs(trial.params), names, given.context, given.node)
+            asked = space.jobs(trial.params)
+            entered[trial.number] = running.register(
+                manifest, asked, names, given.context, given.node, drawn=[*space.distributions]
+            )
         except ConfigError:
             trials.tell(trial.number, state=TrialState.FAIL)
             raise
@@ -173,27 +180,28 @@ def _tell_begin(manifest: Manifest, trials: "Study", space: Space, missing: int)
     seeds = f", each with {len(space.seeds)} seeds" if len(space.seeds) > 1 else ""
     terminal = wide_console()
     terminal.print(f"[bold]search[/]  {manifest.directory}  trials: {', '.join([*counts, f'{missing} to come'])}{seeds}")
-    terminal.print(f"        for the best validation score, over {escape(', '.join(space.keys))}")
+    terminal.print(f"        for the best validation score, over\n          {escape(', '.join(space.keys))}")
 
 
-def _tell_best(manifest: Manifest, trials: "Study") -> None:
-    """The best trial, and how to train it again."""
+def _complete(manifest: Manifest, trials: "Study") -> list[Job]:
+    """The jobs of the trials that have a value."""
     from optuna.trial import TrialState
 
-    if not trials.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+    complete = trials.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    runs = {run for trial in complete for run in trial.user_attrs["runs"]}
+    return [job for job in manifest.jobs() if job.directory in runs]
+
+
+def _tell_again(complete: Sequence[Job], trials: "Study") -> None:
+    """How to train the best trial again."""
+    if not complete:
         return
-    best = trials.best_trial
-    runs: list[str] = best.user_attrs["runs"]
-    jobs = [job for job in manifest.jobs() if job.directory in runs]
-    job, seed = jobs[0], max(job.seed for job in jobs) + 1
-    overrides = [override.removeprefix("++") for override in job.overrides if not override.startswith("seed=")]
-    settings = [f"{name}={value}" for name, value in best.params.items()]
-    mean = f", the mean of {len(runs)} seeds" if len(runs) > 1 else ""
-    places = " ".join(shlex.quote(str(manifest.directory / run)) for run in runs)
+    runs = trials.best_trial.user_attrs["runs"]
+    jobs = [job for job in complete if job.directory in runs]
+    seed = max(job.seed for job in jobs) + 1
+    overrides = [override.removeprefix("++") for override in jobs[0].overrides if not override.startswith("seed=")]
     command = shlex.join(["python", "-m", "cnnlab.train", "-m", *overrides])
     wide_console().print(
-        f"\n[bold]best          {job.split} {job.metric} {best.value:.4f}[/]{mean}  {escape('  '.join(settings))}\n"
-        f"run           {escape(places)}\n"
         f"train again   {escape(command)} 'seed=range({seed},{seed + 5})'\n"
-        f"              (the best of {len(trials.trials)} trials was lucky, too: other seeds tell how good it is)"
+        f"              (the best of {len(trials.trials)} was lucky, too: new seeds tell how good it is)"
     )

@@ -10,9 +10,9 @@ from rich.markup import escape
 
 from cnnlab.status import Status
 from cnnlab.sweep.directory import SWEEPS
-from cnnlab.sweep.display import count_by_status
+from cnnlab.sweep.display import count_by_status, drawn_values
 from cnnlab.sweep.manifest import Job, Manifest
-from cnnlab.tracking.console import Terminal, counted, duration, wide_console
+from cnnlab.tracking.console import Terminal, activating, counted, duration, wide_console
 
 
 def tell_begin(manifest: Manifest, jobs: Sequence[Job], asked: int, added: Sequence[Job], others: int) -> None:
@@ -53,23 +53,29 @@ def ranking(manifest: Manifest, jobs: Sequence[Job]) -> list[Ranked]:
 
 
 def _tell_best(manifest: Manifest, jobs: Sequence[Job], terminal: Terminal) -> None:
-    """The best configuration with its directory, and the three next."""
+    """The best configuration with its directory and what a search drew, and the three next."""
     rows = ranking(manifest, jobs)
     if len(rows) < 2:
         return
     for number, row in enumerate(rows[:4]):
         first = row.jobs[0]
-        more = f" and {counted(len(row.jobs) - 1, 'other seed')}" if len(row.jobs) > 1 else ""
-        what = f"validation {first.metric} {row.score:.4f}{' (mean)' if more else ''}"
-        place = shlex.quote(str(manifest.directory / first.directory))
+        others = len(row.jobs) - 1
+        what = f"validation {first.metric} {row.score:.4f}{' (mean)' if others else ''}"
         if number == 0:
-            terminal.print(f"\n[bold]best          {what}[/]\n              {escape(place)}{more}")
+            place = escape(shlex.quote(str(manifest.directory / first.directory)))
+            more = f" and {counted(others, 'other seed')}" if others else ""
+            terminal.print("\n".join([f"\n[bold]best          {what}[/]", *(f"{'':<14}{text}" for text in (
+                place + more, *map(escape, drawn_values(first))))]))  # fmt: skip
         else:
+            more = f" +{others}" if others else ""
             terminal.print(f"{'then' if number == 1 else '':<14}{what}  {escape(first.directory)}{more}")
 
 
-def tell_end(manifest: Manifest, jobs: Sequence[Job], best: bool = True) -> None:
-    """The jobs that are not done, together where the cause is the same; the `best` configurations; what to do next."""
+def tell_end(manifest: Manifest, jobs: Sequence[Job], ranked: Sequence[Job] | None = None) -> None:
+    """The jobs that are not done, together where the cause is the same; the best configurations; what to do next.
+
+    ranked: the jobs that the best are of; None: all.
+    """
     terminal = wide_console()
     scored = sum(job.status.is_scored for job in jobs)
     causes: dict[tuple[Status, str], list[str]] = {}
@@ -85,13 +91,13 @@ def tell_end(manifest: Manifest, jobs: Sequence[Job], best: bool = True) -> None
     pruned = sum(job.status is Status.PRUNED for job in jobs)
     told = f", {pruned} pruned" if pruned else ""
     terminal.print(f"\n{scored} of {counted(len(jobs), 'job')} finished{told}, {duration(seconds)} of training")
-    if best:
-        _tell_best(manifest, jobs, terminal)
+    _tell_best(manifest, jobs if ranked is None else ranked, terminal)
     place, shown = manifest.directory, shlex.quote(str(manifest.directory))
     terminal.print()
     if any(job.worth_repeating for job in jobs):
         named = f", with sweep.name={place.name}" if place.parent == SWEEPS else ""  # elsewhere: the command itself said where
         terminal.print(f"resume        the same command{named}")
     if scored:
+        terminal.print(activating(), end="")
         terminal.print(f"compare       python -m cnnlab.compare {escape(shown)}")
         terminal.print(f"see it        tensorboard --logdir {escape(shown)}")

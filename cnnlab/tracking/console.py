@@ -1,16 +1,16 @@
 """What a person sees while a run trains: a header, a live bar an epoch, a line an epoch that stays, a closing block."""
 
 import os
+import shlex
+import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
 from cnnlab import machine, trust
 from cnnlab.status import Status
@@ -84,7 +84,7 @@ class Console:
             return
         steps = counted(result.steps, "step")
         self.terminal.print(
-            f"\n[bold]test {score}[/]  ({weights}, {steps} in {duration(result.seconds)}{how})\n\n"
+            f"\n[bold]test {score}[/]  ({weights}, {steps} in {duration(result.seconds)}{how})\n\n{activating()}"
             f"see it        tensorboard --logdir {'outputs' if name.startswith('outputs/') else shown}\n"
             f"evaluate      python -m cnnlab.evaluate {shown}{trusting}"
         )
@@ -154,27 +154,21 @@ def epoch_line(name: str, epoch: Epoch, best: bool, width: int | None) -> str:
     return next((line for line in lines if width is None or len(line) <= width), lines[-1])
 
 
+def activating() -> str:
+    """A line that lets a shell find this environment's programs, where the commands printed below it would not be found."""
+    bin, shell = Path(sys.prefix, "bin"), shutil.which("python")
+    if sys.prefix == sys.base_prefix or (shell and Path(shell).parent.resolve() == bin.resolve()):
+        return ""
+    if bin.is_relative_to(Path.cwd()):
+        bin = bin.relative_to(Path.cwd())
+    return f"first, here   source {shlex.quote(str(bin / 'activate'))}\n"
+
+
 def wide_console() -> Terminal:
     """For tables: never narrower than they are, so that no cell is cut off; a narrow terminal wraps the lines."""
     terminal = Terminal(highlight=False, soft_wrap=True)
     terminal.width = max(terminal.width, 160)
     return terminal
-
-
-def fit_terminal(table: Table, droppable: Sequence[str]) -> list[str]:
-    """Drop columns of a table, by their headings in this order, until it fits the terminal; the names of those dropped.
-
-    A pipe and a file get all columns.
-    """
-    terminal, dropped = RichConsole(), []
-    if terminal.is_terminal:
-        unlimited = terminal.options.update(max_width=10_000)
-        for name in droppable:
-            if Measurement.get(terminal, unlimited, table).maximum <= terminal.width:
-                break
-            table.columns = [column for column in table.columns if column.header != name]
-            dropped.append(name)
-    return dropped
 
 
 def duration(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """The run directory: the record of a run. Its file names are defined here and nowhere else. Loads no torch."""
 
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -17,6 +18,8 @@ from cnnlab.schema import Config
 from cnnlab.status import Status
 from cnnlab.tracking import files
 from cnnlab.tracking.records import Epoch, Result
+
+COMMAND = "CNNLAB_COMMAND"  # the environment variable that tells a sweep's jobs the command that began it
 
 
 class RunDirectory:
@@ -217,7 +220,12 @@ def find_run(path: str) -> Path:
     if RunDirectory(folder).config.exists():
         return folder
     inside = sorted(
-        (found for pattern in ("*", "*/*", "*/*/*") for found in folder.glob(f"{pattern}/config.yaml")),
+        (
+            found
+            for pattern in ("*", "*/*", "*/*/*")
+            for found in folder.glob(f"{pattern}/config.yaml")
+            if not found.parent.name.startswith(".")  # Hydra's own, of a sweep's job
+        ),
         key=lambda found: found.stat().st_mtime,
     )
     if not inside:
@@ -253,7 +261,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in packages},
         "git": _git_revision(),
-        "command": shlex.join(sys.argv),
+        "command": os.environ.get(COMMAND) or shlex.join(sys.argv),
     }
 
 

@@ -2,6 +2,8 @@ import io
 import json
 import math
 import re
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,11 +47,27 @@ def test_an_ended_job_is_told_with_its_score_or_its_cause() -> None:
     assert failed.endswith(r"\[no] such thing")  # no markup
 
 
-def test_a_trial_is_told_with_the_values_that_were_drawn(tmp_path: Path) -> None:
-    manifest, drawn = Manifest(tmp_path), [("trial000", "0.123456"), ("trial001", "1")]
-    manifest.add([Job(name, ["data=digits", f"optimizer.lr={lr}", f"seed={lr}"], name, 0) for name, lr in drawn])
-    told = [display.drawn_values(job, manifest) for job in manifest.jobs()]
-    assert told == ["optimizer.lr=0.1235", "optimizer.lr=1"]
+def test_a_trial_is_told_with_the_values_that_were_drawn_as_far_as_they_fit() -> None:
+    keys = ["optimizer.lr", "model.hidden"]
+    job = Job("trial000", ["data=digits", "++optimizer.lr=0.123456", "model.hidden=[8]", "seed=1"], "r", 1, drawn=keys)
+    job = replace(job, status=Status.FINISHED, split="validation", metric="accuracy", score=0.5)
+    told = "1/2  trial000  validation accuracy 0.5000"
+    assert display.ended_line(job, 1, 2) == f"{told}  optimizer.lr=0.1235  model.hidden=[8]"
+    assert display.ended_line(job, 1, 2, 80) == f"{told}  lr=0.1235  hidden=[8]"
+    assert display.ended_line(job, 1, 2, 60) == f"{told}  lr=0.1235  hidde…"
+    assert display.ended_line(job, 1, 2, 50) == told
+
+
+def test_time_and_pending_jobs_are_those_of_all_lots_of_a_search(tmp_path: Path) -> None:
+    manifest = Manifest(tmp_path)
+    manifest.add([Job("a", [], "a", 0, Status.FINISHED), Job("b", [], "b", 0)])
+    shown = Display(manifest, ["b"], "plain", lots=1, total=5, began=time.monotonic() - 90)
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(shown._table(manifest.jobs()[1:]))
+    said = console.export_text()
+    assert "1/5" in said
+    assert "4 pending" in said
+    assert re.search(r"1:3\d, about 6:0\d left", said)  # 90 s for one, four to come
 
 
 def test_the_live_table_counts_all_jobs_and_names_the_best_so_far(tmp_path: Path) -> None:
@@ -60,7 +78,7 @@ def test_the_live_table_counts_all_jobs_and_names_the_best_so_far(tmp_path: Path
     ]
     manifest.add([*done, Job("c", [], "c", 0, Status.RUNNING)])
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(Display(manifest, ["c"], "plain", before=2, total=3)._table(manifest.jobs()))
+    console.print(Display(manifest, ["c"], "plain", done=2, total=3)._table(manifest.jobs()))
     said = console.export_text()
     assert "2/3" in said
     assert "best so far  a  validation accuracy 0.8000" in said

@@ -72,7 +72,12 @@ def test_what_the_jobs_differ_in(tmp_path: Path) -> None:
     made = Manifest(tmp_path)
     asked = [["data=digits", f"++optimizer.lr={lr}", *more] for lr, more in ((0.1, []), (0.2, []), (0.1, ["model=mlp"]))]
     made.add([Job("first", asked[0], "r0", 0)])
-    assert made.varied("first", searching=False) == ["data", "optimizer.lr"]  # a lone one: others may come
+    assert made.varied() == ["data", "optimizer.lr"]  # a lone one: others may come
     made.add([Job(f"job{number}", job, f"r{number}", 0) for number, job in enumerate(asked[1:], 1)])
-    assert made.varied("first", searching=False) == ["optimizer.lr", "model"]
-    assert made.varied("first", searching=True) == ["data", "optimizer.lr"]
+    assert made.varied() == ["optimizer.lr", "model"]
+
+
+def test_the_jobs_of_a_search_differ_in_what_it_draws(tmp_path: Path) -> None:
+    made = Manifest(tmp_path)
+    made.add([Job("trial000", ["data=digits", "++optimizer.lr=0.1", "model=mlp"], "r", 0, drawn=["optimizer.lr", "model"])])
+    assert made.varied() == ["optimizer.lr", "model"]  # the first trial, too
