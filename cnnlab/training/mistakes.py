@@ -1,4 +1,5 @@
-"""Mistakes of the trade: what trains without an error, and learns nothing or slowly. Each is told once, and stops nothing.
+"""Mistakes of the trade: what trains without an error, and learns nothing or slowly. Each is told once in a process, so
+that who resumes a run next morning reads it, too; none stops anything.
 
 No check moves a weight, a statistic or a draw of the run: networks are asked in evaluation mode, and every step seeds torch
 anew. At the start they cost one pass for a network of one's own, and with bf16 on a CPU eight passes; at each epoch's end one
@@ -7,12 +8,17 @@ forward pass of 64 images.
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode  # a TorchDispatchMode imports sympy: 2.3 s
+from torch.utils.module_tracker import ModuleTracker
 
 from cnnlab.models import MLP, ConvNet
 from cnnlab.models.inspection import layers_of
@@ -20,6 +26,7 @@ from cnnlab.tracking.records import Epoch
 from cnnlab.training.session import Session
 from cnnlab.training.task import Binary, Multiclass
 
+RECTIFIERS = (F.relu, F.relu_, F.relu6, F.hardtanh, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
 LOOKED_AT = 64  # training images, taken at equal distances
 SHORT = 20  # steps: an epoch of fewer says nothing about the learning rate
 
@@ -94,28 +101,39 @@ def last_function(session: Session, images: Tensor) -> str | None:
     return "softmax" if sums_to_one else None
 
 
+class _Rectified(TorchFunctionMode):
+    """Notes the largest output of every ReLU (or ReLU6), a module's or a function's, by the name of the module that calls it;
+    of one that calls several, by their number: "block.0", or "relu 2 of block"."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, Tensor]] = []
+        self.tracker = ModuleTracker()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        outputs = func(*args, **(kwargs or {}))
+        if func in RECTIFIERS:
+            within = max(self.tracker.parents, key=len)  # the innermost: the others' names begin its own
+            self.calls.append((within.partition(".")[2], outputs.amax()))
+        return outputs
+
+    def dead(self) -> list[str]:
+        """The names of those whose outputs were all 0."""
+        counts, seen, found = Counter(name for name, _ in self.calls), Counter[str](), []
+        for name, most in self.calls:
+            seen[name] += 1
+            if most == 0:
+                found.append(f"relu {seen[name]}{name and ' of '}{name}" if counts[name] > 1 or not name else name)
+        return found
+
+
 def dead_layers(session: Session) -> list[str]:
-    """The names of the ReLU modules whose outputs are 0 for all of `some_images`."""
-    largest: dict[str, Tensor] = {}
-
-    def keep(name: str, outputs: Tensor) -> None:
-        most = outputs.amax()
-        largest[name] = torch.maximum(largest[name], most) if name in largest else most  # of a module that is called twice
-
-    hooks = [
-        module.register_forward_hook(lambda _, __, outputs, name=name: keep(name, outputs))
-        for name, module in session.model.named_modules()
-        if isinstance(module, nn.ReLU)
-    ]
-    if not hooks:
-        return []
-    try:
-        with evaluating(session.model), torch.no_grad(), session.runtime.autocast():
-            session.model(session.preprocess(some_images(session)))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return [name for name, most in largest.items() if most == 0]
+    """The names of the ReLUs whose outputs are 0 for all of `some_images`."""
+    images = session.preprocess(some_images(session))
+    rectified = _Rectified()
+    with evaluating(session.model), torch.no_grad(), session.runtime.autocast(), rectified.tracker, rectified:
+        session.model(images)
+    return rectified.dead()
 
 
 def pass_seconds(session: Session) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """What trains without an error and is probably a mistake: one line each, on stderr, and the same bits."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from conftest import metrics
 from small_runs import resume, train
 from torch import nn
+from torch.nn import functional
 
 from cnnlab import cli
 from cnnlab.data.source import Source
@@ -34,6 +36,32 @@ class Squashed(nn.Module):
         return ends[self.end](outputs)
 
 
+class Rectifying(nn.Module):
+    """A network of one's own that calls ReLU as a function; `dead`: which of its two gives 0 for every image."""
+
+    def __init__(self, input_shape: tuple[int, int, int], num_outputs: int, dead: int, six: bool = False) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(int(np.prod(input_shape)), 8), nn.Linear(8, num_outputs)
+        self.dead, self.relu = dead, functional.relu6 if six else torch.relu
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        first = self.relu(self.first(images.flatten(1)) - 1e6 * (self.dead == 1))
+        return self.last(first) if self.dead == 1 else self.last(self.relu(first - 1e6 * (self.dead == 2)))
+
+
+class SlowInBf16(nn.Module):
+    """A network of one's own that takes 0.1 s longer where autocast is on."""
+
+    def __init__(self, input_shape: tuple[int, int, int], num_outputs: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(int(np.prod(input_shape)), num_outputs)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.1 * torch.is_autocast_enabled("cpu"))
+        outputs: torch.Tensor = self.dense(images.flatten(1))
+        return outputs
+
+
 def alike(root: str, download: bool, one_class: bool = False) -> Source:
     """Two hundred images: one and the same, or different ones of one class."""
     torch.manual_seed(0)
@@ -58,6 +86,13 @@ def warnings(capsys: pytest.CaptureFixture[str]) -> list[str]:
         (
             ["model=mlp", "model.hidden=[8]", "optimizer=sgd", "optimizer.lr=300", *TWENTY],
             ["of dense.activation0 are dead"],
+        ),
+        ([f"{OWN}.Rectifying", "model.dead=1"], ["of relu 1 are dead"]),
+        ([f"{OWN}.Rectifying", "model.dead=2", "model.six=true"], ["of relu 2 are dead"]),
+        ([f"{OWN}.Rectifying", "model.dead=0"], []),
+        (
+            [f"{OWN}.SlowInBf16", "trainer.precision=bf16", "trainer.threads=1", "trainer.steps=1"],
+            ["leave trainer.precision=bf16 out"],
         ),
         (["model=mlp", "model.activation=sigmoid", "optimizer.lr=30", *TWENTY], ["worse than guessing"]),
         (["model=mlp", f"data.source._target_={__name__}.alike"], ["one and the same"]),
