@@ -3,17 +3,15 @@
 import importlib
 import io
 import os
-import re
 import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnlab import __version__
-from cnnlab.errors import CnnlabError, ConfigError, as_known, suggest
+from cnnlab.errors import CnnlabError, ConfigError, as_known, folded, note, suggest
 from cnnlab.status import Status, StoppedError
 
 COMMANDS = {
@@ -85,13 +83,6 @@ def print_help(text: str) -> None:
         text = text.replace("python -m cnnlab.", "cnnlab ")
     for line in text.rstrip("\n").split("\n"):
         print(folded(line, shutil.get_terminal_size().columns))
-
-
-def folded(line: str, width: int) -> str:
-    """A line of at most `width` columns as it is; a longer one broken between words, each part under its last column."""
-    column = re.match(r"\s*\S.*\s{2,}(?=\S)", line) or re.match(r"\s*", line)
-    indent = " " * len(column[0]) if column and len(column[0]) < width * 2 // 3 else " " * 4
-    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def tell_loading(what: str) -> None:
@@ -170,5 +161,5 @@ def _fail(error: CnnlabError) -> int:
     asked = isinstance(error, StoppedError) and error.stop.status is Status.INTERRUPTED
     prefix = "" if asked else "error: "
     with suppress(OSError):  # nobody may be reading
-        print(f"{prefix}{error}", file=sys.stderr, flush=True)
+        note(f"{prefix}{error}")
     return error.exit_code

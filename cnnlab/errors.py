@@ -2,7 +2,10 @@
 
 import difflib
 import errno
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -16,8 +19,19 @@ def printable(text: str) -> str:
 
 
 def note(text: str) -> None:
-    """Print a line for a person on stderr, made safe for the terminal."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """Print a line for a person on stderr, made safe for the terminal; there it is folded at words, but not a command in it."""
+    text = printable(text)
+    if sys.stderr is not None and sys.stderr.isatty() and len(text) > (width := shutil.get_terminal_size().columns):
+        words, command = re.split(r"(?=python -m |pip install |$)", text, maxsplit=1)
+        text = "\n".join(filter(None, (folded(words.rstrip(), width), command)))
+    print(text, file=sys.stderr, flush=True)
+
+
+def folded(line: str, width: int) -> str:
+    """A line of at most `width` columns as it is; a longer one broken between words, each part under its last column."""
+    column = re.match(r"\s*\S.*\s{2,}(?=\S)", line) or re.match(r"\s*", line)
+    indent = " " * len(column[0]) if column and len(column[0]) < width * 2 // 3 else " " * 4
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 class CnnlabError(Exception):

@@ -78,10 +78,14 @@ class OpenedRun:
             batch_size: images at a time.
 
         Raises:
-            DataError: images of another shape or type, or floats outside 0 to 1. ConfigError: a batch size below 1.
+            DataError: images of another shape or type, or floats outside 0 to 1. ConfigError: a batch size below 1, or a task
+            of one's own that gives no probabilities.
         """
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}: expected 1 or more")
+        if not hasattr(self.task, "probabilities"):
+            needed = "probabilities(outputs): of every class (float32, N x classes), None in regression"
+            raise ConfigError(f"task._target_={self.description.task['_target_']}: predicting needs its method {needed}")
         given = _checked(images, self.description.input_shape)
         device = self.preprocess.mean.device
         self.model.eval()

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from cnnlab import cli, trust
 from cnnlab.errors import ConfigError, note, printable
+from cnnlab.tracking.files import finite
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,7 +71,9 @@ def main(arguments: Sequence[str]) -> int:
     from cnnlab.training.task import Regression
 
     opened = load(line.words[0], settings.get("evaluation.weights"), settings.get("trainer.device", "auto"), trusted)
-    resize = settings.get("data.resize") or opened.config.data.resize or "crop"
+    data = opened.config.data
+    trained = data.source.get("resize", data.resize)  # None: not from pictures
+    resize = settings.get("data.resize") or trained or "crop"
     channels, *sides = opened.description.input_shape
     if len(sides) != 2:
         raise ConfigError(f"{opened.directory.name}: takes {' x '.join(map(str, (channels, *sides)))}, which are no pictures")
@@ -78,7 +81,8 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(
             f"data.resize={resize}, {channels} channels: expected one of {', '.join(RESIZE)}, and 1 or 3 channels"
         )
-    note(f"brought to {sides[0]} x {sides[1]}, {'gray' if channels == 1 else 'color'}, as in training; data.resize={resize}")
+    how = "" if trained is None else ", as in training" if resize == trained else f", in training {trained}"
+    note(f"brought to {sides[0]} x {sides[1]}, {'gray' if channels == 1 else 'color'}; data.resize={resize}{how}")
 
     files = list(_files(line.words[1:]))
     failed: list[str] = []
@@ -148,7 +152,8 @@ def _write(rows: Iterable[Row], regression: bool, as_json: bool, as_csv: bool) -
     if as_json:
         for file, answer in rows:
             classes = [{"class": name, "probability": round(value, 6)} for name, value in answer]
-            print(json.dumps({"file": file} | ({"value": answer[0][1]} if regression else {"classes": classes})))
+            found = {"value": answer[0][1]} if regression else {"classes": classes}
+            print(json.dumps(finite({"file": file} | found)))
     elif as_csv:
         sheet = csv.writer(sys.stdout, lineterminator="\n")
         sheet.writerow(heads)

@@ -101,7 +101,8 @@ def _group(group: str) -> Iterator[str]:
                 continue
             target, parameters = targets.locate(section, where), targets.parameters_of(section, where)
             hints, inside = targets.hints_of(target), where.removeprefix(group).lstrip(".")
-            names = [name for name in parameters if name not in kind.provided]
+            elsewhere = ("shape", *schema.SOURCE_SETTINGS) if where == "data.source" else ()  # settings of `data`
+            names = [name for name in parameters if name not in (*kind.provided, *elsewhere)]
             told = documented(target, list(parameters))
             own = target.__module__.startswith("cnnlab.")
             for name in names if own else targets.keys_of(section):

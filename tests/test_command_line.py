@@ -263,7 +263,7 @@ def test_several_values_of_what_is_no_list_are_for_a_sweep_alone(call) -> None:
     ("columns", "expected"), [(40, ["  --a      word word word word word word", "           word word"]), (80, 1)]
 )
 def test_help_is_folded_at_words_under_its_last_column(columns: int, expected: list[str] | int) -> None:
-    lines = cli.folded("  --a      word word word word word word word word", columns).split("\n")
+    lines = errors.folded("  --a      word word word word word word word word", columns).split("\n")
     assert len(lines) == expected if isinstance(expected, int) else lines == expected
 
 

@@ -146,12 +146,13 @@ def _read(directory: RunDirectory) -> Run | LeftOut:
     choices = _choices(environment, settings)
     if isinstance(digest := _recorded_data(environment).get("train_digest"), str):
         settings["data.train_digest"] = digest  # two data roots may hold other images
-    if result is None:
+    if result is None or not result.status.is_scored:
+        last, damage = _last_epoch(directory)
+        if result is not None:
+            return LeftOut(directory.name, result.status, result.cause or damage, settings, choices, last)
         status = Status.RUNNING if directory.is_locked() else Status.INTERRUPTED
         continues = "" if status is Status.RUNNING else _continuing(directory)
-        return LeftOut(directory.name, status, "", settings, choices, _last_epoch(directory), continues)
-    if not result.status.is_scored:
-        return LeftOut(directory.name, result.status, result.cause, settings, choices, _last_epoch(directory))
+        return LeftOut(directory.name, status, damage, settings, choices, last, continues)
     test, validation = (_metric(result, split) for split in ("test", "validation"))
     if test is None:
         raise CheckpointError(f"{directory.result}: its test {result.metric} is not a number")
@@ -207,9 +208,13 @@ def _measured_on(environment: dict[str, Any], settings: dict[str, Any]) -> Measu
     )
 
 
-def _last_epoch(directory: RunDirectory) -> Epoch | None:
-    recorded = directory.read_epochs()
-    return recorded[-1] if recorded else None
+def _last_epoch(directory: RunDirectory) -> tuple[Epoch | None, str]:
+    """The last epoch recorded, if any; or why the record cannot be read, which leaves a run what its result says."""
+    try:
+        recorded = directory.read_epochs()
+    except CheckpointError as error:
+        return None, str(error)
+    return (recorded[-1] if recorded else None), ""
 
 
 def _continuing(directory: RunDirectory) -> str:
