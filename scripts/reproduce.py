@@ -1,7 +1,6 @@
 """`python -m scripts.reproduce [ID ...]`: run the experiments of the course notes and keep the table of results true."""
 
 import io
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -13,12 +12,11 @@ from cnnlab.errors import ConfigError
 from cnnlab.machine import num_cores
 from cnnlab.overrides import quoted
 from cnnlab.sweep.manifest import Manifest
-from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
 from scripts import ledger
 from scripts.arguments import chosen, count
 from scripts.published import comparison, views
-from scripts.published.views import CURVES, LEDGER, PRECISIONS, recipe
+from scripts.published.views import LEDGER, PRECISIONS, recipe
 
 HELP = """Run the experiments of the course notes, and write what was measured beside what was published.
 
@@ -101,6 +99,8 @@ def _rerun(names: Sequence[str], precision: str) -> int:
             with redirect_stdout(io.StringIO()):  # the temporary run's own line
                 train.main([*line, f"trainer.threads={held['threads']}", f"hydra.run.dir={quoted(run.path)}"])
             new = ledger.entry(name, run)
+            if (held["seed"], held["precision"]) == (0, "fp32"):
+                views.keep_curve(name, run)
         same, words = comparison.agreement(held, new)
         bad += not same
         print(f"{name}  seed {held['seed']}  training {new['train']:.4f}, test {new['test']:.4f}  {words}", flush=True)
@@ -132,10 +132,8 @@ def _collect(directory: Path) -> None:
             entry = ledger.entry(name, run)
             ledger.add(LEDGER, entry)
             collected = True
-            if entry["id"] in comparison.read_published("curves") and (entry["seed"], entry["precision"]) == (0, "fp32"):
-                scores = [epoch.scores["train"] for epoch in run.read_epochs()]
-                curve = [[round(score.loss, 4), round(score.metric, 4)] for score in scores]
-                files.write_atomic(CURVES, (json.dumps(views.measured_curves() | {entry["id"]: curve}) + "\n").encode())
+            if (entry["seed"], entry["precision"]) == (0, "fp32"):
+                views.keep_curve(entry["id"], run)
     if collected:
         views.write()
 

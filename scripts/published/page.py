@@ -66,7 +66,29 @@ def text(rows: Sequence[Comparison], curves: Mapping[str, Sequence[Sequence[floa
         intervals = _joined(_interval(figure) for figure in row.figures)
         cells += [differences, tolerance if row.figures else "", intervals, _verdict(row)]
         lines.append(f"| {' | '.join([*cells, f'{row.seconds:.0f}', row.device])} |")
-    return "\n".join([*lines, *_bfloat16(rows), *_epochs(curves)]) + "\n"
+    return "\n".join([*lines, *_losses(curves), *_mlps(curves), *_bfloat16(rows), *_epochs(curves)]) + "\n"
+
+
+def _losses(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
+    """The test losses after the last epoch, of which the notes print three without saying whose."""
+    last = {name: curve[-1] for name, curve in curves.items() if len(curve[-1]) == 4}
+    if not last:
+        return []
+    lines = [
+        "",
+        "## Test losses",
+        "",
+        "The notes print three test losses, 1.2228, 0.4003 and 0.3381. Measured, with seed 0:",
+        "",
+    ]
+    lines += ["| id | test loss | test accuracy |", "|---|---|---|"]
+    return lines + [f"| {name} | {point[2]:.4f} | {point[3]:.4f} |" for name, point in sorted(last.items())]
+
+
+def _mlps(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
+    if not any(name.startswith("mlp-") for name in curves):
+        return []
+    return ["", "## The MLPs, epoch by epoch", "", "![Training and test accuracy of the MLPs](pictures/mlp-curves.png)"]
 
 
 def _bfloat16(rows: Sequence[Comparison]) -> list[str]:
@@ -106,7 +128,9 @@ def _epochs(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
     lines += [f"| epoch | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for epoch in range(max(map(len, printed.values()))):
         both = [curve[epoch : epoch + 1] for name in printed for curve in (printed[name], curves[name])]
-        lines.append(f"| {epoch + 1} | {' | '.join(_pair(*point) for points in both for point in points or [(None, None)])} |")
+        lines.append(
+            f"| {epoch + 1} | {' | '.join(_pair(*point[:2]) for points in both for point in points or [(None, None)])} |"
+        )
     return lines
 
 

@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from cnnlab import composing, config
 from cnnlab.tracking import files
+from cnnlab.tracking.run import RunDirectory
 from scripts import ledger
-from scripts.published import comparison, page
+from scripts.published import comparison, figure, page
 from scripts.published.comparison import Comparison
 
 LEDGER, TABLE = Path("docs/results.json"), Path("docs/RESULTS.md")
-CURVES = Path("docs/curves.json")  # id: (training loss, accuracy) of each epoch of seed 0, where the notes print theirs
+CURVES = Path("docs/curves.json")  # id: of each epoch of seed 0 the loss and accuracy in training, then on the test images
+PICTURE = Path("docs/pictures/mlp-curves.png")
 README, EXPERIMENTS = Path("README.md"), Path("configs/experiment")
 PRECISIONS = ("fp32", "bf16")
 
@@ -53,6 +56,19 @@ def write() -> None:
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     for path, text in stale().items():
         files.write_atomic(path, text.encode())
+
+
+def keep_curve(name: str, run: RunDirectory) -> None:
+    """Add the epochs of a run that scored the test images after each to docs/curves.json, unless they stand there, and draw the
+    picture again."""
+    curves, epochs = measured_curves(), run.read_epochs()
+    if len(curves.get(name, [[]])[0]) == 4 or any("test" not in epoch.scores for epoch in epochs):
+        return
+    splits = [[epoch.scores[split] for split in ("train", "test")] for epoch in epochs]
+    points = [[round(value, 4) for score in both for value in (score.loss, score.metric)] for both in splits]
+    files.write_atomic(CURVES, (json.dumps(curves | {name: points}) + "\n").encode())
+    with suppress(ModuleNotFoundError):  # matplotlib, an extra
+        figure.draw(measured_curves(), PICTURE)
 
 
 def measured_curves() -> dict[str, list[list[float]]]:
