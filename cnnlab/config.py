@@ -11,13 +11,13 @@ from typing import Any
 import yaml
 
 from cnnlab.errors import CheckpointError, ConfigError
+from cnnlab.reading import parse_yaml, read_yaml
 from cnnlab.schema import Config, check_training, check_values, from_plain
 
 # Settings that say where, how fast and how visibly a run goes, not what it computes; what data.source says too; and the seed.
 NOT_THE_RECIPE = ("seed", "console", "data.root", "data.download", "data.shape", "data.num_classes", "data.memory_gb",
                   "trainer.device", "trainer.threads", "trainer.log_every", "trainer.log_gradients", "evaluation.batch_size",
                   "checkpoint.every_s")  # fmt: skip
-MAX_DEPTH = 50  # of lists and mappings in a file
 
 
 def config_dir() -> Path:
@@ -33,39 +33,15 @@ def read(path: Path) -> Config:
     Raises:
         CheckpointError: missing, not YAML, or not a cnnlab configuration.
     """
-    if not path.exists():
-        raise CheckpointError(f"{path.parent}: not a run, it has no {path.name}")
     try:
-        cfg = from_plain(Config, read_plain(path))
+        cfg = from_plain(Config, read_yaml(path))
         check_values(cfg)
         check_training(cfg)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.parent}: not a run, it has no {path.name}") from None
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from error
     return cfg
-
-
-def read_plain(path: Path) -> dict[Any, Any]:
-    """The mapping in a file, unchecked.
-
-    Aliases and deep nesting, which nothing here writes, are refused: a few lines of aliases can stand for a terabyte.
-
-    Raises:
-        CheckpointError: cannot be read, not YAML, or not a mapping.
-    """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        text = path.read_bytes()
-        depth = 0
-        for event in yaml.parse(text, loader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
-                raise ValueError(f"it uses aliases (*name), or nests deeper than {MAX_DEPTH}")
-        node = yaml.load(text, loader)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise CheckpointError(f"{path}: cannot be read as a configuration: {error}") from error
-    if not isinstance(node, dict):
-        raise CheckpointError(f"{path}: not a configuration of cnnlab")
-    return node
 
 
 def read_flat(path: Path) -> dict[str, Any]:
@@ -74,7 +50,7 @@ def read_flat(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: cannot be read, not YAML, or not a mapping with a seed and a model.
     """
-    node = read_plain(path)
+    node = read_yaml(path)
     if not {"seed", "model"} <= set(node):
         raise CheckpointError(f"{path}: not a configuration of cnnlab")
     return dict(_leaves(node))
@@ -93,7 +69,8 @@ def flat(cfg: Config) -> dict[str, Any]:
 @cache
 def defaults() -> dict[str, Any]:
     """What `configs/config.yaml` sets where nothing is asked, by dotted key."""
-    node = read_plain(config_dir() / "config.yaml")
+    path = config_dir() / "config.yaml"
+    node = parse_yaml(path.read_bytes(), path)
     return dict(_leaves({key: value for key, value in node.items() if key not in ("defaults", "hydra")}))
 
 

@@ -9,8 +9,9 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-BAD_PATH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
+BAD_PATH = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ELOOP)
 
 
 def printable(text: str) -> str:
@@ -87,6 +88,8 @@ def as_known(error: BaseException) -> CnnlabError | None:
         place = f"{error.filename}: " if error.filename else ""
         if error.errno in DISK_FULL:
             return ResourceError(f"{place}{error.strerror}; what was saved before is kept: make room and resume the run")
+        if error.errno in TOO_MANY_OPEN:
+            return ResourceError(f"{place}{error.strerror}; close other programs, or raise the limit (ulimit -n 4096)")
         if error.errno in BAD_PATH:
             return ConfigError(f"{place}{error.strerror}; check the path and its permissions, or choose another")
     text = str(error)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnlab import composing, targets
-from cnnlab.config import config_dir, read_plain
+from cnnlab.config import config_dir
+from cnnlab.reading import parse_yaml
 from cnnlab.schema import sections
 
 
@@ -31,7 +32,7 @@ def choice_help(group: str, name: str) -> str:
     comment = re.match(r"(?:#.*\n)*", text)
     about = " ".join(line.lstrip("# ") for line in comment[0].splitlines() if "@package" not in line) if comment else ""
     title = f"{group}={name}: {about}\n\n"
-    section = read_plain(path)
+    section = parse_yaml(path.read_bytes(), path)
     kinds = {where: kind for where, kind, _ in sections({group: section})}
     if group not in kinds:  # several sections, or keys that --help lists
         return title + text.removeprefix(comment[0] if comment else "").lstrip()

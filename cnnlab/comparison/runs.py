@@ -9,6 +9,7 @@ from typing import Any
 
 from cnnlab import config, trust
 from cnnlab.errors import CheckpointError, CnnlabError, ConfigError
+from cnnlab.reading import read_yaml
 from cnnlab.status import Status
 from cnnlab.tracking.console import counted
 from cnnlab.tracking.records import Epoch, Result
@@ -218,5 +219,5 @@ def _last_epoch(directory: RunDirectory) -> tuple[Epoch | None, str]:
 
 
 def _continuing(directory: RunDirectory) -> str:
-    trusting = trust.argument(config.read_plain(directory.config))
+    trusting = trust.argument(read_yaml(directory.config))
     return f"python -m cnnlab.train resume={directory.quoted}{trusting}"

@@ -15,6 +15,7 @@ from cnnlab.comparison.configuration import Configuration
 from cnnlab.comparison.runs import Run
 from cnnlab.comparison.statistics import LEVEL, corrected, mcnemar, paired_t
 from cnnlab.errors import CheckpointError
+from cnnlab.reading import require_regular
 
 MCNEMAR, PAIRED_T = "exact McNemar test", "paired t-test"
 
@@ -86,6 +87,7 @@ def read_answers(path: Path) -> Answers:
     from safetensors import SafetensorError, safe_open
 
     try:
+        require_regular(path)
         with safe_open(path, "numpy") as file:
             names = set(file.keys())
             if "prediction" in names:

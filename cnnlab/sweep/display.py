@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
 from rich.cells import cell_len, set_cell_size
 from rich.live import Live
 from rich.markup import escape
@@ -14,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cnnlab.errors import CheckpointError
+from cnnlab.reading import read_yaml
 from cnnlab.status import Status
 from cnnlab.sweep.manifest import Job, Manifest
 from cnnlab.tracking.console import Terminal, duration
@@ -108,8 +109,8 @@ class Display:
         run = RunDirectory(self.manifest.directory / name)
         if name not in self.trainers:
             try:
-                self.trainers[name] = yaml.safe_load(run.config.read_text())["trainer"]
-            except (OSError, KeyError, TypeError, yaml.YAMLError):
+                self.trainers[name] = read_yaml(run.config)["trainer"]
+            except (FileNotFoundError, KeyError, CheckpointError):
                 return 0.0, "starts"
         return progress(run.read_epochs(), self.trainers[name])
 

@@ -1,7 +1,6 @@
 """The manifest of a sweep, manifest.json: its jobs, and how far each has come. Every job writes its own entry."""
 
 import dataclasses
-import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlab.errors import CheckpointError, ConfigError
+from cnnlab.reading import read_json
 from cnnlab.schema import from_plain
 from cnnlab.status import Status
 from cnnlab.tracking import files
@@ -68,15 +68,16 @@ class Manifest:
             CheckpointError: not a manifest.
         """
         try:
-            entries = json.loads(self.path.read_text())["jobs"]
+            content = read_json(self.path)
+            if content is None:
+                return []
+            entries = content["jobs"]
             jobs = [from_plain(Job, entry, f"jobs[{number}]") for number, entry in enumerate(entries)]
             for job in jobs:
-                if Path(job.directory).name != job.directory:
+                if Path(job.directory).name != job.directory or (self.directory / job.directory).is_symlink():
                     raise ValueError(f"directory {job.directory!r} is none of the sweep's")
             return jobs
-        except FileNotFoundError:
-            return []
-        except (ValueError, TypeError, KeyError, RecursionError, ConfigError) as error:
+        except (ValueError, TypeError, KeyError, CheckpointError, ConfigError) as error:
             message = f"{self.path}: not the manifest of a sweep ({error}); remove it, the runs are kept"
             raise CheckpointError(message) from error
 

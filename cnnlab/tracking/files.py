@@ -1,6 +1,7 @@
 """Writing files so that a kill, a full disk or a power cut leaves either the old content or the new. All writing of a run
 (but for TensorBoard's event files, which only repeat it) goes through here."""
 
+import errno
 import fcntl
 import json
 import os
@@ -8,6 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from cnnlab.errors import note
+
+WARNED: list[Path] = []  # of a file system without locks
 
 
 @contextmanager
@@ -18,15 +23,31 @@ def exclusive(path: Path, wait: bool = False, create: bool = True) -> Iterator[N
         BlockingIOError: another process holds it, and `wait` is false. FileNotFoundError: there is none, and `create` is false.
     """
     while True:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR if create else os.O_RDONLY, 0o644)
+        handle = os.open(path, (os.O_CREAT | os.O_RDWR if create else os.O_RDONLY) | os.O_NOFOLLOW, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle, path, wait)
             if not path.exists() or not os.path.samestat(os.fstat(handle), path.stat()):
                 continue  # its last holder removed it meanwhile: a lock on nothing
             yield
             return
         finally:
             os.close(handle)
+
+
+def _lock(handle: int, path: Path, wait: bool) -> None:
+    """Lock an open file; on a file system without locks (some network drives) go on without, and say so once a process.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is false.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        if not WARNED:
+            WARNED.append(path)
+            note(f"warning: {path}: this file system has no locks; see to it that no two processes use one directory")
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -37,7 +58,8 @@ def write_atomic(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with os.fdopen(os.open(temporary, flags, 0o644), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -57,28 +79,10 @@ def write_json(path: Path, content: Any) -> None:
 
 def append_json_line(path: Path, content: Any) -> None:
     """Append one line of JSON durably."""
-    with path.open("a") as file:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644), "a") as file:
         file.write(json.dumps(finite(content)) + "\n")
         file.flush()
         os.fsync(file.fileno())
-
-
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file of JSON lines, up to the first that a power cut left incomplete; none without the file."""
-    lines: list[dict[str, Any]] = []
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        return lines
-    for line in text.splitlines():
-        try:
-            content = json.loads(line)
-        except (ValueError, RecursionError):
-            break
-        if not isinstance(content, dict):
-            break
-        lines.append(content)
-    return lines
 
 
 def write_json_lines(path: Path, lines: list[dict[str, Any]]) -> None:

@@ -1,6 +1,5 @@
 """The run directory: the record of a run. Its file names are defined here and nowhere else. Loads no torch."""
 
-import json
 import os
 import platform
 import shlex
@@ -14,6 +13,7 @@ from typing import Any
 
 from cnnlab import config, trust
 from cnnlab.errors import DISK_FULL, CheckpointError, ConfigError, RunTakenError
+from cnnlab.reading import read_json, read_json_lines
 from cnnlab.schema import Config
 from cnnlab.status import Status
 from cnnlab.tracking import files
@@ -102,7 +102,7 @@ class RunDirectory:
         Raises:
             CheckpointError: it is damaged.
         """
-        content = _read_json(self.result)
+        content = read_json(self.result)
         try:
             return None if content is None else Result.of_content(content)
         except CheckpointError as error:
@@ -115,13 +115,13 @@ class RunDirectory:
             CheckpointError: a line is damaged.
         """
         try:
-            return [Epoch.of_line(line) for line in files.read_json_lines(self.metrics)]
+            return [Epoch.of_line(line) for line in read_json_lines(self.metrics)]
         except CheckpointError as error:
             raise CheckpointError(f"{self.metrics}: {error}") from error
 
     def read_environment(self) -> dict[str, Any]:
         """environment.json, empty where there is none."""
-        return _read_json(self.environment) or {}
+        return read_json(self.environment) or {}
 
     def recorded(self, section: str) -> dict[str, Any]:
         """A section of environment.json: "choices", "data", "packages"; empty where it is not a mapping."""
@@ -280,15 +280,3 @@ def _git_revision() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a JSON object")
-    return content

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlab import config
+from cnnlab.reading import MAX_EVENTS, read_bytes
 from cnnlab.schema import Config
 from cnnlab.tracking import files
 from cnnlab.tracking.hyperparameters import hyperparameters
@@ -107,7 +108,7 @@ def keep_curves(directory: Path) -> None:
 
     for path in directory.glob("events.out.tfevents.*"):
         kept = []
-        for record in _records(path.read_bytes()):
+        for record in _records(read_bytes(path, MAX_EVENTS)):
             try:
                 said = Event.FromString(record[12:-4]).summary.value
             except DecodeError:  # after a power cut; TensorBoard, too, reads up to here

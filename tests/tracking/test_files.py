@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cnnlab.reading import read_json_lines
 from cnnlab.tracking import files
 
 
@@ -70,26 +71,15 @@ def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
 
 def test_json_lines_append_read_and_replace(tmp_path: Path) -> None:
     path, lines = tmp_path / "lines", [{"step": 1, "name": "a\nb\u2028c"}, {"step": 2}, {"step": 3}]
-    assert files.read_json_lines(path) == []
+    assert read_json_lines(path) == []
     for line in lines:
         files.append_json_line(path, line)
     assert path.read_text().count("\n") == 3
-    assert files.read_json_lines(path) == lines
+    assert read_json_lines(path) == lines
     files.write_json_lines(path, lines[1:])
-    assert files.read_json_lines(path) == lines[1:]
+    assert read_json_lines(path) == lines[1:]
     files.write_json_lines(path, [])
     assert path.read_bytes() == b""
-
-
-@pytest.mark.parametrize(
-    "tail",
-    [b'{"step": 3, "lo', b"12", b"\0\0\0\0", b"[1]\n", b'{"step": \n{"step": 4}\n', b"\xff\xfe\x80\n"],
-    ids=["cut", "a number", "zeros", "a list", "a whole line after it", "no text"],
-)
-def test_reading_stops_at_a_torn_line(tail: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "lines"
-    path.write_bytes(b'{"step": 1}\n{"step": 2}\n' + tail)
-    assert files.read_json_lines(path) == [{"step": 1}, {"step": 2}]
 
 
 def test_a_lock_is_held_on_the_file_that_is_there(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from cnnlab import composing
 from cnnlab.errors import CheckpointError, RunTakenError
+from cnnlab.reading import read_json_lines
 from cnnlab.status import Status
 from cnnlab.tracking import files
 from cnnlab.tracking.records import Epoch, Result, Score
@@ -123,7 +124,7 @@ def test_keep_metrics_drops_what_will_be_run_again(step: int, kept: list[int], t
     with run.metrics.open("a") as file:
         file.write('{"step": 16, "tra')
     run.keep_metrics(step, 4, 100)
-    assert files.read_json_lines(run.metrics) == [line for line in lines if line["step"] in kept]
+    assert read_json_lines(run.metrics) == [line for line in lines if line["step"] in kept]
 
 
 def test_names_are_as_a_person_types_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,163 @@
+"""Reading the files of a run or sweep, perhaps somebody else's: as data, bounded in size, depth and numbers. Loads no torch.
+
+Everything that reads such a file does it here. Only regular files are opened, and no link is followed: one could lead out of
+the directory, or to a device that never ends.
+"""
+
+import errno
+import json
+import math
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import yaml
+
+from cnnlab.errors import CheckpointError
+
+MIB = 1 << 20
+MAX_CONFIG, MAX_RECORD, MAX_EVENTS = MIB, 64 * MIB, 4096 * MIB  # bytes: config.yaml; JSON and its lines; event files
+MAX_DEPTH = 50  # of lists and mappings in a file
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading.
+
+    Raises:
+        CheckpointError: a link, a device, a pipe or a folder, or it cannot be read. FileNotFoundError: there is none.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        cause = "a link, and none is followed here" if error.errno == errno.ELOOP else error.strerror
+        raise CheckpointError(f"{path}: cannot be read ({cause})") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise CheckpointError(f"{path}: expected a regular file, and it is none")
+    return os.fdopen(handle, "rb")
+
+
+def require_regular(path: Path) -> None:
+    """Raise what `open_regular` raises, for files that a library opens by their names."""
+    open_regular(path).close()
+
+
+def read_bytes(path: Path, at_most: int) -> bytes:
+    """The content of a file.
+
+    Raises:
+        CheckpointError: larger than `at_most` bytes, or as `open_regular`. FileNotFoundError: there is none.
+    """
+    with open_regular(path) as file:
+        try:
+            content = file.read(at_most + 1)
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(content) > at_most:
+        raise CheckpointError(f"{path}: larger than {at_most // MIB:,} MiB, and nothing here writes that much")
+    return content
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is no file.
+
+    Raises:
+        CheckpointError: cannot be read, or not an object of ordinary numbers and depth.
+    """
+    try:
+        return _object(read_bytes(path, MAX_RECORD))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON ({error})") from error
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects in a file of JSON lines but for a last one that a kill or a power cut left incomplete; none without the file.
+
+    Raises:
+        CheckpointError: another line is damaged.
+    """
+    try:
+        lines = read_bytes(path, MAX_RECORD).split(b"\n")
+    except FileNotFoundError:
+        return []
+    found, ended = [], lines.pop()  # after the last line's end: nothing, or what is incomplete
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(_object(line))
+        except ValueError as error:
+            if number == len(lines) and not ended:
+                break  # its end was written before what precedes it
+            raise CheckpointError(
+                f"{path}: line {number} is damaged ({error}); restore the file, or remove that line"
+            ) from error
+    return found
+
+
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """The mapping in a YAML file of a run.
+
+    Raises:
+        CheckpointError: cannot be read, not YAML, or not a mapping. FileNotFoundError: there is none.
+    """
+    return parse_yaml(read_bytes(path, MAX_CONFIG), path)
+
+
+def parse_yaml(content: bytes, path: Path) -> dict[Any, Any]:
+    """The mapping in the text of the YAML file `path`; an interpolation such as `${oc.env:HOME}` is these characters.
+
+    Aliases, tags and deep nesting, which nothing here writes, are refused: a few lines of aliases can stand for a terabyte.
+
+    Raises:
+        CheckpointError: not YAML, or not a mapping.
+    """
+    loader, depth = getattr(yaml, "CSafeLoader", yaml.SafeLoader), 0
+    try:
+        for event in yaml.parse(content, loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
+                raise ValueError(f"it uses aliases (*name), or nests deeper than {MAX_DEPTH}")
+        node = yaml.load(content, loader)
+    except (ValueError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a configuration: {error}") from error
+    if not isinstance(node, dict):
+        raise CheckpointError(f"{path}: not a configuration of cnnlab")
+    return node
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    """
+    Raises:
+        ValueError: not JSON, not an object, nested too deeply, or with a number that is none.
+    """
+    try:
+        content = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_integer)
+    except RecursionError:
+        raise ValueError(f"it nests deeper than {MAX_DEPTH}") from None
+    if not isinstance(content, dict):
+        raise ValueError("expected an object")
+    level: list[Any] = [content]
+    for _ in range(MAX_DEPTH):
+        inner = [each.values() if isinstance(each, dict) else each for each in level]
+        level = [each for values in inner for each in values if isinstance(each, dict | list)]
+    if level:
+        raise ValueError(f"it nests deeper than {MAX_DEPTH}")
+    return content
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text:.20} is no number that is written here")
+    return number
+
+
+def _integer(text: str) -> int:
+    number = int(text) if len(text) < 20 else 1 << 64
+    if abs(number) >= 1 << 63:
+        raise ValueError(f"{text:.20} is larger than any number that is written here")
+    return number
