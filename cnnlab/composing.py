@@ -19,6 +19,7 @@ from cnnlab.config import config_dir
 from cnnlab.errors import ConfigError, suggest
 from cnnlab.overrides import explain, prepare, quoted
 from cnnlab.schema import Config, check_training, check_values, from_plain
+from cnnlab.tracking.inherit import with_network
 
 ConfigStore.instance().store(name="schema", node=Config)
 
@@ -58,7 +59,7 @@ def compose(overrides: Sequence[str] = (), extra: Sequence[Path] = (), with_hydr
 
 
 def typed(node: DictConfig) -> Config:
-    """Turn a composed node into a checked `Config`; every interpolation is resolved.
+    """Turn a composed node into a checked `Config`; every interpolation is resolved, and so is `model.run`.
 
     Raises:
         ConfigError: an illegal value, an unknown key of a `_target_`, or values that exclude each other.
@@ -74,6 +75,7 @@ def typed(node: DictConfig) -> Config:
         raise explain(error, ()) from error
     check_values(cfg)
     check_training(cfg)
+    cfg.model = with_network(cfg.model)
     return cfg
 
 

@@ -14,7 +14,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from cnnlab import targets
 from cnnlab.config import config_dir
 from cnnlab.errors import ConfigError, suggest
-from cnnlab.schema import ParameterGroup, key_types
+from cnnlab.schema import ParameterGroup, PhaseConfig, key_types
 
 NOT_OURS = {"joblib": "hydra-joblib-launcher", "submitit": "'cnnlab[slurm]'"}  # launchers, and what brings them
 
@@ -83,10 +83,11 @@ def explain(error: Exception, overrides: Sequence[str]) -> ConfigError:
             return ConfigError(f"{group}={name}: is not installed: pip install {package}")
         options = listed.split()
         return ConfigError(f"{group}={name}: no such choice.{suggest(name, options)} Choices: {', '.join(options)}.")
-    unknown = re.search(r"Key '(\w+)' not in 'ParameterGroup'", str(cause))
+    unknown = re.search(r"Key '(\w+)' not in '(ParameterGroup|PhaseConfig)'", str(cause))
     if unknown:
-        known = [item.name for item in dataclasses.fields(ParameterGroup)]
-        return ConfigError(f"parameters: no such key: {unknown[1]}.{suggest(unknown[1], known)} Keys: {', '.join(known)}.")
+        where, kind = ("parameters", ParameterGroup) if unknown[2] == "ParameterGroup" else ("phases", PhaseConfig)
+        known = [item.name for item in dataclasses.fields(kind)]
+        return ConfigError(f"{where}: no such key: {unknown[1]}.{suggest(unknown[1], known)} Keys: {', '.join(known)}.")
     # OmegaConf appends lines with internals, Hydra a hint that is wrong for a typo.
     internals = r"\n\s*(full_key|object_type|reference_type|To append to your config)\b.*"
     texts = dict.fromkeys(re.sub(internals, "", str(one)).strip() for one in (error, cause))

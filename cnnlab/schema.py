@@ -67,6 +67,7 @@ class TrainerConfig:
     deterministic: bool = MISSING
     clip_norm: float | None = legal(above=0)
     patience: int | None = legal(minimum=1)
+    cache_features: bool = MISSING
     log_every: int = legal(minimum=1, maximum=10**9)
     log_gradients: bool = MISSING
 
@@ -79,6 +80,19 @@ class ParameterGroup:
     lr_factor: float = 1.0
     weight_decay: float | None = None
     frozen: bool = False
+
+
+@dataclass
+class PhaseConfig:
+    """Some epochs of a run that are trained in their own way, by an optimizer that starts afresh; see `cnnlab.training.phases`.
+
+    lr_factor: of optimizer.lr. schedule: within the phase; None: the run's.
+    """
+
+    epochs: int = MISSING
+    parameters: list[ParameterGroup] = field(default_factory=list)
+    lr_factor: float = 1.0
+    schedule: Schedule | None = None
 
 
 @dataclass
@@ -107,6 +121,7 @@ class Config:
     schedule: Schedule = MISSING
     augment: dict[str, Augmentation] = MISSING
     parameters: list[ParameterGroup] = MISSING
+    phases: list[PhaseConfig] = MISSING
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -127,6 +142,12 @@ def check_values(cfg: Config) -> None:
         if meta.get("maximum") is not None and not value <= meta["maximum"]:
             raise ConfigError(f"{key}={value}: expected at most {meta['maximum']:,}")
     check_groups(cfg.parameters)
+    for number, phase in enumerate(cfg.phases):
+        if phase.epochs < 1 or not 0 < phase.lr_factor < math.inf:
+            raise ConfigError(
+                f"phases[{number}]: epochs={phase.epochs}, lr_factor={phase.lr_factor}: expected 1 or more, above 0"
+            )
+        check_groups(phase.parameters, f"phases[{number}].parameters")
     for name, section in cfg.augment.items():
         if not section.get("_target_"):
             raise ConfigError(
@@ -139,10 +160,10 @@ def check_values(cfg: Config) -> None:
         )
 
 
-def check_groups(groups: Sequence[ParameterGroup]) -> None:
-    """Raise ConfigError for a value of `parameters` out of range, or none at all."""
+def check_groups(groups: Sequence[ParameterGroup], key: str = "parameters") -> None:
+    """Raise ConfigError for a value of `parameters` out of range, or none at all; `key` is theirs."""
     for number, group in enumerate(groups):
-        where = f"parameters[{number}]"
+        where = f"{key}[{number}]"
         for key, value in (("lr_factor", group.lr_factor), ("weight_decay", group.weight_decay)):
             if value is not None and not 0 <= value < math.inf:
                 raise ConfigError(f"{where}.{key}={value}: expected 0 or more")
@@ -161,6 +182,26 @@ def check_training(cfg: Config) -> None:
             raise ConfigError(f"evaluation.weights=best {needs}")
         if cfg.trainer.patience is not None:
             raise ConfigError(f"trainer.patience={cfg.trainer.patience} (early stopping) {needs}")
+    if cfg.trainer.cache_features and cfg.augment:
+        first = next(iter(cfg.augment))
+        raise ConfigError(f"augment.{first}: changes the images, whose features trainer.cache_features keeps; leave one out")
+    if cfg.phases:
+        check_phases(cfg)
+
+
+def check_phases(cfg: Config) -> None:
+    """Raise ConfigError for settings of the whole run that contradict its phases."""
+    epochs = [phase.epochs for phase in cfg.phases]
+    if cfg.trainer.steps is not None or cfg.trainer.epochs != sum(epochs):
+        key, value = ("steps", cfg.trainer.steps) if cfg.trainer.steps else ("epochs", cfg.trainer.epochs)
+        total = " + ".join(map(str, epochs))
+        raise ConfigError(
+            f"trainer.{key}={value}: the phases last {total} epochs; set trainer.epochs={sum(epochs)}, or change them"
+        )
+    if cfg.parameters:
+        raise ConfigError("parameters: with phases, each of them has its own; move them there, phases[0].parameters and so on")
+    if cfg.trainer.patience is not None:
+        raise ConfigError(f"trainer.patience={cfg.trainer.patience}: would end the run before its later phases; leave it out")
 
 
 def check_targets(cfg: Config) -> None:
@@ -180,6 +221,11 @@ def sections(value: Any, hint: Any = Config, where: str = "") -> Iterator[tuple[
     """
     if typing.get_origin(hint) is Annotated:
         yield where, hint.__metadata__[0], value
+        network = value.get("network") if isinstance(value, Mapping) else None
+        if isinstance(network, Mapping) and "_target_" in network:  # of model=transfer: the section of another run
+            yield from sections(network, hint, f"{where}.network")
+    elif typing.get_origin(hint) in (Union, types.UnionType) and value is not None:
+        yield from sections(value, typing.get_args(hint)[0], where)
     elif dataclasses.is_dataclass(hint):
         plain = value if isinstance(value, Mapping) else vars(value) if isinstance(value, cast(type, hint)) else {}
         for item in dataclasses.fields(hint):

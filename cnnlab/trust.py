@@ -17,12 +17,13 @@ from cnnlab.schema import Config, sections
 from cnnlab.targets import Kind
 
 OWN: dict[str, dict[str, tuple[str, ...]]] = {  # by the kind of a section (`cnnlab.schema`)
-    "model": {"cnnlab.models": ("ConvNet", "MLP")},
+    "model": {"cnnlab.models": ("ConvNet", "MLP", "Pretrained", "transferred")},
     "task": {"cnnlab.training.task": ("Multiclass", "Binary", "Regression")},
     "optimizer": {},
     "schedule": {"cnnlab.training.schedule": ("constant", "step_decay", "cosine", "one_cycle")},
     "augment": {
-        "cnnlab.data.augment": ("random_flip", "random_crop", "random_rotation", "random_zoom", "random_cutout"),
+        "cnnlab.data.augment": ("random_flip", "random_crop", "random_rotation", "random_zoom", "random_cutout",
+                                "keras_rotation", "keras_zoom"),
     },
     "source": {"cnnlab.data.idx": ("load",), "cnnlab.data.cifar": ("load",), "cnnlab.data.digits": ("load",),
                "cnnlab.data.folder": ("load",), "cnnlab.data.sequences": ("rows", "moving")},
@@ -39,16 +40,21 @@ def check(cfg: Config, trusted: Sequence[str] = ()) -> None:
         ConfigError: a section without a name, or with one that is not in the list.
     """
     for where, kind, section in sections(cfg):
-        path = section.get("_target_") if isinstance(section, Mapping) else section
-        if not isinstance(path, str) or "." not in path:
-            raise ConfigError(f"{where}._target_={path}: expected the dotted path of a class or function, package.module.Name")
-        package = path.partition(".")[0]
-        if package not in trusted and not _is_listed(path, kind.name):
-            raise ConfigError(
-                f"{where}._target_={path}: not one of those in {', '.join(_modules(kind.name))}, "
-                "and the files of a run may name no other code; "
-                f"if you trust the package {package}, add trust={package}"
-            )
+        check_section(where, kind, section, trusted)
+
+
+def check_section(where: str, kind: Kind, section: Any, trusted: Sequence[str] = ()) -> None:
+    """`check` of one section."""
+    path = section.get("_target_") if isinstance(section, Mapping) else section
+    if not isinstance(path, str) or "." not in path:
+        raise ConfigError(f"{where}._target_={path}: expected the dotted path of a class or function, package.module.Name")
+    package = path.partition(".")[0]
+    if package not in trusted and not _is_listed(path, kind.name):
+        raise ConfigError(
+            f"{where}._target_={path}: not one of those in {', '.join(_modules(kind.name))}, "
+            "and the files of a run may name no other code; "
+            f"if you trust the package {package}, add trust={package}"
+        )
 
 
 def packages(given: str | Sequence[str]) -> list[str]:

@@ -17,8 +17,9 @@ from cnnlab import cli, composing, data
 
 
 def choices(group: str) -> list[str]:
-    """The choices of a config group that are complete: not `custom`, without a name, nor `folder`, without pictures."""
-    return [name for name in composing.groups()[group] if name not in ("custom", "folder")]
+    """The choices of a config group that are complete: not `custom`, without a name, nor `folder`, without pictures, nor
+    `transfer`, without a run."""
+    return [name for name in composing.groups()[group] if name not in ("custom", "folder", "transfer")]
 
 
 @cache

@@ -125,6 +125,7 @@ def test_the_defaults_that_recipes_leave_out() -> None:
     assert found == {
         "trainer.epochs": 10, "trainer.steps": None, "trainer.batch_size": 64, "trainer.precision": "fp32",
         "trainer.deterministic": False, "trainer.clip_norm": None, "trainer.patience": None, "parameters": [],
+        "phases": [], "trainer.cache_features": False,
         "evaluation.every": 1, "evaluation.split": "validation", "evaluation.weights": "last",
         "data.validation": 5000, "data.limit": None,
         "data.size": None, "data.resize": None, "data.on_error": None, "data.classes": None, "data.normalize": False,

@@ -28,7 +28,10 @@ def blank_source(shape: tuple[int, ...], classes: int = 10) -> Source:
 
 def one_step(*changes: str) -> float:
     """The loss of the first step on random images of the configured shape."""
-    cfg = composing.typed(composing.compose([*changes, "data.validation=0", "trainer.batch_size=4", "trainer.threads=2"]))
+    weights = ["model.weights=none"] if "model=pretrained" in changes else []
+    cfg = composing.typed(
+        composing.compose([*changes, *weights, "data.validation=0", "trainer.batch_size=4", "trainer.threads=2"])
+    )
     shape, numbers = describe(replace(cfg.data, classes=None))
     cfg.data.source = {"_target_": "test_every_model.blank_source", "shape": list(shape), "classes": len(numbers)}
     session = build_session(cfg)

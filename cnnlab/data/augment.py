@@ -7,6 +7,7 @@ device. The same state of the generator gives the same result.
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 Augmentation = Callable[[Tensor, Generator], Tensor]
@@ -66,6 +67,35 @@ def random_zoom(images: Tensor, generator: Generator, amount: float = 0.2) -> Te
     return _sample(images, torch.eye(2, device=images.device) / factor[:, None, None])
 
 
+def keras_rotation(images: Tensor, generator: Generator, factor: float = 0.1) -> Tensor:
+    """Turn each image about its center by up to `factor` of a full turn either way, bilinear, the border reflected.
+
+    Raises:
+        ValueError: `factor` outside 0 to 0.5.
+
+    Source: Keras's RandomRotation(factor), whose defaults these are.
+    """
+    if not 0 <= factor <= 0.5:
+        raise ValueError(f"factor={factor}, expected 0 to 0.5 of a full turn")
+    angle = (_uniform(images, generator) * 2 - 1) * (factor * 2 * torch.pi)
+    cos, sin = angle.cos(), angle.sin()
+    return _interpolate(images, torch.stack([cos, -sin, sin, cos], 1).view(-1, 2, 2))
+
+
+def keras_zoom(images: Tensor, generator: Generator, factor: float = 0.2) -> Tensor:
+    """Let each image show between 1 - `factor` and 1 + `factor` of its sides, bilinear, the border reflected.
+
+    Raises:
+        ValueError: `factor` is not in 0 <= factor < 1.
+
+    Source: Keras's RandomZoom(factor), whose defaults these are. It draws the share that is seen, `random_zoom` the scale.
+    """
+    if not 0 <= factor < 1:
+        raise ValueError(f"factor={factor}, expected 0 or more and less than 1")
+    share = 1 + (_uniform(images, generator) * 2 - 1) * factor
+    return _interpolate(images, torch.eye(2, device=images.device) * share[:, None, None])
+
+
 def random_cutout(images: Tensor, generator: Generator, size: int = 8) -> Tensor:
     """Blank a square of `size` pixels of each image, around a random pixel, or a random corner of pixels where `size` is even;
     parts of it may fall outside.
@@ -111,3 +141,16 @@ def _sample(images: Tensor, matrices: Tensor) -> Tensor:
     columns = (a * x + b * y[:, None] + (width - 1) / 2).round().long().clamp(0, width - 1)
     rows = (c * x + d * y[:, None] + (height - 1) / 2).round().long().clamp(0, height - 1)
     return _gather(images, rows, columns)
+
+
+def _interpolate(images: Tensor, matrices: Tensor) -> Tensor:
+    """Each output pixel between the four input pixels around `matrices` (as in `_sample`), the border reflected with its pixel
+    repeated (d c b a | a b c d | d c b a)."""
+    _, _, height, width = images.shape
+    size = torch.tensor([width, height], device=images.device)
+    y = torch.arange(height, device=images.device) - (height - 1) / 2
+    x = torch.arange(width, device=images.device) - (width - 1) / 2
+    places = torch.stack(torch.meshgrid(x, y, indexing="xy"), 2).view(1, -1, 2) @ matrices.transpose(1, 2)  # N x HW x 2
+    grid = (places * 2 / size).view(-1, height, width, 2)  # -1 and 1 are the outer edges of the border pixels
+    found = F.grid_sample(images.float(), grid, "bilinear", "reflection", align_corners=False)
+    return found if images.is_floating_point() else found.round().to(images.dtype)

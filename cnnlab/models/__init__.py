@@ -11,8 +11,10 @@ from cnnlab import seeding, targets
 from cnnlab.errors import CnnlabError, ConfigError, as_known
 from cnnlab.models.convnet import ConvNet
 from cnnlab.models.mlp import MLP
+from cnnlab.models.pretrained import Pretrained
+from cnnlab.models.transfer import transferred
 
-__all__ = ["MLP", "ConvNet", "build_model", "rehearse"]
+__all__ = ["MLP", "ConvNet", "Pretrained", "build_model", "rehearse", "transferred"]
 
 
 def build_model(

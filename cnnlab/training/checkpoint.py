@@ -21,6 +21,7 @@ from cnnlab.models.description import Description
 from cnnlab.schema import from_plain
 from cnnlab.tracking import files
 from cnnlab.training.groups import names_in_order
+from cnnlab.training.step import Step
 
 
 @dataclass
@@ -44,12 +45,23 @@ class State:
     """What a checkpoint holds, by reference to the live objects; began: when the run would have begun without its breaks, on
     the monotonic clock."""
 
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    sums: Tensor
+    live: Step
     description: Description
     progress: Progress = field(default_factory=Progress)
     began: float = field(default_factory=time.monotonic)
+
+    @property
+    def model(self) -> nn.Module:
+        return self.live.model
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """That of the phase which the run is in."""
+        return self.live.optimizer
+
+    @property
+    def sums(self) -> Tensor:
+        return self.live.sums
 
     def elapsed_s(self) -> float:
         return time.monotonic() - self.began
@@ -94,7 +106,8 @@ def load_checkpoint(path: Path, state: State) -> None:
     if saved != own:
         raise CheckpointError(f"{path}: holds the state of the optimizer {saved}, this run's is {own}")
     _require_same_network(meta, state.description, path)
-    _copy_into(state.model, tensors, path)
+    network = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    _copy_into(state.model, network, path)
     optimizer = _optimizer_state(tensors, meta, state, path)
     state.optimizer.load_state_dict({"state": optimizer, "param_groups": state.optimizer.state_dict()["param_groups"]})
     try:
@@ -109,14 +122,35 @@ def load_checkpoint(path: Path, state: State) -> None:
         raise CheckpointError(f"{path}: not a checkpoint of this version of cnnlab ({error})") from error
 
 
+def read_step(path: Path) -> int:
+    """The number of updates before a checkpoint.
+
+    Raises:
+        CheckpointError: unreadable.
+    """
+    step = _read(path, "nothing but the metadata")[1].get("progress", {}).get("step")
+    if not isinstance(step, int) or step < 0:
+        raise CheckpointError(f"{path}: not a checkpoint of this version of cnnlab (its step is {step!r:.40})")
+    return step
+
+
+def read_network(path: Path) -> dict[str, Tensor]:
+    """The network's weights and buffers by name.
+
+    Raises:
+        CheckpointError: unreadable.
+    """
+    tensors, _ = _read(path, "model.")
+    return {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+
+
 def load_weights(path: Path, model: nn.Module) -> None:
     """Read only the network's weights and buffers.
 
     Raises:
         CheckpointError: unreadable, or of another network.
     """
-    tensors, _ = _read(path, "model.")
-    _copy_into(model, tensors, path)
+    _copy_into(model, read_network(path), path)
 
 
 def read_description(path: Path) -> Description:
@@ -157,8 +191,7 @@ def _require_same_network(meta: dict[str, Any], description: Description, path: 
             raise CheckpointError(f"{path}: of another run: its {name} is not this run's; restore the run's own checkpoint")
 
 
-def _copy_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    held = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+def _copy_into(model: nn.Module, held: dict[str, Tensor], path: Path) -> None:
     own = model.state_dict()
     for name in sorted(own.keys() | held.keys()):
         if name not in held or name not in own or own[name].shape != held[name].shape:

@@ -16,7 +16,7 @@ from cnnlab.tracking.recorder import Recorder
 from cnnlab.tracking.records import Result, Score
 from cnnlab.tracking.run import RunDirectory
 from cnnlab.training import mistakes
-from cnnlab.training.checkpoint import State, load_checkpoint, load_weights
+from cnnlab.training.checkpoint import State, load_checkpoint, load_weights, read_step
 from cnnlab.training.interrupt import PruneReason, StopRequest
 from cnnlab.training.reporting import run_info, test_predictions
 from cnnlab.training.runtime import describe
@@ -64,7 +64,7 @@ def run_resumed(cfg: Config, run: RunDirectory, prune_reason: PruneReason | None
     Raises:
         CheckpointError: the data is not what the run began with, or the checkpoint cannot be read.
     """
-    session = build_session(cfg)
+    session = build_session(cfg, run.last if run.last.exists() else None)
     recorded, now = run.recorded("data"), _data_record(session)
     if any(recorded.get(name, now[name]) != now[name] for name in ("train_digest", "test_digest")):
         raise CheckpointError(
@@ -75,8 +75,9 @@ def run_resumed(cfg: Config, run: RunDirectory, prune_reason: PruneReason | None
 
 
 def _train(session: Session, run: RunDirectory, prune_reason: PruneReason | None) -> Result:
-    state = State(session.model, session.optimizer, session.step.sums, session.description)
+    state = State(session.step, session.description)
     if run.last.exists():
+        session.enter_phase(max(read_step(run.last) - 1, 0))  # that of the last update, whose optimizer was saved
         load_checkpoint(run.last, state)
     run.reopen(session.cfg)
     run.keep_metrics(state.progress.step, session.steps_per_epoch, session.total_steps)

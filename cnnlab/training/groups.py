@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from cnnlab.errors import ConfigError, suggest
 from cnnlab.schema import ParameterGroup
@@ -14,8 +13,8 @@ from cnnlab.schema import ParameterGroup
 PLAIN = ParameterGroup(match="*", lr_factor=1.0, weight_decay=None, frozen=False)  # of parameters that no pattern matches
 
 
-def matched(model: nn.Module, groups: Sequence[ParameterGroup]) -> dict[str, ParameterGroup]:
-    """The group of each parameter, by its name.
+def matched(model: nn.Module, groups: Sequence[ParameterGroup], key: str = "parameters") -> dict[str, ParameterGroup]:
+    """The group of each parameter, by its name; `key` is that of the groups, for the error.
 
     Raises:
         ConfigError: a pattern that is the first match of no parameter.
@@ -24,7 +23,7 @@ def matched(model: nn.Module, groups: Sequence[ParameterGroup]) -> dict[str, Par
     found = {name: next((group for group in groups if fnmatchcase(name, group.match)), PLAIN) for name in names}
     for number, group in enumerate(groups):
         if all(group is not one for one in found.values()):
-            where = f"parameters[{number}].match={group.match}"
+            where = f"{key}[{number}].match={group.match}"
             if any(fnmatchcase(name, group.match) for name in names):
                 raise ConfigError(f"{where}: every parameter that it matches is matched by an earlier one; put it first")
             layers = dict.fromkeys(f"{name.rpartition('.')[0]}.*" for name in names if "." in name)
@@ -33,18 +32,18 @@ def matched(model: nn.Module, groups: Sequence[ParameterGroup]) -> dict[str, Par
     return found
 
 
-def freeze(model: nn.Module, groups: Sequence[ParameterGroup]) -> None:
-    """Let the frozen parameters have no gradient.
+def freeze(model: nn.Module, groups: Sequence[ParameterGroup], key: str = "parameters") -> None:
+    """Let the frozen parameters have no gradient; `key` is that of the groups, for the error.
 
     Raises:
         ConfigError: a pattern that matches nothing, or nothing is left to train.
     """
-    found = matched(model, groups)
+    found = matched(model, groups, key)
     for name, parameter in model.named_parameters():
         if found[name].frozen:
             parameter.requires_grad_(False)
     if groups and not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError(f"parameters={[group.match for group in groups]}: all {len(found)} are frozen; leave some to train")
+        raise ConfigError(f"{key}={[group.match for group in groups]}: all {len(found)} are frozen; leave some to train")
 
 
 def optimizer_groups(model: nn.Module, groups: Sequence[ParameterGroup]) -> list[dict[str, Any]]:
@@ -64,11 +63,12 @@ def optimizer_groups(model: nn.Module, groups: Sequence[ParameterGroup]) -> list
 
 
 def train_mode(model: nn.Module) -> None:
-    """`model.train()`, but for batch norm whose parameters are frozen: it keeps its statistics and uses them."""
+    """`model.train()`, but for modules whose parameters are all frozen: they stay in evaluation mode, so that batch norm keeps
+    its statistics and uses them, and nothing is dropped at random in a frozen backbone."""
     model.train()
     for module in model.modules():
-        own = list(module.parameters(recurse=False))
-        if isinstance(module, _NormBase) and own and not any(parameter.requires_grad for parameter in own):
+        own = list(module.parameters())
+        if own and not any(parameter.requires_grad for parameter in own):
             module.eval()
 
 

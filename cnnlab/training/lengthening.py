@@ -28,6 +28,8 @@ def with_overrides(run: RunDirectory, recorded: Config, overrides: Sequence[str]
     for override in overrides:
         if override.partition("=")[0] not in KEYS:
             raise ConfigError(f"{override}: a continued run keeps its settings; only {', '.join(KEYS)} may change")
+        if recorded.phases and override.startswith("trainer."):
+            raise ConfigError(f"{override}: {run.name} ends with its last phase, and cannot be lengthened; start a new one")
     cfg = composing.with_overrides(recorded, overrides)
     unit, before = _end(recorded)
     for override in overrides:
@@ -51,7 +53,7 @@ def nothing_to_do(run: RunDirectory, recorded: Config, cfg: Config) -> str | Non
     if result.status is Status.EARLY_STOPPED:
         return f"{run.name} has stopped early, as trainer.patience asked, {after}"
     if result.status is Status.FINISHED and _end(cfg)[1] == before:
-        return f"{run.name} has finished {after}; {unit}={before * 2} would lengthen it"
+        return f"{run.name} has finished {after}" + ("" if cfg.phases else f"; {unit}={before * 2} would lengthen it")
     return None
 
 

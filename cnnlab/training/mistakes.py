@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode  # a TorchDispatchMode imports sympy: 2.3 s
 from torch.utils.module_tracker import ModuleTracker
 
-from cnnlab.models import MLP, ConvNet
+from cnnlab.models import MLP, ConvNet, Pretrained
 from cnnlab.models.inspection import layers_of
 from cnnlab.tracking.records import Epoch
 from cnnlab.training.session import Session
@@ -39,7 +39,9 @@ def at_start(session: Session) -> Iterator[tuple[str, str]]:
         yield "one class", f"all {len(labels):,} training images are of class {only}; look at the labels, or at data.limit"
     if len(images) > 1 and bool((images == images[:1]).all()):
         yield "constant", f"{len(images)} training images are one and the same; look at how the data is read"
-    last = None if isinstance(session.model, ConvNet | MLP) else last_function(session, images)
+    if isinstance(session.model, Pretrained) and session.cfg.data.normalize:
+        yield "normalized twice", "the backbone normalizes pixels as its weights expect; leave data.normalize=true out"
+    last = None if isinstance(session.model, ConvNet | MLP | Pretrained) else last_function(session, images)
     if last is not None:
         yield "squashed", f"the network ends in a {last}, and the loss applies its own: it learns slowly; take the {last} out"
     past = [layer.name for layer in layers_of(session.model, session.data.shape) if layer.strides_past]
@@ -66,7 +68,7 @@ def at_epoch_end(session: Session, epoch: Epoch) -> Iterator[tuple[str, str]]:
         return  # what follows would say again
     score, guess = epoch.scores.get("validation", epoch.scores["train"]), guessing_loss(session)
     if epoch.epoch == 1 and epoch.step >= SHORT and guess is not None and score.loss > guess:
-        lr = float(session.optimizer.defaults["lr"])
+        lr = float(session.step.optimizer.defaults["lr"])
         what = f"the first epoch ended with a loss of {score.loss:.4f}, worse than guessing ({guess:.4f})"
         if score.loss > 1.1 * guess:
             yield "chance", f"{what}: the learning rate {lr:g} is too large; try optimizer.lr={lr / 10:g}"

@@ -67,17 +67,19 @@ def one_cycle(
     return low + (1 - low) * _half_cosine(part)
 
 
-def build_schedule(section: Mapping[str, Any], total_steps: int, steps_per_epoch: int) -> Callable[[int], float]:
-    """The configured schedule as a function of the step alone, tried once.
+def build_schedule(
+    section: Mapping[str, Any], total_steps: int, steps_per_epoch: int, where: str = "schedule"
+) -> Callable[[int], float]:
+    """The configured schedule as a function of the step alone, tried once; `where` is its key.
 
     Raises:
         ConfigError: an unknown key, or a value that the schedule refuses.
     """
-    schedule = targets.bind(section, "schedule", ("step",), total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    schedule = targets.bind(section, where, ("step",), total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     try:
         schedule(step=0)
     except ValueError as error:
-        raise ConfigError(f"schedule: {error}") from error
+        raise ConfigError(f"{where}: {error}") from error
     return lambda step: float(schedule(step=step))
 
 

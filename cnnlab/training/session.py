@@ -1,7 +1,7 @@
 """Everything that one run trains with, built from its configuration and in the order in which errors are cheapest."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -12,21 +12,27 @@ from cnnlab.data.batches import augmentations, epoch_order
 from cnnlab.errors import ConfigError
 from cnnlab.models import MLP, ConvNet, build_model, rehearse
 from cnnlab.models.description import Description
-from cnnlab.models.preprocess import Preprocess
 from cnnlab.schema import Config, check_targets
 from cnnlab.tracking.records import Score
-from cnnlab.training.groups import freeze
+from cnnlab.training.checkpoint import load_weights
+from cnnlab.training.features import feature_splits, require_frozen
+from cnnlab.training.initial import load_initial
+from cnnlab.training.phases import Phase, build_phases
 from cnnlab.training.runtime import Runtime, configure
-from cnnlab.training.schedule import build_schedule, depends_on_end
+from cnnlab.training.schedule import depends_on_end
 from cnnlab.training.scoring import outputs_of, score
-from cnnlab.training.step import Step, build_optimizer
+from cnnlab.training.step import Step
 from cnnlab.training.task import Task, build_task
 
 
 @dataclass
 class Session:
-    """cfg: with device and threads resolved. splits: train, validation (if any) and test; targets: the task's for each, on
-    the device. lr_factor: the schedule."""
+    """What a run works with.
+
+    cfg: with device and threads resolved. splits: train, validation (if any) and test, with features in the place of images
+    where these are cached; targets: the task's for each, on the device. trainable: the names of the parameters that the network
+    lets train. phase: the one of `phases` that the run is in.
+    """
 
     cfg: Config
     runtime: Runtime
@@ -36,12 +42,22 @@ class Session:
     task: Task
     model: nn.Module
     description: Description
-    preprocess: Preprocess
-    optimizer: torch.optim.Optimizer
-    lr_factor: Callable[[int], float]
+    preprocess: nn.Module
+    trainable: list[str]
+    phases: list[Phase]
+    phase: Phase
     step: Step
     steps_per_epoch: int
     total_steps: int
+
+    def enter_phase(self, step: int) -> bool:
+        """Train as the phase of `step` says; whether it is another than before, and the optimizer a fresh one."""
+        phase = next(phase for phase in self.phases if step < phase.end)
+        if phase is self.phase:
+            return False
+        self.phase = phase
+        self.step.train_by(phase.begin(self.cfg, self.model, self.trainable, self.runtime.device))
+        return True
 
     def outputs(self, split: str) -> Tensor:
         """The network's outputs for a split: float32, N x num_outputs."""
@@ -62,8 +78,8 @@ class Session:
 
     def first_batch(self) -> Tensor:
         """The images of step 0 as the network saw them before scaling: N x C x H x W."""
-        order = epoch_order(self.cfg.seed, 0, len(self.splits["train"]), self.runtime.device)
-        return self.step.batch(order[: self.cfg.trainer.batch_size], 0)[0]
+        order = epoch_order(self.cfg.seed, 0, len(self.splits["train"]), self.runtime.device)[: self.cfg.trainer.batch_size]
+        return self.data.train.gather(order) if self.cfg.trainer.cache_features else self.step.batch(order, 0)[0]
 
     @property
     def num_parameters(self) -> int:
@@ -72,15 +88,17 @@ class Session:
     @property
     def can_be_lengthened(self) -> bool:
         """Whether the schedule leaves the steps so far as they are when the run ends later."""
-        return not depends_on_end(self.cfg.schedule)
+        return not self.cfg.phases and not depends_on_end(self.cfg.schedule)
 
     def lr(self, step: int) -> float:
         """The learning rate of an update, but for the factors of parameter groups."""
-        return float(self.optimizer.defaults["lr"]) * self.lr_factor(step)
+        return float(self.step.optimizer.defaults["lr"]) * self.phase.lr_factor(step)
 
 
-def build_session(cfg: Config) -> Session:
+def build_session(cfg: Config, checkpoint: Path | None = None) -> Session:
     """Load the data, build the network, the optimizer and the step.
+
+    checkpoint: of a run that goes on, whose weights the network gets; without one those that a new run begins with.
 
     Raises:
         ConfigError, GeometryError, DataError: what the configuration names cannot be had.
@@ -101,20 +119,39 @@ def build_session(cfg: Config) -> Session:
         rehearse(model, data.shape, memory_format, 2)
     if last_batch == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
         rehearse(model, data.shape, memory_format, 1)
+    if checkpoint is None:
+        load_initial(model, cfg.model)
+    else:
+        load_weights(checkpoint, model)
     model.to(runtime.device)
     steps_per_epoch = -(-len(data.train) // cfg.trainer.batch_size)
     total_steps = cfg.trainer.steps or cfg.trainer.epochs * steps_per_epoch
-    lr_factor = build_schedule(cfg.schedule, total_steps, steps_per_epoch)
-    freeze(model, cfg.parameters)
-    optimizer = build_optimizer(cfg.optimizer, model, runtime.device, cfg.parameters)
+    phases = build_phases(cfg, total_steps, steps_per_epoch)
+    trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    for phase in reversed(phases):  # so that the last, too, fails before anything is trained
+        optimizer = phase.begin(cfg, model, trainable, runtime.device)
     splits = data.splits()
     task_targets = {name: task.targets(split.labels).to(runtime.device) for name, split in splits.items()}
-    preprocess = description.preprocess().to(runtime.device)
+    scaled = description.preprocess().to(runtime.device)
+    preprocess: nn.Module = scaled
+    if cfg.trainer.cache_features:
+        backbone = require_frozen(model, phases)
+        splits = feature_splits(splits, backbone, scaled, runtime, cfg.evaluation.batch_size)
+        preprocess = nn.Identity()
     step = Step(
-        model, optimizer, task, data.train, task_targets["train"], preprocess, chosen, runtime, cfg.seed, cfg.trainer.clip_norm
+        model,
+        optimizer,
+        task,
+        splits["train"],
+        task_targets["train"],
+        preprocess,
+        chosen,
+        runtime,
+        cfg.seed,
+        cfg.trainer.clip_norm,
     )
     step.batch(torch.arange(1, device=runtime.device), 0)  # augmentations that refuse their arguments do so here
     return Session(
-        cfg, runtime, data, splits, task_targets, task, model, description, preprocess, optimizer, lr_factor, step,
+        cfg, runtime, data, splits, task_targets, task, model, description, preprocess, trainable, phases, phase, step,
         steps_per_epoch, total_steps,
     )  # fmt: skip

@@ -94,14 +94,20 @@ class Step:
         seed: int,
         clip_norm: float | None,
     ) -> None:
-        self.model, self.optimizer, self.task, self.preprocess = model, optimizer, task, preprocess
+        self.model, self.task, self.preprocess = model, task, preprocess
         self.train, self.targets = train, targets
         self.augmentations, self.runtime, self.seed, self.clip_norm = augmentations, runtime, seed, clip_norm
-        self.optimizer_step = unwrapped_step(optimizer)
-        self.parameters: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.sums = torch.zeros(2, dtype=torch.float64, device=runtime.device)
         self.first_bad = torch.full((), -1, device=runtime.device)
-        self.gradient_norms = torch.zeros(len(self.parameters), device=runtime.device)
+        self.train_by(optimizer)
+
+    def train_by(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let `optimizer` move the weights from now on, those that now are trainable; the loss curve begins anew."""
+        self.optimizer, self.optimizer_step = optimizer, unwrapped_step(optimizer)
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        self.parameters: list[Tensor] = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.gradient_norms = torch.zeros(len(self.parameters), device=self.runtime.device)
         self.snapshots: list[tuple[int, Tensor, Tensor]] = []
 
     def batch(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:

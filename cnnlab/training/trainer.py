@@ -51,16 +51,17 @@ def fit(
     """
     cfg, step, progress = session.cfg, session.step, state.progress
     stop, order, saved, trained = end_of_run(session, progress), None, Stopwatch(), Stopwatch()
-    step.snapshot(progress.step)  # where the loss curve continues
     while stop is None:
         epoch, first, end = session.epoch_of(progress.step)
+        if session.enter_phase(progress.step) or order is None:
+            step.snapshot(progress.step)  # where the loss curve begins or continues
         if order is None or progress.step == first:
             order = epoch_order(cfg.seed, epoch, len(session.splits["train"]), session.runtime.device)
             train_mode(session.model)
             recorder.begin_epoch(epoch + 1, progress.step - first, end - first)
             trained.restart()
         start = (progress.step - first) * cfg.trainer.batch_size
-        step(order[start : start + cfg.trainer.batch_size], progress.step, session.lr_factor(progress.step))
+        step(order[start : start + cfg.trainer.batch_size], progress.step, session.phase.lr_factor(progress.step))
         progress.step += 1
         ends = progress.step == end
         if ends or progress.step % cfg.trainer.log_every == 0:

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import map_coordinates
 from torch import Generator, Tensor
 
 from cnnlab import composing
@@ -228,3 +229,42 @@ def test_cutout_prefers_no_side(size: int) -> None:
     blank = (augment.random_cutout(torch.ones(20_000, 1, 8, 6), generator(), size) == 0)[:, 0].double()
     for side in (blank.amax(2).mean(0), blank.amax(1).mean(0)):  # how often each row, each column is hit
         torch.testing.assert_close(side, side.flip(0), rtol=0, atol=5 * (2 * 0.25 / 20_000) ** 0.5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 9), (8, 13)])
+def test_interpolation_is_scipy_s(height: int, width: int) -> None:
+    """scipy's spline of order 1 with the border reflected as Keras does it, in float64; ours in float32."""
+    images = torch.rand(3, 2, height, width, generator=generator(4), dtype=torch.float64) * 255
+    angle = torch.tensor([0.3, -2.0, 0.0])
+    turned = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2)
+    matrices = turned * torch.tensor([1.0, 0.7, 1.9])[:, None, None]  # the last shows 1.9 times the image
+    found = augment._interpolate(images.float(), matrices)
+    y, x = (axis - (len(axis) - 1) / 2 for axis in (torch.arange(height).double(), torch.arange(width).double()))
+    for image, matrix, got in zip(images, matrices.double(), found, strict=True):
+        a, b, c, d = matrix.flatten()
+        columns = a * x + b * y[:, None] + (width - 1) / 2
+        rows = c * x + d * y[:, None] + (height - 1) / 2
+        for channel, values in zip(image, got, strict=True):
+            expected = map_coordinates(channel.numpy(), [rows.numpy(), columns.numpy()], order=1, mode="reflect")
+            torch.testing.assert_close(values.double(), torch.from_numpy(expected), rtol=0, atol=2e-3)
+
+
+def test_keras_s_draws() -> None:
+    """Its turns are shares of a full turn, its zooms shares of the image that is seen: uniform, both ways."""
+    places = coordinates(4000, 9).float()
+    turned = augment.keras_rotation(places, generator(), 0.1)[:, :, 4, 5]  # one pixel right of the center
+    turns = torch.atan2(turned[:, 1], turned[:, 0]) / (2 * math.pi)
+    seen = augment.keras_zoom(places, generator(), 0.2)[:, 0, 4, 5]
+    for drawn, center, half in ((turns, 0.0, 0.1), (seen, 1.0, 0.2)):
+        assert center - half <= drawn.min() < center - 0.95 * half
+        assert center + 0.95 * half < drawn.max() <= center + half
+        assert drawn.mean().item() == pytest.approx(center, abs=4 * half / math.sqrt(3 * 4000))  # four standard errors
+
+
+@pytest.mark.parametrize("function", [augment.keras_rotation, augment.keras_zoom])
+def test_keras_s_factors_out_of_range(function: Callable[..., Tensor]) -> None:
+    images = random_images(1, 1, 4, 4)
+    assert torch.equal(function(images, generator(), factor=0.0), images)
+    for factor in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="factor"):
+            function(images, generator(), factor=factor)

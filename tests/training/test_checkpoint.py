@@ -68,7 +68,7 @@ class Run:
         preprocess = Preprocess(torch.zeros(2), torch.ones(2), torch.channels_last)
         runtime = Runtime(CPU, torch.get_num_threads(), "fp32")
         self.step = Step(self.model, self.optimizer, Multiclass(3), train, train.labels, preprocess, {}, runtime, 0, None)
-        self.state = State(self.model, self.optimizer, self.step.sums, DESCRIPTION)
+        self.state = State(self.step, DESCRIPTION)
 
     def train(self, steps: int) -> "Run":
         for _ in range(steps):

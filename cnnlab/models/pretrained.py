@@ -1,0 +1,187 @@
+"""Classifiers of torchvision with a head of one's own. Building one loads no weights: `load_initial` does, for a new run."""
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cnnlab.errors import DISK_FULL, ConfigError, DataError, GeometryError, note, suggest
+from cnnlab.models.blocks import check_rate
+from cnnlab.models.initializers import initialize
+from cnnlab.models.layers import dense_stack
+
+CLASSIFIERS = ("fc", "classifier", "heads", "head")  # what torchvision calls the last layers
+AUXILIARY = ("aux1", "aux2", "AuxLogits")  # further outputs of GoogLeNet and Inception v3, for training from scratch
+FIXED_SIZE = ("vit_", "maxvit_")  # the classifiers that take images of one size
+BEFORE_LINEAR = (nn.LayerNorm, nn.Flatten, nn.AdaptiveAvgPool2d)  # of a classifier, what still makes features
+
+
+class Pretrained(nn.Module):
+    """A torchvision classifier up to its pooled features (`backbone`), then hidden dense layers and the output (`head`).
+
+    Args:
+        backbone: the name of a classifier, one of torchvision.models.list_models(module=torchvision.models).
+        input_shape: C, H, W of the images; a gray image is shown as three equal channels.
+        num_outputs: logits.
+        weights: of the backbone, loaded when a new run begins: imagenet (IMAGENET1K_V1, or the first that there is),
+            another of torchvision's names (IMAGENET1K_V2), a file (a state_dict, .safetensors or .pth), or none.
+        head: widths of the hidden dense layers, ReLU after each; initial weights as in `MLP`.
+        dropout: the share of values set to zero after each hidden layer.
+
+    The mean and standard deviation that the backbone's weights expect are part of the network.
+
+    Input shape: N x C x H x W, pixels from 0 to 1; or N x F, features of the backbone, which then is left out.
+    Output shape: N x num_outputs.
+
+    Raises:
+        ConfigError: no such classifier, or a value that cannot be used. GeometryError: images of another size than it takes.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: str,
+        input_shape: tuple[int, ...],
+        num_outputs: int,
+        weights: str = "imagenet",
+        head: Sequence[int] = (),
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        from torchvision import models  # 3 s, which networks without it need not wait for
+
+        names = models.list_models(module=models)
+        if backbone not in names:
+            raise ConfigError(f"model.backbone={backbone}: no classifier of torchvision.{suggest(backbone, names)}")
+        if len(input_shape) != 3 or input_shape[0] not in (1, 3):
+            got = " x ".join(map(str, input_shape))
+            raise ConfigError(f"model.backbone={backbone}: takes images of 1 or 3 channels, C x H x W, got {got}")
+        if any(width < 1 for width in head):
+            raise ConfigError(f"model.head={list(head)}: expected widths of 1 or more")
+        check_rate(dropout, "model.dropout")
+        if dropout and not head:
+            raise ConfigError(f"model.dropout={dropout}: comes after hidden layers, and model.head=[] has none; try [256]")
+        self.name, self.weights, self.image_size = backbone, weights, tuple(input_shape[1:])
+        self.entries = {entry.name: entry for entry in models.get_model_weights(backbone)}
+        expects = self._entry().transforms()
+        own = expects.crop_size[0]
+        if backbone.startswith(FIXED_SIZE) and self.image_size != (own, own):
+            got = " x ".join(map(str, self.image_size))
+            raise GeometryError(f"model.backbone={backbone}: takes {own} x {own} alone, got {got}; set data.size={own}")
+        self.backbone, num_features = headless(backbone, own)
+        self.head = dense_stack(num_features, head, num_outputs, "relu", dropout)
+        initialize(self.head, "glorot_uniform", 0.0)
+        for name, values in (("mean", expects.mean), ("std", expects.std)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, N x num_outputs."""
+        logits: Tensor = self.head(images if images.ndim == 2 else self.features(images))
+        return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the backbone makes of images, N x F."""
+        return torch.flatten(self.backbone((images - self.mean) / self.std), 1)
+
+    def load_initial(self) -> None:
+        """Load the backbone's weights.
+
+        Raises:
+            ConfigError: `weights` names nothing. DataError: they cannot be fetched or read, or are another network's.
+        """
+        if self.weights == "none":
+            return
+        if self.weights == "imagenet" or self.weights in self.entries:
+            self._load(self._fetched(self._entry()), self._entry().name)
+        else:
+            self._load(_state_dict(Path(self.weights).expanduser(), (*self.entries, "imagenet", "none")), self.weights)
+        own = self._entry().transforms().crop_size[0]
+        if self.image_size != (own, own):
+            height, width = self.image_size
+            note(f"{self.name}: its weights were trained on {own} x {own}, these images are {height} x {width}; "
+                 f"data.size={own} may score higher, and takes {own**2 / (height * width):.1f} times as long")  # fmt: skip
+
+    def _entry(self) -> Any:
+        """torchvision's entry of the weights; for a file or none that of its first, which are normalized alike."""
+        return self.entries.get(self.weights) or self.entries.get("IMAGENET1K_V1") or next(iter(self.entries.values()))
+
+    def _fetched(self, entry: Any) -> dict[str, Tensor]:
+        """The weights as torchvision downloads, caches and, for older files, renames them."""
+        from torchvision import models
+
+        file = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rpartition("/")[2]
+        try:
+            with torch.random.fork_rng(devices=[]):
+                found: dict[str, Tensor] = models.get_model(self.name, weights=entry).state_dict()
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                raise
+            raise DataError(
+                f"{file}: missing, and {entry.url} does not deliver ({getattr(error, 'reason', error)}); put the file there, "
+                "set TORCH_HOME to a folder with hub/checkpoints/ that holds it, or take model.weights=none"
+            ) from error
+        except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+            raise DataError(f"{file}: damaged ({str(error).splitlines()[0]:.80}); delete it and run again") from error
+        return found
+
+    def _load(self, given: Mapping[str, Tensor], source: str) -> None:
+        """Copy weights into the backbone; those of torchvision's own classifier and auxiliary outputs are left out."""
+        own = self.backbone.state_dict()
+        spare = tuple(f"{name}." for name in (*CLASSIFIERS, *AUXILIARY))
+        for name in (*own, *(name for name in given if name not in own and not name.startswith(spare))):
+            if name.endswith("num_batches_tracked") and name not in given:  # files of before torch 0.4.1
+                continue
+            if name not in given or name not in own or given[name].shape != own[name].shape:
+                there, here = (tuple(side[name].shape) if name in side else "nothing" for side in (given, own))
+                what = f"{name} is {there} there, {here} in {self.name}"
+                raise DataError(f"model.weights={source}: of another network than {self.name}: {what}")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(given.get(name, tensor))
+
+
+def headless(name: str, image_size: int) -> tuple[nn.Module, int]:
+    """A torchvision classifier, its weights as it draws them, without the layers after its pooled features; and their number.
+
+    Names stay torchvision's, so that its state_dicts fit. image_size: of vision transformers.
+    """
+    from torchvision import models
+
+    options: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        options = {"aux_logits": False, "init_weights": True, "transform_input": True}
+    if name.startswith("vit_"):
+        options = {"image_size": image_size}
+    network = models.get_model(name, **options)
+    place = next(place for place in CLASSIFIERS if hasattr(network, place))
+    classifier = getattr(network, place)
+    layers = list(classifier.named_children()) or [("", classifier)]
+    first = next(layer for _, layer in layers if isinstance(layer, nn.Linear | nn.Conv2d))
+    kept = takewhile(lambda item: not isinstance(item[1], nn.Linear), layers)
+    setattr(network, place, nn.Sequential(OrderedDict((at, layer) for at, layer in kept if isinstance(layer, BEFORE_LINEAR))))
+    return network, first.in_features if isinstance(first, nn.Linear) else first.in_channels
+
+
+def _state_dict(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
+    """The tensors in a file; loading it runs no code."""
+    if not path.is_file():
+        raise ConfigError(f"model.weights={path}: no such file, and none of {', '.join(sorted(names))}")
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
+        raise DataError(
+            f"model.weights={path}: expected a state_dict, .safetensors or .pth; cannot be read: {reason}"
+        ) from error
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise DataError(f"model.weights={path}: expected a state_dict, a mapping of names to tensors alone")
+    return dict(content)

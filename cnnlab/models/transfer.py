@@ -1,0 +1,25 @@
+"""The network of another run, taught other images."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from cnnlab import targets
+
+
+def transferred(run: str, network: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    """Build the network of `run` for images of another shape and for other outputs.
+
+    Args:
+        run: the directory of the run. A new run takes from its checkpoint the layers that fit (`cnnlab.training.initial`); to
+            build the network it is not read.
+        network: the `model` section of that run, which `cnnlab.tracking.inherit` fills in.
+        input_shape: C, H, W of the images.
+        num_outputs: logits.
+
+    Raises:
+        ConfigError: the network cannot be built so.
+    """
+    built: nn.Module = targets.instantiate(network, "model.network", input_shape=input_shape, num_outputs=num_outputs)
+    return built

@@ -1,0 +1,40 @@
+"""model=transfer: beside the run that it names, the `model` section of that run. For other networks it loads no torch."""
+
+from pathlib import Path
+from typing import Any
+
+from cnnlab import config, trust
+from cnnlab.errors import CheckpointError, ConfigError
+from cnnlab.schema import Model, sections
+from cnnlab.tracking.run import RunDirectory, find_run
+
+TARGET = "cnnlab.models.transferred"
+
+
+def with_network(section: dict[str, Any]) -> dict[str, Any]:
+    """A `model` section; of model=transfer with the path of its run in full, and with the network of that run.
+
+    So what a run records is complete: it opens when the other is gone. A network that is given stays.
+
+    Raises:
+        CheckpointError: `model.run` is no run. ConfigError: its network is code that is not trusted.
+    """
+    if section.get("_target_") != TARGET or not isinstance(section.get("run"), str):
+        return section
+    try:
+        run = RunDirectory(find_run(section["run"]).resolve())
+    except CheckpointError as error:
+        raise ConfigError(f"model.run={section['run']}: {error}") from error
+    network = section.get("network")
+    if network is None:
+        network = config.read(run.config).model
+        if network.get("_target_") == TARGET:  # a run that was itself made so
+            network = network["network"]
+        for where, kind, inner in sections(network, Model, "model"):
+            try:
+                trust.check_section(where, kind, inner)
+            except ConfigError as error:
+                name = network.get("_target_")
+                raise ConfigError(f"{run.config}: {error}, or here, name the network yourself: model.network._target_={name}"
+                                  ) from error  # fmt: skip
+    return section | {"run": str(Path(run.path)), "network": network}

@@ -1,0 +1,60 @@
+"""The weights that a new run begins with, where they are not drawn: those of a file, or of another run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnnlab import targets
+from cnnlab.errors import ConfigError, note
+from cnnlab.models import Pretrained, transferred
+from cnnlab.tracking.run import RunDirectory, find_run
+from cnnlab.training.checkpoint import read_network
+
+
+def load_initial(model: nn.Module, section: Mapping[str, Any]) -> None:
+    """Load what a `model` section says that its network begins with; nothing for most.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: it is not there, cannot be read, or does not fit.
+    """
+    if isinstance(model, Pretrained) and section.get("weights") != "none":
+        model.load_initial()
+    if targets.locate(section, "model") is transferred:
+        take_over(model, section["run"])
+
+
+def take_over(model: nn.Module, run: str) -> None:
+    """Copy into `model` those layers of a run's network that have the same name and shapes in both, and tell which.
+
+    The weights are those of the run's test score, of a run without one the last.
+
+    Raises:
+        CheckpointError: no checkpoint there. ConfigError: no layer fits.
+    """
+    place = RunDirectory(find_run(run))
+    result = place.read_result()
+    checkpoint = place.best if result is not None and result.weights == "best" else place.last
+    given, own = _by_layer(read_network(checkpoint)), _by_layer(model.state_dict())
+    taken = [name for name, tensors in own.items() if _shapes(given.get(name, {})) == _shapes(tensors)]
+    new = [name for name in own if name not in taken]
+    if not taken:
+        raise ConfigError(f"model.run={run}: no layer of it fits: {', '.join(own)}; the images differ too much, or the network")
+    with torch.no_grad():
+        for name in taken:
+            for key, tensor in own[name].items():
+                tensor.copy_(given[name][key])
+    note(f"taken from {place.name} ({checkpoint.name}): {', '.join(taken)}; new: {', '.join(new) or 'nothing'}")
+
+
+def _by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    layers: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        layer, _, key = name.rpartition(".")
+        layers.setdefault(layer or name, {})[key] = tensor
+    return layers
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {key: tensor.shape for key, tensor in tensors.items()}
