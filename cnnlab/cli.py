@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train a network, or continue a run",
     "evaluate": "score a run on the test images, class by class",
     "predict": "what is in these pictures: their classes, with probabilities",
+    "visualize": "look inside: filters, activation maps, Grad-CAM, mistakes, curves, as pictures",
     "compare": "runs side by side: seeds grouped, honest error bars, paired tests, curves, a report",
     "summary": "a network's layers, sizes, parameters and memory, before any training",
 }
@@ -37,6 +38,7 @@ class CommandLine:
     words: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
     options: dict[str, str | None] = field(default_factory=dict)
+    values: dict[str, list[str]] = field(default_factory=dict)  # of options that are given more than once, in their order
 
 
 def parse(arguments: Sequence[str], flags: Sequence[str] = (), with_value: Sequence[str] = ()) -> CommandLine:
@@ -60,7 +62,8 @@ def parse(arguments: Sequence[str], flags: Sequence[str] = (), with_value: Seque
         if name in flags and not equals:
             line.options[name] = None
         elif name in with_value and (equals or rest):
-            line.options[name] = value if equals else rest.pop(0)
+            line.options[name] = given = value if equals else rest.pop(0)
+            line.values.setdefault(name, []).append(given)
         elif name in with_value:
             raise ConfigError(f"{name}: expected a value after it")
         else:

@@ -16,6 +16,7 @@ from cnnlab.comparison.filters import matching
 from cnnlab.comparison.runs import LeftOut, Run, read_runs
 from cnnlab.comparison.tables import Table, configurations, in_order, sort_rows, tables
 from cnnlab.errors import ConfigError
+from cnnlab.plots import require_matplotlib
 from cnnlab.tracking import files
 from cnnlab.tracking.console import Terminal
 
@@ -132,7 +133,7 @@ def _check_target(option: str, name: str | None) -> None:
     """ConfigError for a file that cannot be written, before anything is read."""
     if name is None:
         return
-    curves.require_matplotlib()
+    require_matplotlib(option)
     path, formats = Path(name), curves.FORMATS if option == "--plot" else (".html", ".htm")
     if path.suffix.lower() not in formats:
         raise ConfigError(f"{option} {name}: expected a name that ends in {' or '.join(formats)}")

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from cnnlab import cli
-from cnnlab.comparison.curves import require_matplotlib
 from cnnlab.errors import ConfigError
+from cnnlab.plots import require_matplotlib
 from scripts.arguments import chosen, count
 from scripts.lesson import page
 from scripts.lesson.measure import measure
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     if "--check" in line.options:
         page.check()
         return 0
-    require_matplotlib()
+    require_matplotlib("lessons")
     if "--page" not in line.options:
         for seed in range(seeds):
             for claim in claims:

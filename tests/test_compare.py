@@ -134,7 +134,7 @@ def test_bad_calls(call, outputs: Path, line: str, key: str) -> None:
 
 
 def test_without_matplotlib(call, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnlab.comparison.curves.find_spec", lambda name: None)
+    monkeypatch.setattr("cnnlab.plots.find_spec", lambda name: None)
     code, out, err = call("compare", outputs, "--plot", "curves.png")
     assert (code, out, err.count("\n"), "matplotlib" in err) == (2, "", 1, True)
 

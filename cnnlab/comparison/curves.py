@@ -1,10 +1,8 @@
 """Learning curves of configurations, drawn by matplotlib without its global state."""
 
-import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
@@ -14,18 +12,15 @@ from cnnlab.comparison import columns, presentation
 from cnnlab.comparison.configuration import Configuration
 from cnnlab.comparison.tables import Table
 from cnnlab.errors import CheckpointError, ConfigError
+from cnnlab.plots import COLORS, GRAY, plain_axes, rendered
 from cnnlab.tracking import files
 from cnnlab.tracking.records import Epoch
 from cnnlab.tracking.run import RunDirectory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-# Told apart with any color vision, on white and on black: Okabe and Ito 2008, "Color universal design".
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-GRAY = "#999999"  # the lines after them
 BAND = "line: mean over the seeds, band: lowest to highest seed"
 FORMATS = (".png", ".svg", ".pdf")
 PARTS: dict[str, Any] = {
@@ -54,12 +49,6 @@ class Line:
     n: int
     color: str
     label: str
-
-
-def require_matplotlib() -> None:
-    """Raise ConfigError where matplotlib is not installed."""
-    if find_spec("matplotlib") is None:
-        raise ConfigError("--plot and --html need matplotlib, which is not installed: pip install 'cnnlab[plots]'")
 
 
 def read_curve(row: Configuration) -> Curve | None:
@@ -119,10 +108,9 @@ def save(path: Path, made: Sequence[Table]) -> None:
         axes.set_title(f"{name}{'; ' + BAND if has_band(lines) else ''}", loc="left", fontsize=9)
         if len(table.rows) > 1 and legend:
             handles, labels = zip(*legend, strict=True)
-            shown = axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(0, -0.16), frameon=False, fontsize=8)
-            for text in shown.get_texts():
-                text.set_parse_math(False)
-    files.write_atomic(path, _rendered(figure, path.suffix.lower().lstrip(".")))
+            axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(0, -0.16), frameon=False, fontsize=8)
+    form = path.suffix.lower().lstrip(".")
+    files.write_atomic(path, rendered(figure, form, dpi=150, transparent=form == "svg"))
 
 
 def svg(table: Table, lines: Sequence[Line], ink: str) -> str:
@@ -131,7 +119,7 @@ def svg(table: Table, lines: Sequence[Line], ink: str) -> str:
 
     figure = Figure(figsize=(5.6, 3.4), layout="constrained")
     _panel(figure.subplots(), table, lines, ink)
-    drawing = _rendered(figure, "svg").decode()
+    drawing = rendered(figure, "svg", transparent=True).decode()
     return drawing[drawing.index("<svg") :]
 
 
@@ -147,11 +135,7 @@ def _panel(axes: "Axes", table: Table, lines: Sequence[Line], ink: str) -> None:
     axes.set_xlabel("epoch", color=ink)
     axes.set_ylabel(f"{lines[0].curve.part if lines else 'validation'} {table.metric}", color=ink)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(colors=ink)
-    axes.grid(alpha=0.25)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(ink)
+    plain_axes(axes, ink)
 
 
 def _legend(lines: Sequence[Line]) -> "list[tuple[Line2D, str]]":
@@ -167,17 +151,6 @@ def _legend(lines: Sequence[Line]) -> "list[tuple[Line2D, str]]":
 
 def has_band(lines: Sequence[Line]) -> bool:
     return any(line.n > 1 for line in lines)
-
-
-def _rendered(figure: "Figure", form: str) -> bytes:
-    """The same bytes for the same runs."""
-    import matplotlib
-
-    target = io.BytesIO()
-    metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form, {})
-    with matplotlib.rc_context({"svg.hashsalt": "cnnlab"}):
-        figure.savefig(target, format=form, dpi=150, metadata=metadata, transparent=form == "svg")
-    return target.getvalue()
 
 
 def _history(directory: RunDirectory) -> list[Epoch]:

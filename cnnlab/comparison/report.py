@@ -15,6 +15,7 @@ from cnnlab.comparison.runs import LeftOut, Run
 from cnnlab.comparison.tables import Table, in_order
 from cnnlab.comparison.verdicts import read_answers
 from cnnlab.errors import CheckpointError
+from cnnlab.plots import GRAY
 from cnnlab.tracking import files
 from cnnlab.tracking.confusion import confusion_counts
 
@@ -175,7 +176,7 @@ def _curves(table: Table) -> str:
     drawing = curves.svg(table, lines, INK).replace(INK, "currentColor")
     styles = {"-": "solid", "--": "dashed", ":": "dotted"}
     entries = [(line.color, styles[curves.PARTS[line.curve.part]], line.label) for line in lines if line.label]
-    entries += [(curves.GRAY, "solid", others)] if (others := curves.others(lines)) else []
+    entries += [(GRAY, "solid", others)] if (others := curves.others(lines)) else []
     legend = "".join(
         f'<li><span style="border-top:3px {style} {color}"></span>{escape(label)}</li>\n' for color, style, label in entries
     )

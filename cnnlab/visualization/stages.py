@@ -1,0 +1,106 @@
+"""What a network makes of images on its way: its stages, each a convolution with what follows it up to the next one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from cnnlab.errors import ConfigError, suggest
+
+
+@dataclass
+class Stage:
+    """A convolution and the normalization, activation and pooling behind it, as called on N images.
+
+    name: of the convolution in the network. convolution: the layer. kinds: the classes of what was called, in that order.
+    linear: N x C x H x W, before the activation: of the convolution, or of its batch normalization.
+    maps: N x C x H x W, what the next stage is given.
+    """
+
+    name: str
+    convolution: nn.Conv2d
+    linear: Tensor
+    maps: Tensor
+    kinds: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Trace:
+    """outputs: of the network. stages: in the order of their calls. features: N x D, what the last layer is given; of maps
+    the mean over their places."""
+
+    outputs: Tensor
+    stages: list[Stage]
+    features: Tensor
+
+
+def trace(model: nn.Module, images: Tensor, only: str | None = None) -> Trace:
+    """Run `model` on images (N x C x H x W) and keep what its stages give; with gradients where they are enabled.
+
+    only: the name of the one stage to keep, "" for none, which spares the memory of the others.
+    """
+    stages: list[Stage] = []
+    current: Stage | None = None
+    given = images
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def called(module: nn.Module, inputs: Any, output: Any) -> None:
+            nonlocal current, given
+            if not isinstance(output, Tensor):
+                return
+            if inputs and isinstance(inputs[0], Tensor):
+                given = inputs[0]
+            if isinstance(module, nn.Conv2d) and output.ndim == 4:
+                current = None
+                if only in (None, name):  # a clone, since the activation may work in place
+                    current = Stage(name, module, output.clone(), output, ["Conv2d"])
+                    stages.append(current)
+            elif current and output.ndim == 4 and (output.shape[2:].numel() > 1 or current.maps.shape[2:].numel() == 1):
+                current.maps = output
+                current.kinds.append(type(module).__name__)
+                if isinstance(module, _BatchNorm) and len(current.kinds) == 2:
+                    current.linear = output.clone()
+
+        return called
+
+    hooks = [
+        module.register_forward_hook(hook(name.removeprefix("network.")))  # behind its preprocessing
+        for name, module in model.named_modules()
+        if not list(module.children())
+    ]
+    try:
+        outputs = model(images)
+    finally:
+        for one in hooks:
+            one.remove()
+    return Trace(outputs, stages, given.mean((2, 3)) if given.ndim == 4 else given.flatten(1))
+
+
+def chosen(stages: list[Stage], pattern: str | None, at_most: int) -> list[Stage]:
+    """The stages whose names begin with `pattern`; without it `at_most` of all, evenly spread, the first and the last of them.
+
+    Raises:
+        ConfigError: no name does.
+    """
+    if pattern is not None:
+        found = [one for one in stages if one.name == pattern or one.name.startswith(f"{pattern}.")]
+        if not found:
+            names = [one.name for one in stages]
+            raise ConfigError(f"--layer {pattern}: no such convolution.{suggest(pattern, names)} Layers: {', '.join(names)}.")
+        return found
+    if len(stages) <= at_most:
+        return stages
+    return [stages[round(index * (len(stages) - 1) / max(1, at_most - 1))] for index in range(at_most)]
+
+
+def spatial(stages: list[Stage]) -> list[Stage]:
+    """Those whose maps have more than one place."""
+    return [one for one in stages if one.maps.shape[2:].numel() > 1]
+
+
+def unit_images(images: Tensor) -> Tensor:
+    """Images as float32 pixels from 0 to 1."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()

@@ -1,0 +1,115 @@
+"""`python -m cnnlab.visualize RUN [WHAT ...] [--image FILE ...]`: look inside a trained network, as pictures."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from cnnlab import cli, composing, trust
+from cnnlab.errors import ConfigError, folded, printable, suggest
+from cnnlab.plots import rendered, require_matplotlib
+from cnnlab.tracking import files
+
+if TYPE_CHECKING:
+    from cnnlab.data.pictures import Resize
+    from cnnlab.visualization.gallery import Gallery
+
+HELP = """Look inside a trained network: its filters, what it makes of images, where it
+looks, what it confuses. Pictures are written to RUN/visuals, each told in a line.
+
+  python -m cnnlab.visualize RUN                 all that applies
+  python -m cnnlab.visualize RUN filters maximal   some of it, named below
+  python -m cnnlab.visualize RUN gradcam --image cat.jpg --image dog.jpg
+  python -m cnnlab.visualize RUN activations --layer blocks.1.conv
+  python -m cnnlab.visualize RUN --to slides --svg     elsewhere, as SVG
+  python -m cnnlab.visualize RUN data.root=DIR evaluation.weights=best
+  python -m cnnlab.visualize RUN trainer.device=cpu trust=mine
+
+{}
+
+RUN is the directory of a run, or last. Without --image the run's test images
+are shown. Files of any size are brought to the size of training (data.resize).
+"""
+WHAT = {
+    "filters": "the weights of the first convolution, or of --layer",
+    "activations": "the maps of an image, layer by layer",
+    "maximal": "what activates a map most: an image made for it, and test images",
+    "occlusion": "where covering an image costs probability; with the deletion check",
+    "gradcam": "which places speak for the class; with the deletion check",
+    "confusion": "the confusion matrix of the test images",
+    "mistakes": "the surest wrong predictions, or the largest errors",
+    "classes": "each class with labeled training images",
+    "curves": "learning curves: training against validation and test",
+    "embedding": "the test images as points; also for TensorBoard's projector",
+}
+RESIZE = ("crop", "pad", "stretch")
+DPI = 120
+KEYS = ("data.root", "data.download", "data.resize", "evaluation.weights", "trainer.device")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; the exit code."""
+    line = cli.parse(arguments, ("--help", "-h", "--svg"), ("--image", "--layer", "--to"))
+    if {"--help", "-h"} & set(line.options):
+        cli.print_help(HELP.format("\n".join(f"  {name:<12}{what}" for name, what in WHAT.items())))
+        return 0
+    trusted, overrides = trust.split(line.overrides)
+    for override in overrides:
+        if override.partition("=")[0] not in KEYS:
+            raise ConfigError(f"{override}: no setting of visualize, which takes {', '.join(KEYS)}")
+    if not line.words:
+        raise ConfigError("visualize: expected a run, such as last or outputs/fashion-lenet/2026-11-20_10-11-12")
+    run, *words = line.words
+    for word in words:
+        if word not in WHAT:
+            mend = f"--image {word}" if Path(word).is_file() else f"one of {', '.join(WHAT)}.{suggest(word, WHAT)}"
+            raise ConfigError(f"{word}: nothing that can be shown; expected {mend}")
+    require_matplotlib("visualize")
+    cli.tell_loading("torch and the run")
+    from cnnlab import load
+    from cnnlab.visualization.gallery import Gallery
+
+    settings = dict(override.split("=", 1) for override in overrides)
+    opened = load(run, settings.get("evaluation.weights"), settings.get("trainer.device", "auto"), trusted)
+    resize = settings.get("data.resize") or opened.config.data.resize or "crop"
+    if resize not in RESIZE:
+        raise ConfigError(f"data.resize={resize}: expected one of {', '.join(RESIZE)}")
+    folder = Path(line.options.get("--to") or opened.directory.path / "visuals")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ConfigError(f"--to {folder}: a file; name a folder") from None
+    pictures = [Path(name).expanduser() for name in line.values.get("--image", ())]
+    form = "svg" if "--svg" in line.options else "png"
+    own = [override for override in overrides if override.startswith(("data.root=", "data.download="))]
+    source = composing.with_overrides(opened.config, own, to_train=False).data if own else opened.config.data
+    gallery = Gallery(opened, pictures, line.options.get("--layer"), cast("Resize", resize), source, folder)
+    return show(gallery, words or [*WHAT], form)
+
+
+def show(gallery: "Gallery", words: Sequence[str], form: str) -> int:
+    """Write the figures of each kind, and tell a line each; 2 where nothing could be shown."""
+    from cnnlab.visualization.gallery import NotApplicableError
+
+    print(f"in {gallery.folder}:")
+    written = 0
+    for word in words:
+        try:
+            for shown in gallery.show(word):
+                name = f"{shown.name}.{form}"
+                files.write_atomic(gallery.folder / name, rendered(shown.figure, form, dpi=DPI))
+                _tell(name, shown.said)
+                written += 1
+        except NotApplicableError as error:
+            _tell(word, f"not drawn: {error}")
+    return 0 if written else 2
+
+
+def _tell(name: str, said: str) -> None:
+    line = f"  {printable(name):<25}  {printable(said)}"
+    print(folded(line, shutil.get_terminal_size().columns) if sys.stdout.isatty() else line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run("visualize", sys.argv[1:]))
