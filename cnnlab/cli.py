@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "score a run on the test images, class by class",
     "predict": "what is in these pictures: their classes, with probabilities",
     "visualize": "look inside: filters, activation maps, Grad-CAM, mistakes, curves, as pictures",
+    "export": "a run's network as ONNX, as torch.export's .pt2, or as bare weights",
     "compare": "runs side by side: seeds grouped, honest error bars, paired tests, curves, a report",
     "summary": "a network's layers, sizes, parameters and memory, before any training",
 }

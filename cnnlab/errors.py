@@ -72,6 +72,10 @@ class RunTakenError(CnnlabError):
     exit_code = 5
 
 
+class ExportError(CnnlabError):
+    """A network that cannot be exported, or whose file says other things than it."""
+
+
 class FailedJobsError(CnnlabError):
     """Some jobs of a sweep failed; the others are done."""
 

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cnnlab.errors import CheckpointError, ConfigError, DataError, known_errors
+from cnnlab import targets
+from cnnlab.errors import CheckpointError, ConfigError, DataError, GeometryError, as_known, known_errors
 from cnnlab.models import build_model
 from cnnlab.models.description import MEMORY_FORMATS, Description
 from cnnlab.models.preprocess import Preprocess
@@ -92,6 +93,23 @@ class OpenedRun:
         with known_errors(), torch.no_grad():
             outputs = torch.cat([self.model(batch.to(device)).cpu() for batch in torch.split(given, batch_size)])
         return Predictions(*self.task.predict(outputs), self.task.probabilities(outputs))
+
+    def require_size(self, height: int, width: int) -> None:
+        """
+        Raises:
+            GeometryError: the network does not take images of this size.
+        """
+        channels = self.description.input_shape[0]
+        try:
+            with torch.no_grad():
+                self.model(torch.zeros(1, channels, height, width, device=self.preprocess.mean.device))
+        except Exception as error:
+            known = as_known(error)
+            if known is not None and not isinstance(known, GeometryError):
+                raise known from error
+            own = " x ".join(map(str, self.description.input_shape[1:]))
+            why = str(known) if known else targets.failure(error)
+            raise GeometryError(f"{height} x {width}: the network was trained on {own} and does not take it: {why}") from error
 
 
 def load(

@@ -4,7 +4,7 @@ Source: Dumoulin and Visin 2016, arXiv:1603.07285; `same` as Keras defines it.
 """
 
 from collections.abc import Sequence
-from math import ceil, prod
+from math import prod
 from typing import Literal
 
 Padding = int | Literal["valid", "same", "full"]
@@ -21,7 +21,7 @@ def padding_amounts(size: int, window: int, stride: int, padding: Padding) -> tu
     if padding == "full":
         return window - 1, window - 1
     if padding == "same":
-        total = max((ceil(size / stride) - 1) * stride + window - size, 0)
+        total = max(-size % stride + window - stride, 0)
         return total // 2, total - total // 2
     return padding, padding
 

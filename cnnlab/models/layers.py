@@ -34,7 +34,8 @@ class _Same(_ConvNd):
     def forward(self, images: Tensor) -> Tensor:
         sides = zip(images.shape[2:], self.kernel_size, self.stride, strict=True)
         zeros = [padding_amounts(*side, "same") for side in sides]
-        if any(before != after for before, after in zeros):
+        known = all(isinstance(size, int) for size in images.shape[2:])  # not while exported for any size
+        if not known or any(before != after for before, after in zeros):
             images = F.pad(images, [amount for pair in reversed(zeros) for amount in pair])
             zeros = [(0, 0)] * len(zeros)
         convolve = (F.conv1d, F.conv2d, F.conv3d)[len(zeros) - 1]

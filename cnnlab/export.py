@@ -1,0 +1,178 @@
+"""`python -m cnnlab.export RUN --to onnx|torch|safetensors`: a run's network as a file for other programs."""
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from cnnlab import cli, trust
+from cnnlab.errors import ConfigError, known_errors, printable
+from cnnlab.tracking import files
+from cnnlab.tracking.console import wide_console
+from cnnlab.tracking.run import RunDirectory, find_run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cnnlab import OpenedRun
+    from cnnlab.data import DataSet
+    from cnnlab.exporting import Agreement, Runner
+    from cnnlab.training.task import Task
+
+HELP = """Write a run's network as one file for other programs, preprocessing and class names inside.
+
+  python -m cnnlab.export RUN --to onnx          for onnxruntime and many others
+  python -m cnnlab.export RUN --to torch         torch.export's .pt2, without cnnlab
+  python -m cnnlab.export RUN --to safetensors   the bare weights
+  python -m cnnlab.export RUN --to onnx --int8   in 8-bit integers, a quarter of it
+  python -m cnnlab.export RUN --output net.onnx  RUN/model.onnx where not said
+  python -m cnnlab.export RUN --overwrite        also where the file exists
+  python -m cnnlab.export RUN evaluation.weights=best data.root=DIR
+  python -m cnnlab.export RUN trust=mine         a run that names code of mine
+
+RUN is the directory of a run, or last. The file takes uint8 images, N x C x H x
+W, any number of them, of any size where the network allows it, and gives logits.
+Before it is written it is compared with the run's network on all test images; if
+it gives another class for one, nothing is written. See docs/EXPORTING.md.
+"""
+PROGRAMS = {"onnx": "onnxruntime", "torch": "torch.export", "safetensors": "its weights"}
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
+KEYS = ("data.root", "evaluation.weights")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; the exit code."""
+    line = cli.parse(arguments, ("--help", "-h", "--int8", "--overwrite"), ("--to", "--output"))
+    if {"--help", "-h"} & set(line.options):
+        cli.print_help(HELP)
+        return 0
+    trusted, overrides = trust.split(line.overrides)
+    for override in overrides:
+        if override.partition("=")[0] not in KEYS:
+            raise ConfigError(f"{override}: no setting of export, which takes {', '.join(KEYS)}")
+    settings = dict(override.split("=", 1) for override in overrides)
+    to, int8 = line.options.get("--to") or "onnx", "--int8" in line.options
+    if to not in SUFFIXES:
+        raise ConfigError(f"--to {to}: expected one of {', '.join(SUFFIXES)}")
+    if int8 and to != "onnx":
+        raise ConfigError(f"--int8: for --to onnx alone, not for {to}")
+    run = RunDirectory(find_run(cli.only_one_run(line, "export")))
+    name = line.options.get("--output") or str(Path(run.name, f"model{'-int8' if int8 else ''}{SUFFIXES[to]}"))
+    _check_output(Path(name), SUFFIXES[to], run, "--overwrite" in line.options)
+    cli.tell_loading("torch and the run")
+    from cnnlab import load
+
+    opened = load(run.path, settings.get("evaluation.weights"), trust=trusted)
+    with known_errors():
+        export(opened, to, Path(name), int8, settings.get("data.root"))
+    return 0
+
+
+def export(opened: "OpenedRun", to: str, output: Path, int8: bool = False, root: str | None = None) -> None:
+    """Write the file and print what it is.
+
+    Args:
+        to: a key of SUFFIXES. int8: quantize it. root: where the run's data lie now.
+
+    Raises:
+        ExportError: the network cannot be exported, or the file gives other answers. ConfigError: int8 without the run's
+            data, or a package that is not installed.
+    """
+    from cnnlab.exporting import compare, formats, images
+
+    found = images.run_data(opened, root)
+    data = None if isinstance(found, str) else found
+    compared = f"test images of {data.name}" if data else f"random images, without the run's own ({found})"
+    if int8 and data is None:
+        raise ConfigError(f"--int8: needs the run's training images, to calibrate: {found}; data.root=DIR says where they are")
+    made = formats.serialize(opened, to, images.dtype_of(data))
+    content, exported = made.content, formats.read(opened, to, made.content)
+    agreement = compare(opened.task, opened.model, exported, images.test_batches(opened, data))
+    agreement.require(f"--to {to}: the file")
+    if made.any_size:
+        others = images.of_sizes(opened, formats.other_sizes(opened), images.dtype_of(data))
+        compare(opened.task, opened.model, exported, others).require(f"--to {to}: for images of other sizes the file")
+    checked = f"on {agreement.images:,} {compared}: {_agrees(agreement)}"
+    told = [("takes", made.facts["input"]), ("gives", made.facts["output"]), ("checked", checked)]
+    rows: dict[str, tuple[Runner, int]] = {"the run, torch": (opened.model, 0), PROGRAMS[to]: (exported, len(content))}
+    if int8 and data:
+        from cnnlab.exporting.int8 import count_quantized, quantize
+
+        content = quantize(made.content, images.calibration_batches(data))
+        quantized = formats.read(opened, to, content)
+        rows["onnxruntime, int8"] = (quantized, len(content))
+        count, layers = count_quantized(made.content, content)
+        told.append(("int8", f"{count} of {layers} layers in integers, calibrated on {images.NUM_CALIBRATION} training images"))
+        told.append(("", _cost(opened.task, opened.model, quantized, data)))
+    files.write_atomic(output, content)
+    _print(output, told, rows, next(images.test_batches(opened, data)))
+
+
+def _check_output(output: Path, suffix: str, run: RunDirectory, overwrite: bool) -> None:
+    """ConfigError for a file that cannot be written, before anything is loaded."""
+    if output.suffix.lower() != suffix:
+        raise ConfigError(f"--output {output}: expected a name that ends in {suffix}")
+    if output.is_dir() or not output.parent.is_dir():
+        raise ConfigError(f"--output {output}: {'a directory' if output.is_dir() else f'no such directory: {output.parent}'}")
+    if output.resolve() in [own.resolve() for own in (run.last, run.best, run.predictions)]:
+        raise ConfigError(f"--output {output}: is a file of the run itself; choose another name")
+    if output.exists() and not overwrite:
+        raise ConfigError(f"{output}: exists already; add --overwrite, or choose another name by --output FILE")
+
+
+def _agrees(agreement: "Agreement") -> str:
+    ties = f" but {agreement.ties:,}, whose two best logits lie within 1e-4" if agreement.ties else ""
+    return f"the same answers{ties}; outputs differ by {agreement.largest:.1e} at most"
+
+
+def _cost(task: "Task", original: "Runner", quantized: "Runner", data: "DataSet") -> str:
+    """What quantization costs on the test images, in words."""
+    import torch
+
+    from cnnlab.data.splits import chunks
+    from cnnlab.exporting.images import AT_ONCE
+
+    targets = task.targets(data.test.labels)
+    with torch.no_grad():
+        ours, theirs = (torch.cat([run(one) for one in chunks(data.test, AT_ONCE)]) for run in (original, quantized))
+    before, after = (task.score(outputs, targets).item() / len(targets) for outputs in (ours, theirs))
+    (said, probability), (other, _) = task.predict(ours), task.predict(theirs)
+    changed = f"another class for {int((said != other).sum()):,}" if probability is not None else "other values for all"
+    return f"{changed} of {len(targets):,} test images; {task.metric} {after:.4f}, was {before:.4f}"
+
+
+def _print(output: Path, told: list[tuple[str, str]], rows: "dict[str, tuple[Runner, int]]", batch: "Tensor") -> None:
+    console = wide_console()
+    console.print(printable(str(output)), markup=False)
+    for name, text in told:
+        console.print(f"{name:<8} {printable(text)}", markup=False)
+    table = Table("", "size", "1 image", f"{len(batch)} images", box=None, header_style="bold", pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, (runner, size) in rows.items():
+        times = (f"{latency_ms(runner, batch[:count]):.2f} ms" for count in (1, len(batch)))
+        table.add_row(name, f"{size / 1024:,.1f} KiB" if size else "", *times)
+    console.print()
+    console.print(table)
+
+
+def latency_ms(runner: "Runner", images: "Tensor") -> float:
+    """The median time of a call: of up to 20, or those of about a second."""
+    import torch
+
+    taken: list[float] = []
+    with torch.no_grad():
+        runner(images)
+        while len(taken) < 20 and (len(taken) < 3 or sum(taken) < 1000):
+            began = time.perf_counter()
+            runner(images)
+            taken.append((time.perf_counter() - began) * 1000)
+    return statistics.median(taken)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run("export", sys.argv[1:]))
