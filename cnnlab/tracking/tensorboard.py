@@ -9,9 +9,11 @@ ones. No run writes an "experiment" tag, of which TensorBoard would show an arbi
 """
 
 import struct
+import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlab import config
+from cnnlab.errors import CnnlabError, note
 from cnnlab.reading import MAX_EVENTS, read_bytes
 from cnnlab.schema import Config
 from cnnlab.tracking import files
@@ -32,17 +35,46 @@ if TYPE_CHECKING:
 FINAL = "score final/"  # tags of the scores that rank a run
 
 
+def _stops_no_run(write: Callable[..., None]) -> Callable[..., None]:
+    """A method of `Events` that gives up for good, with one warning, where the event file cannot be written."""
+
+    @wraps(write)
+    def tried(events: "Events", *given: Any) -> None:
+        if events.broken:
+            return
+        try:
+            write(events, *given)
+        except (OSError, CnnlabError) as error:
+            events.broken = True
+            known = getattr(error, "strerror", None) or error
+            note(
+                f"warning: {events.run.name}: TensorBoard's event file cannot be written ({known}); the run goes on without it"
+            )
+
+    return tried
+
+
+def _quietly(args: threading.ExceptHookArgs) -> None:
+    """What the thread that writes the events raises is raised again where the next event is given to it."""
+    if type(args.thread).__name__ != "_AsyncWriterThread":
+        sys.__excepthook__(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
+
+
 class Events:
-    """Writes into the run's own directory, from the first event on; a continued run hides what it will write again."""
+    """Writes into the run's own directory, from the first event on; a continued run hides what it will write again.
+
+    broken: the event file cannot be written, and nothing is any more; it only repeats what other files hold.
+    """
 
     def __init__(self, run: RunDirectory, cfg: Config, metric: str, first_step: int) -> None:
-        self.run, self.cfg, self.metric, self.first_step = run, cfg, metric, first_step
+        self.run, self.cfg, self.metric, self.first_step, self.broken = run, cfg, metric, first_step, False
 
     @cached_property
     def writer(self) -> "SummaryWriter":
         from tensorboard.plugins.hparams import summary_v2  # hparams.api would import tensorflow
         from torch.utils.tensorboard import SummaryWriter  # 1.8 s, not needed on the way to the first step
 
+        threading.excepthook = _quietly
         keep_curves(self.run.path)
         writer = SummaryWriter(str(self.run.path), purge_step=self.first_step + 1)
         writer.add_text("config", "\n".join("    " + line for line in self.run.config.read_text().splitlines()), 0)
@@ -51,6 +83,7 @@ class Events:
         writer._get_file_writer().add_summary(summary_v2.hparams_pb(shown, trial_id=config.recipe_hash(self.cfg)))
         return writer
 
+    @_stops_no_run
     def scalar(self, tag: str, value: float, step: int) -> None:
         self.writer.add_scalar(tag, value, step)
 
@@ -58,10 +91,12 @@ class Events:
         for tag, value in values.items():
             self.scalar(tag, value, step)
 
+    @_stops_no_run
     def image(self, tag: str, picture: NDArray[np.uint8], step: int) -> None:
         """picture: H x W x 3."""
         self.writer.add_image(tag, picture, step, dataformats="HWC")
 
+    @_stops_no_run
     def finished(self, result: Result) -> None:
         """Write the numbers of result.json that rank the run, and that it ended well; the tab colors by the first tag."""
         numbers = {f"{self.metric} {split}": score.metric for split, score in result.scores.items()}
@@ -69,6 +104,7 @@ class Events:
         self.scalars({FINAL + name: value for name, value in numbers.items()}, result.steps)
         self._end("STATUS_SUCCESS")
 
+    @_stops_no_run
     def failed(self) -> None:
         """Write that the run ended badly."""
         self._end("STATUS_FAILURE")
@@ -83,10 +119,12 @@ class Events:
         self.writer._get_file_writer().add_summary(Summary(value=[value]))
         self.flush()
 
+    @_stops_no_run
     def flush(self) -> None:
         if "writer" in self.__dict__:
             self.writer.flush()
 
+    @_stops_no_run
     def close(self) -> None:
         if "writer" in self.__dict__:
             self.writer.close()

@@ -1,12 +1,15 @@
 """Checkpoints: weights, optimizer state and position of a run in one safetensors file. Loading one runs no code.
 
 Tensors: `model.<name>`, `optimizer.<name of the parameter>.<key>`, `progress.sums`. Metadata "cnnlab": JSON of the rest, with
-what the network is under "network" (see `Description`).
+what the network is under "network" (see `Description`); "sha256": of all of this, checked whenever it is read.
 """
 
 import dataclasses
+import hashlib
 import json
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 
 from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.models.description import Description
+from cnnlab.reading import require_regular
 from cnnlab.schema import from_plain
 from cnnlab.tracking import files
 from cnnlab.training.groups import names_in_order
@@ -92,7 +96,21 @@ def save_checkpoint(path: Path, state: State) -> None:
         "optimizer_numbers": numbers,
     }
     copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    files.write_atomic(path, save(copies, {"cnnlab": json.dumps(meta, default=str)}))
+    said = json.dumps(meta, default=str)
+    files.write_atomic(path, save(copies, {"cnnlab": said, "sha256": content_hash(copies, said)}))
+
+
+def content_hash(tensors: Mapping[str, Tensor], said: str) -> str:
+    """SHA-256 over the JSON in a checkpoint's metadata, then the names (sorted), dtypes, shapes and bytes of its tensors.
+
+    tensors: contiguous, on the CPU.
+    """
+    made = hashlib.sha256(said.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        made.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        made.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return made.hexdigest()
 
 
 def load_checkpoint(path: Path, state: State) -> None:
@@ -106,19 +124,16 @@ def load_checkpoint(path: Path, state: State) -> None:
     if saved != own:
         raise CheckpointError(f"{path}: holds the state of the optimizer {saved}, this run's is {own}")
     _require_same_network(meta, state.description, path)
-    network = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-    _copy_into(state.model, network, path)
+    _copy_into(state.model, _of_network(tensors), path)
     optimizer = _optimizer_state(tensors, meta, state, path)
     state.optimizer.load_state_dict({"state": optimizer, "param_groups": state.optimizer.state_dict()["param_groups"]})
     try:
         state.sums.copy_(tensors["progress.sums"])
+        progress = _progress(meta)
         for item in dataclasses.fields(Progress):
-            value = meta["progress"][item.name]
-            if not isinstance(value, int | float) and not (item.name == "best" and value is None):
-                raise TypeError(f"{item.name} is {value!r}")
-            setattr(state.progress, item.name, value)
-        state.began = time.monotonic() - state.progress.seconds
-    except (KeyError, RuntimeError, AttributeError, TypeError) as error:
+            setattr(state.progress, item.name, getattr(progress, item.name))
+        state.began = time.monotonic() - progress.seconds
+    except (KeyError, RuntimeError, AttributeError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this version of cnnlab ({error})") from error
 
 
@@ -128,10 +143,10 @@ def read_step(path: Path) -> int:
     Raises:
         CheckpointError: unreadable.
     """
-    step = _read(path, "nothing but the metadata")[1].get("progress", {}).get("step")
-    if not isinstance(step, int) or step < 0:
-        raise CheckpointError(f"{path}: not a checkpoint of this version of cnnlab (its step is {step!r:.40})")
-    return step
+    try:
+        return _progress(_read(path)[1]).step
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint of this version of cnnlab ({error})") from error
 
 
 def read_network(path: Path) -> dict[str, Tensor]:
@@ -140,8 +155,7 @@ def read_network(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: unreadable.
     """
-    tensors, _ = _read(path, "model.")
-    return {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    return _of_network(_read(path)[0])
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -159,7 +173,7 @@ def read_description(path: Path) -> Description:
     Raises:
         CheckpointError: unreadable, or without a description.
     """
-    _, meta = _read(path, "nothing but the metadata")
+    _, meta = _read(path)
     if "network" not in meta:
         raise CheckpointError(f"{path}: does not say what its network is; it was saved by an older cnnlab, train the run again")
     try:
@@ -168,19 +182,41 @@ def read_description(path: Path) -> Description:
         raise CheckpointError(f"{path}: its description of the network is damaged: {error}") from error
 
 
-def _read(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors whose names begin with `prefix`, and the metadata."""
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the metadata, whose hash is right."""
     try:
+        require_regular(path)
         with safe_open(path, "pt") as file:
-            meta = dict(json.loads((file.metadata() or {})["cnnlab"]))
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a dict
-            return {name: file.get_tensor(name) for name in names}, meta
+            held = file.metadata() or {}
+            meta = dict(json.loads(held["cnnlab"]))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        if held.get("sha256") != content_hash(tensors, held["cnnlab"]):
+            raise CheckpointError(f"{path}: damaged: its content is not what was saved; restore it, or start a new run")
+        return tensors, meta
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}); restore it, or start a new run") from error
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: a safetensors file, but not a checkpoint of cnnlab") from error
+
+
+def _of_network(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+
+
+def _progress(meta: Mapping[str, Any]) -> Progress:
+    """
+    Raises:
+        ConfigError: of other types. ValueError: a number out of range.
+    """
+    progress = from_plain(Progress, meta["progress"], "progress")
+    counts = (progress.step, progress.best_step, progress.bad_epochs)
+    seconds = (progress.train_s, progress.seconds)
+    finite = all(map(math.isfinite, (*seconds, progress.best or 0.0)))
+    if min(*counts, *seconds) < 0 or progress.best_step > progress.step or not finite:
+        raise ValueError(f"{progress}")
+    return progress
 
 
 def _require_same_network(meta: dict[str, Any], description: Description, path: Path) -> None:
@@ -192,31 +228,42 @@ def _require_same_network(meta: dict[str, Any], description: Description, path: 
 
 
 def _copy_into(model: nn.Module, held: dict[str, Tensor], path: Path) -> None:
-    own = model.state_dict()
+    own, parameters = model.state_dict(), {name for name, _ in model.named_parameters(remove_duplicate=False)}
     for name in sorted(own.keys() | held.keys()):
-        if name not in held or name not in own or own[name].shape != held[name].shape:
-            there, here = (tuple(side[name].shape) if name in side else "nothing" for side in (held, own))
+        there, here = (_kind(side[name]) if name in side else "nothing" for side in (held, own))
+        if there != here:
             raise CheckpointError(f"{path}: holds another network: {name} is {there} there and {here} in this run's network")
+        is_finite = name not in parameters or bool(torch.isfinite(held[name]).all())
+        if not is_finite or (name.endswith("running_var") and bool(held[name].min() < 0)):
+            raise CheckpointError(f"{path}: {name} holds numbers that no training leaves there; restore it, or start a new run")
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(held[name])  # into the live tensor, so that its memory format stays
+
+
+def _kind(tensor: Tensor) -> str:
+    return " x ".join([str(tensor.dtype).removeprefix("torch."), *map(str, tensor.shape)])
 
 
 def _optimizer_state(tensors: dict[str, Tensor], meta: dict[str, Any], state: State, path: Path) -> dict[int, dict[str, Any]]:
     indices = {name: index for index, name in enumerate(names_in_order(state.model, state.optimizer))}
     parameters = dict(state.model.named_parameters())
     entries: dict[int, dict[str, Any]] = {}
+    kind = type(state.optimizer)  # the state of torch's optimizers has the shape of the parameters, but for Adafactor's
+    alike = kind.__module__.startswith("torch.optim.") and kind is not torch.optim.Adafactor
     try:
         flat = [(name.removeprefix("optimizer."), t) for name, t in tensors.items() if name.startswith("optimizer.")]
         for place, value in [*flat, *meta["optimizer_numbers"].items()]:
             name, _, key = place.rpartition(".")
             if isinstance(value, Tensor) and value.ndim:
-                # In the parameter's memory format: fused kernels walk both by address.
                 if value.shape == parameters[name].shape:
+                    # In the parameter's memory format: fused kernels walk both by address.
                     value = torch.empty_like(parameters[name], dtype=value.dtype).copy_(value)
-                elif state.optimizer.param_groups[0].get("fused"):
-                    raise ValueError(f"{place} is {tuple(value.shape)}, its parameter {tuple(parameters[name].shape)}")
+                if alike and _kind(value) != _kind(parameters[name]):
+                    raise ValueError(f"{place} is {_kind(value)}, its parameter {_kind(parameters[name])}")
             entries.setdefault(indices[name], {})[key] = value
+        if len({frozenset(entry) for entry in entries.values()}) > 1:
+            raise ValueError("some parameters lack what others have")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}: holds the state of another optimizer or network ({error})") from error
     return entries

@@ -77,7 +77,10 @@ def run_resumed(cfg: Config, run: RunDirectory, prune_reason: PruneReason | None
 def _train(session: Session, run: RunDirectory, prune_reason: PruneReason | None) -> Result:
     state = State(session.step, session.description)
     if run.last.exists():
-        session.enter_phase(max(read_step(run.last) - 1, 0))  # that of the last update, whose optimizer was saved
+        step = read_step(run.last)
+        if step > session.total_steps:
+            raise CheckpointError(f"{run.last}: at step {step:,} of {session.total_steps:,}; it is of another run")
+        session.enter_phase(max(step - 1, 0))  # that of the last update, whose optimizer was saved
         load_checkpoint(run.last, state)
     run.reopen(session.cfg)
     run.keep_metrics(state.progress.step, session.steps_per_epoch, session.total_steps)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import choices, optimizer_section
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small_runs import checkpoint_meta
 from torch import Tensor, nn
@@ -19,7 +20,15 @@ from cnnlab.data import InMemory
 from cnnlab.errors import CheckpointError
 from cnnlab.models.description import Description
 from cnnlab.models.preprocess import Preprocess
-from cnnlab.training.checkpoint import Progress, State, load_checkpoint, load_weights, read_description, save_checkpoint
+from cnnlab.training.checkpoint import (
+    Progress,
+    State,
+    content_hash,
+    load_checkpoint,
+    load_weights,
+    read_description,
+    save_checkpoint,
+)
 from cnnlab.training.runtime import Runtime
 from cnnlab.training.step import Step, build_optimizer
 from cnnlab.training.task import Multiclass
@@ -180,9 +189,26 @@ class Trap:
 
 def rewrite(path: Path, without: str = "", **sections: Any) -> None:
     """Write a checkpoint again, without a tensor and with other sections of its metadata, where None takes one out."""
-    tensors = {name: tensor for name, tensor in load_file(path).items() if name != without}
     meta = {name: value for name, value in (checkpoint_meta(path) | sections).items() if value is not None}
-    save_file(tensors, path, {"cnnlab": json.dumps(meta)})
+    sign(path, {name: tensor for name, tensor in load_file(path).items() if name != without}, json.dumps(meta))
+
+
+def sign(path: Path, tensors: dict[str, Tensor], said: str) -> None:
+    """Write a checkpoint with the hash of its content, as one does who means it."""
+    save_file(tensors, path, {"cnnlab": said, "sha256": content_hash(tensors, said)})
+
+
+def change(path: Path, name: str, new: Callable[[Tensor], Tensor]) -> None:
+    """Replace the first tensor whose name contains `name`."""
+    tensors = load_file(path)
+    found = next(each for each in sorted(tensors) if name in each)
+    with safe_open(path, "pt") as file:
+        said = file.metadata()["cnnlab"]
+    sign(path, tensors | {found: new(tensors[found]).contiguous()}, said)
+
+
+def progress(path: Path, **changes: Any) -> None:
+    rewrite(path, progress=checkpoint_meta(path)["progress"] | changes)
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
@@ -190,6 +216,19 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),  # as after a power cut
     "pickle": lambda path: path.write_bytes(pickle.dumps({"model": Trap(path.with_name("sprung"))})),
+    "unsigned": lambda path: save_file(load_file(path), path, {"cnnlab": json.dumps(checkpoint_meta(path))}),
+    "weights of bools": lambda path: change(path, "model.", lambda tensor: tensor > 0),
+    "weights of bytes": lambda path: change(path, "model.", lambda tensor: tensor.to(torch.uint8)),
+    "weights of float64": lambda path: change(path, "model.", lambda tensor: tensor.double()),
+    "a weight that is nan": lambda path: change(path, "model.", lambda tensor: tensor * torch.nan),
+    "a negative variance": lambda path: change(path, "running_var", lambda tensor: -tensor),
+    "a small optimizer": lambda path: change(path, "exp_avg", lambda tensor: tensor[:1]),
+    "an optimizer of float64": lambda path: change(path, "exp_avg_sq", lambda tensor: tensor.double()),
+    "half an optimizer": lambda path: rewrite(path, without=next(n for n in load_file(path) if n.endswith(".exp_avg"))),
+    "a step of -5": lambda path: progress(path, step=-5),
+    "a step of true": lambda path: progress(path, step=True),
+    "a best of nan": lambda path: progress(path, best=float("nan")),
+    "a best step of the future": lambda path: progress(path, best_step=10),
     "foreign": lambda path: save_file({"weight": torch.zeros(2)}, path),
     "not JSON": lambda path: save_file(load_file(path), path, {"cnnlab": "{"}),
     "a list": lambda path: save_file(load_file(path), path, {"cnnlab": "[1]"}),
@@ -211,3 +250,14 @@ def test_what_is_no_checkpoint_is_named(damage: Callable[[Path], object], path: 
     with pytest.raises(CheckpointError, match=r"last\.safetensors"):
         load_checkpoint(path, run.state)
     assert not path.with_name("sprung").exists()
+
+
+@pytest.mark.parametrize("place", range(0, 100, 5))
+def test_a_flipped_bit_is_noticed(place: int, path: Path) -> None:
+    run = Run().train(1)
+    save_checkpoint(path, run.state)
+    content = bytearray(path.read_bytes())
+    content[place * len(content) // 100] ^= 1 << place % 8
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"last\.safetensors"):
+        load_checkpoint(path, run.state)
