@@ -30,7 +30,8 @@ HELP = """Score a run on the test images: loss, accuracy, a table of the classes
   python -m cnnlab.evaluate RUN data.root=DIR trainer.device=cpu trainer.threads=1
   python -m cnnlab.evaluate RUN trust=mine     a run that names code of mine
 
-Nothing is written. The network, its preprocessing and the data set are those that the run recorded.
+Nothing is written, and nothing downloaded unless data.download=true is asked for. The network, its preprocessing and the
+data set are those that the run recorded.
 """
 KEYS = ("data", "data.root", "data.download", "data.classes", "data.source", "evaluation.weights", "evaluation.batch_size",
         "trainer.device", "trainer.threads", "trainer.precision")  # fmt: skip
@@ -91,10 +92,11 @@ def _with_overrides(recorded: Config, overrides: Sequence[str]) -> Config:
     """The recorded configuration with overrides; `data=NAME` takes that choice's section, with the run's classes."""
     prepare(overrides, composing.groups())
     chosen = [override for override in overrides if override.startswith("data=")]
-    base = recorded
+    section = recorded.data
     if chosen:
         section = composing.typed(composing.compose(chosen)).data
-        base = dataclasses.replace(base, data=dataclasses.replace(section, classes=recorded.data.classes, validation=0))
+        section = dataclasses.replace(section, classes=recorded.data.classes, validation=0)
+    base = dataclasses.replace(recorded, data=dataclasses.replace(section, download=False))
     return composing.with_overrides(base, [override for override in overrides if override not in chosen], to_train=False)
 
 

@@ -46,11 +46,12 @@ def _split(folder: Path, names: tuple[str, ...]) -> InMemory:
 def _records(path: Path) -> np.ndarray:
     expected = RECORDS_PER_FILE * RECORD_BYTES
     try:
-        raw = np.fromfile(path, np.uint8)
+        raw = np.fromfile(path, np.uint8, expected + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
     if raw.size != expected:
-        raise DataError(f"{path}: has {raw.size:,} bytes, expected {expected:,}; delete it and run again to download it")
+        held = "more" if raw.size > expected else f"{raw.size:,} bytes"
+        raise DataError(f"{path}: has {held}, expected {expected:,}; delete it and run again to download it")
     records = raw.reshape(-1, RECORD_BYTES)
     if records[:, 0].max() >= len(CLASSES):
         record = int((records[:, 0] >= len(CLASSES)).argmax())

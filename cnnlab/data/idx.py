@@ -20,6 +20,7 @@ CLASSES = {
         "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
     ),
 }  # fmt: skip
+LARGEST = 1 << 31  # bytes of one array, 40 times MNIST's: a compressed file of a few MB can stand for more than any memory
 
 
 def describe(name: str) -> Declared:
@@ -66,20 +67,24 @@ def read(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: unreadable, of another format, or not as long as its header says.
     """
+    again = "delete it and run again to download it"
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); delete it and run again to download it") from error
-    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08" or raw[3] > 4 or len(raw) < 4 + 4 * raw[3]:
-        raise DataError(f"{path}: not an IDX file of bytes (starts with {raw[:4].hex() or 'nothing'}, expected 000008..)")
-    shape = tuple(int(size) for size in np.frombuffer(raw, ">u4", raw[3], offset=4))
-    start, expected = 4 + 4 * raw[3], prod(shape)
-    if len(raw) - start != expected:
-        raise DataError(
-            f"{path}: holds {len(raw) - start:,} bytes of data, its header says {expected:,}; "
-            "delete it and run again to download it"
-        )
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            magic = file.read(4)
+            if len(magic) < 4 or magic[:3] != b"\x00\x00\x08" or magic[3] > 4:
+                got = magic.hex() or "nothing"
+                raise DataError(f"{path}: not an IDX file of bytes (starts with {got}, expected 000008..); {again}")
+            shape = tuple(int(size) for size in np.frombuffer(file.read(4 * magic[3]), ">u4"))
+            expected = prod(shape)
+            if len(shape) < magic[3] or expected > LARGEST:
+                raise DataError(f"{path}: its header says {' x '.join(map(str, shape))} bytes of data; {again}")
+            data = file.read(expected + 1)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); {again}") from error
+    if len(data) != expected:
+        held = "more" if len(data) > expected else f"{len(data):,} bytes of data"
+        raise DataError(f"{path}: holds {held}, its header says {expected:,}; {again}")
+    return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def _split(folder: Path, prefix: str, num_classes: int) -> InMemory:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,7 +25,9 @@ from cnnlab.reading import require_regular
 from cnnlab.schema import from_plain
 from cnnlab.tracking import files
 from cnnlab.training.groups import names_in_order
-from cnnlab.training.step import Step
+
+if TYPE_CHECKING:  # opening a run takes no optimizer
+    from cnnlab.training.step import Step
 
 
 @dataclass
@@ -49,7 +51,7 @@ class State:
     """What a checkpoint holds, by reference to the live objects; began: when the run would have begun without its breaks, on
     the monotonic clock."""
 
-    live: Step
+    live: "Step"
     description: Description
     progress: Progress = field(default_factory=Progress)
     began: float = field(default_factory=time.monotonic)
@@ -190,7 +192,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             held = file.metadata() or {}
             meta = dict(json.loads(held["cnnlab"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        if held.get("sha256") != content_hash(tensors, held["cnnlab"]):
+        if "sha256" not in held:
+            raise CheckpointError(f"{path}: without a hash of its content; an older cnnlab saved it, train the run again")
+        if held["sha256"] != content_hash(tensors, held["cnnlab"]):
             raise CheckpointError(f"{path}: damaged: its content is not what was saved; restore it, or start a new run")
         return tensors, meta
     except FileNotFoundError:

@@ -1,5 +1,6 @@
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,20 @@ def test_load_refuses_files_that_do_not_belong_together(
 def test_load_knows_two_sets(data_root: Path) -> None:
     with pytest.raises(DataError, match=r"data\.source\.name=KMNIST"):
         idx.load(str(data_root), download=False, name="KMNIST")
+
+
+def test_a_file_that_stands_for_more_than_it_says_is_not_read_to_its_end(tmp_path: Path) -> None:
+    bomb = gzip.compress(HEADER_2X2 + bytes(1 << 28), 1)  # a quarter of a GiB in 1 MiB
+    sparse = tmp_path / "sparse"
+    with sparse.open("wb") as file:
+        file.write(HEADER_2X2)
+        file.truncate(1 << 40)
+    (tmp_path / "bomb.gz").write_bytes(bomb)
+    tracemalloc.start()
+    try:
+        for path in (sparse, tmp_path / "bomb.gz"):
+            with pytest.raises(DataError, match=path.name):
+                idx.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
