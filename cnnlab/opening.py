@@ -49,8 +49,8 @@ class OpenedRun:
     from 0 to 1, of any height and width that the network takes, and gives logits, N x outputs. It computes in float32,
     whatever trainer.precision was. preprocess, network: its two halves.
     description: the input shape, the classes and what else the network is. task: its loss, metric and predictions.
-    config: of the run, but with data.download=false. metrics: the lines of metrics.jsonl. result: that of result.json, None while
-    the run has not ended.
+    config: of the run, but with data.download=false. metrics: the lines of metrics.jsonl. result: that of result.json, None
+    while the run has not ended.
     """
 
     directory: RunDirectory
