@@ -100,6 +100,7 @@ class Console:
         network = self.run.recorded("choices").get("model", "network")
         kind = str(cfg.model["_target_"]).rpartition(".")[2]
         optimizer = f"{str(cfg.optimizer['_target_']).rpartition('.')[2]}, lr {cfg.optimizer.get('lr', 'of its own')}"
+        phases = f", phases of {' + '.join(str(phase.epochs) for phase in cfg.phases)} epochs" if cfg.phases else ""
         device = f"{cfg.trainer.device}: {self.run.read_environment().get('device', '')}"
         threads = counted(cfg.trainer.threads or 0, "thread")
         beside = (
@@ -111,7 +112,7 @@ class Console:
             "network": f"{network} ({kind}), {info.num_parameters:,} parameters",
             "data": f"{info.data}, {shape}, {info.num_classes} classes: {counts}{augment}",
             "training": f"{optimizer}, batches of {cfg.trainer.batch_size}, {counted(info.steps, 'step')}, "
-            f"{info.steps_per_epoch:,} an epoch, seed {cfg.seed}",
+            f"{info.steps_per_epoch:,} an epoch, seed {cfg.seed}{phases}",
             "device": f"{device}, {threads}, {cfg.trainer.precision}{beside}",
             "run": self.run.name + (f", continued after step {info.first_step:,}" if info.first_step else ""),
         }
@@ -121,7 +122,8 @@ class Console:
 
     def _epoch_name(self, epoch: int) -> str:
         total = -(-self.info.steps // self.info.steps_per_epoch)
-        return f"epoch {epoch:>{len(str(total))}}/{total}"
+        phase = self.info.phase(epoch)
+        return f"epoch {epoch:>{len(str(total))}}/{total}" + (f" phase {phase}" if phase else "")
 
     def _folded(self, value: str) -> str:
         """A row of the header, folded at words under its beginning where it is longer than the terminal's line."""

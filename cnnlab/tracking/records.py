@@ -6,6 +6,7 @@ Metrics travel by name in a field, beside their value; a file's keys are joined 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from cnnlab.errors import CheckpointError
@@ -42,6 +43,11 @@ class RunInfo:
     steps_per_epoch: int
     first_step: int
     can_be_lengthened: bool
+
+    def phase(self, epoch: int) -> int | None:
+        """The phase of an epoch, both counted from 1; None in a run without phases."""
+        ends = accumulate(phase.epochs for phase in self.cfg.phases)
+        return next((number for number, end in enumerate(ends, 1) if epoch <= end), None)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import torch
 from conftest import assert_same_run
 from safetensors.torch import load_file
 from small_runs import SMALL, checkpoint_meta, epoch_lines, train
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cnnlab import composing, config
 from cnnlab.training import trainer
@@ -82,6 +83,18 @@ def test_the_loss_curve_and_the_metrics_go_on(whole: Path) -> None:
     assert [line["step"] for line in lines] == [4, 8, 12]
     assert lines[0]["lr"] == pytest.approx(1e-3)
     assert lines[1]["lr"] < 1e-4
+
+
+def test_console_and_tensorboard_tell_the_phase(call, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    code, out, _ = call("train", *SMALL, *PHASED, "console=plain", f"hydra.run.dir={run}")
+    assert code == 0
+    assert [line.partition(" train ")[0].rstrip() for line in out.splitlines() if line.startswith("epoch")] == [
+        "epoch 1/3 phase 1", "epoch 2/3 phase 2", "epoch 3/3 phase 2",
+    ]  # fmt: skip
+    assert "trainer.epochs=" not in out  # it cannot be lengthened
+    events = EventAccumulator(str(run)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("training/phase")] == [(4, 1), (8, 2), (12, 2)]
 
 
 def test_frozen_batch_norm_keeps_its_statistics_in_its_phase(tmp_path: Path) -> None:
