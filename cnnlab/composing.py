@@ -15,10 +15,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cnnlab.checking import check_training, check_values
 from cnnlab.config import config_dir
 from cnnlab.errors import ConfigError, suggest
 from cnnlab.overrides import explain, prepare, quoted
-from cnnlab.schema import Config, check_training, check_values, from_plain
+from cnnlab.schema import Config, from_plain
 from cnnlab.tracking.inherit import with_network
 
 ConfigStore.instance().store(name="schema", node=Config)

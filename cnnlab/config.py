@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 
+from cnnlab.checking import check_training, check_values
 from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.reading import parse_yaml, read_yaml
-from cnnlab.schema import Config, check_training, check_values, from_plain
+from cnnlab.schema import Config, from_plain
 
 # Settings that say where, how fast and how visibly a run goes, not what it computes; what data.source says too; and the seed.
 NOT_THE_RECIPE = ("seed", "console", "data.root", "data.download", "data.shape", "data.num_classes", "data.memory_gb",

@@ -1,12 +1,11 @@
-"""The typed, closed schema of a run and its checks. Loads no torch.
+"""The typed, closed schema of a run. Loads no torch.
 
-Defaults and explanations stand in `configs/config.yaml`; this file holds the types, the legal values and the rules between
-keys. A section with a `_target_` is a field of one type, a mapping annotated with its kind, wherever it stands; `sections`
-finds them all, and `check_targets` checks them against the signatures of what they name (`cnnlab.targets`).
+Defaults and explanations stand in `configs/config.yaml`; this file holds the types and the legal values, `cnnlab.checking` the
+rules between keys. A section with a `_target_` is a field of one type, a mapping annotated with its kind, wherever it stands;
+`sections` finds them all.
 """
 
 import dataclasses
-import math
 import types
 import typing
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -125,93 +124,6 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-
-
-def check_values(cfg: Config) -> None:
-    """Raise ConfigError for a value out of range."""
-    for key, value, meta in fields_of(cfg):
-        if value is None:
-            continue
-        if meta.get("choices") and value not in meta["choices"]:
-            near = suggest(str(value), meta["choices"])
-            raise ConfigError(f"{key}={value}: expected one of {', '.join(meta['choices'])}.{near}")
-        if meta.get("minimum") is not None and not value >= meta["minimum"]:
-            raise ConfigError(f"{key}={value}: expected {meta['minimum']} or more")
-        if meta.get("above") is not None and not value > meta["above"]:
-            raise ConfigError(f"{key}={value}: expected more than {meta['above']}")
-        if meta.get("maximum") is not None and not value <= meta["maximum"]:
-            raise ConfigError(f"{key}={value}: expected at most {meta['maximum']:,}")
-    check_groups(cfg.parameters)
-    for number, phase in enumerate(cfg.phases):
-        if phase.epochs < 1 or not 0 < phase.lr_factor < math.inf:
-            raise ConfigError(
-                f"phases[{number}]: epochs={phase.epochs}, lr_factor={phase.lr_factor}: expected 1 or more, above 0"
-            )
-        check_groups(phase.parameters, f"phases[{number}].parameters")
-    for name, section in cfg.augment.items():
-        if not section.get("_target_"):
-            raise ConfigError(
-                f"augment.{name}: is not chosen; add 'augment=[{name}]', or say what it calls, augment.{name}._target_"
-            )
-    if cfg.data.shape is not None and (not 2 <= len(cfg.data.shape) <= 4 or min(cfg.data.shape) < 1):
-        raise ConfigError(
-            f"data.shape={cfg.data.shape}: expected [channels, height, width], each 1 or more, of signals [channels, length], "
-            "of clips [channels, frames, height, width]"
-        )
-
-
-def check_groups(groups: Sequence[ParameterGroup], key: str = "parameters") -> None:
-    """Raise ConfigError for a value of `parameters` out of range, or none at all; `key` is theirs."""
-    for number, group in enumerate(groups):
-        where = f"{key}[{number}]"
-        for key, value in (("lr_factor", group.lr_factor), ("weight_decay", group.weight_decay)):
-            if value is not None and not 0 <= value < math.inf:
-                raise ConfigError(f"{where}.{key}={value}: expected 0 or more")
-        if group.frozen and (group.lr_factor != 1 or group.weight_decay is not None):
-            raise ConfigError(f"{where}: frozen parameters have no lr_factor and no weight_decay")
-
-
-def check_training(cfg: Config) -> None:
-    """Raise ConfigError for values that exclude each other in training."""
-    held_out = cfg.data.validation
-    if isinstance(held_out, float) and held_out >= 1:
-        raise ConfigError(f"data.validation={held_out}: expected a count (5000), a fraction below 1 (0.1), or 0")
-    if not held_out:
-        needs = "needs a validation split, and data.validation=0 leaves none; set data.validation=5000, say"
-        if cfg.evaluation.weights == "best":
-            raise ConfigError(f"evaluation.weights=best {needs}")
-        if cfg.trainer.patience is not None:
-            raise ConfigError(f"trainer.patience={cfg.trainer.patience} (early stopping) {needs}")
-    if cfg.trainer.cache_features and cfg.augment:
-        first = next(iter(cfg.augment))
-        raise ConfigError(f"augment.{first}: changes the images, whose features trainer.cache_features keeps; leave one out")
-    if cfg.phases:
-        check_phases(cfg)
-
-
-def check_phases(cfg: Config) -> None:
-    """Raise ConfigError for settings of the whole run that contradict its phases."""
-    epochs = [phase.epochs for phase in cfg.phases]
-    if cfg.trainer.steps is not None or cfg.trainer.epochs != sum(epochs):
-        key, value = ("steps", cfg.trainer.steps) if cfg.trainer.steps else ("epochs", cfg.trainer.epochs)
-        total = " + ".join(map(str, epochs))
-        raise ConfigError(
-            f"trainer.{key}={value}: the phases last {total} epochs; set trainer.epochs={sum(epochs)}, or change them"
-        )
-    if cfg.parameters:
-        raise ConfigError("parameters: with phases, each of them has its own; move them there, phases[0].parameters and so on")
-    if cfg.trainer.patience is not None:
-        raise ConfigError(f"trainer.patience={cfg.trainer.patience}: would end the run before its later phases; leave it out")
-
-
-def check_targets(cfg: Config) -> None:
-    """Check every section with a `_target_`; what they name is imported.
-
-    Raises:
-        ConfigError: no such module or name, an unknown or missing key, a value of the wrong type.
-    """
-    for where, kind, section in sections(cfg):
-        targets.check(section, where, kind.provided)
 
 
 def sections(value: Any, hint: Any = Config, where: str = "") -> Iterator[tuple[str, Kind, Any]]:

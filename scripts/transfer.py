@@ -10,9 +10,9 @@ from statistics import fmean
 from typing import Any
 
 from cnnlab import cli, train
-from cnnlab.comparison.curves import require_matplotlib
 from cnnlab.comparison.statistics import summarize
 from cnnlab.errors import ConfigError
+from cnnlab.plots import require_matplotlib
 from cnnlab.status import Status
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str]) -> int:
             elif "--page" not in line.options and seed not in held:
                 measure(arm, seed)
     if "--list" not in line.options:
-        require_matplotlib()
+        require_matplotlib("transfer")
         files.write_atomic(PAGE, page(PAGE.read_text()).encode())
         draw()
     return 0

@@ -20,7 +20,9 @@ from cnnlab.sweep.directory import settings
 
 ROOT = config.config_dir().parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-HELPS = [("cnnlab", name) for name in cli.COMMANDS] + [("scripts", name) for name in ("reproduce", "lessons", "settings")]
+HELPS = [("cnnlab", name) for name in cli.COMMANDS] + [
+    ("scripts", name) for name in ("reproduce", "lessons", "settings", "transfer")
+]
 PROGRAMS = ("python", "cnnlab", "tensorboard", "pip", "make", "source", "bash")
 COMMAND = re.compile(rf"(?:\$ )?((?:{'|'.join(PROGRAMS)}) [^\n]*)")
 ASSIGNMENT = re.compile(r"'?[~+]*[a-z_][a-z_.]*=\S.*")  # a setting, as in `augment=none`

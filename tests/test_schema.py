@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 from conftest import choices
 
-from cnnlab import composing, config, schema, targets
+from cnnlab import checking, composing, config, schema, targets
 from cnnlab.errors import ConfigError
 
 
@@ -42,14 +42,14 @@ def test_an_unchecked_file_may_hold_anything(value: object) -> None:
 def test_every_section_is_checked(change: str) -> None:
     cfg = composing.typed(composing.compose(["data=digits", "augment=flip", f"{change}.no_such_key=1"]))
     with pytest.raises(ConfigError, match=rf"^{change}\.no_such_key: "):
-        schema.check_targets(cfg)
+        checking.check_targets(cfg)
     assert config.recipe(cfg)[f"{change}.no_such_key"] == 1
 
 
 @pytest.mark.parametrize("group", ["model", "task", "optimizer", "schedule", "augment", "data", "experiment"])
 def test_every_choice_of_the_configs_takes_its_keys(group: str) -> None:
     for choice in choices(group):
-        schema.check_targets(composing.typed(composing.compose([f"{group}={choice}"])))
+        checking.check_targets(composing.typed(composing.compose([f"{group}={choice}"])))
 
 
 def test_what_cnnlab_passes_is_no_key() -> None:

@@ -10,7 +10,8 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from cnnlab import composing, config
-from cnnlab.schema import Config, check_targets
+from cnnlab.checking import check_targets
+from cnnlab.schema import Config
 
 
 def job_key(cfg: Config) -> tuple[str, int]:
