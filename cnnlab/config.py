@@ -17,8 +17,18 @@ from cnnlab.schema import Config, from_plain
 
 # Settings that say where, how fast and how visibly a run goes, not what it computes; what data.source says too; and the seed.
 NOT_THE_RECIPE = ("seed", "console", "data.root", "data.download", "data.shape", "data.num_classes", "data.memory_gb",
-                  "trainer.device", "trainer.threads", "trainer.log_every", "trainer.log_gradients", "evaluation.batch_size",
-                  "checkpoint.every_s")  # fmt: skip
+                  "trainer.device", "trainer.threads", "trainer.log_every", "trainer.log_gradients", "trainer.log_images",
+                  "evaluation.batch_size", "checkpoint.every_s")  # fmt: skip
+# Later than the first version: a file that lacks one is of a run that did what is now the default.
+ADDED = (
+    "phases",
+    "data.size",
+    "data.resize",
+    "data.on_error",
+    "data.memory_gb",
+    "trainer.cache_features",
+    "trainer.log_images",
+)
 
 
 def config_dir() -> Path:
@@ -35,7 +45,13 @@ def read(path: Path) -> Config:
         CheckpointError: missing, not YAML, or not a cnnlab configuration.
     """
     try:
-        cfg = from_plain(Config, read_yaml(path))
+        node = read_yaml(path)
+        for key in ADDED:
+            section, _, name = key.rpartition(".")
+            inside = node.get(section) if section else node
+            if isinstance(inside, dict):
+                inside.setdefault(name, defaults()[key])
+        cfg = from_plain(Config, node)
         check_values(cfg)
         check_training(cfg)
     except FileNotFoundError:

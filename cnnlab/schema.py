@@ -69,6 +69,7 @@ class TrainerConfig:
     cache_features: bool = MISSING
     log_every: int = legal(minimum=1, maximum=10**9)
     log_gradients: bool = MISSING
+    log_images: bool = MISSING
 
 
 @dataclass

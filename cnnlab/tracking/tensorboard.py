@@ -8,11 +8,15 @@ configuration. TensorBoard believes the first word on them and on how a run ende
 ones. No run writes an "experiment" tag, of which TensorBoard would show an arbitrary one.
 """
 
+import io
+import re
 import struct
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout, suppress
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,9 +34,14 @@ from cnnlab.tracking.records import Result
 from cnnlab.tracking.run import RunDirectory
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
     from torch.utils.tensorboard import SummaryWriter
 
 FINAL = "score final/"  # tags of the scores that rank a run
+INSIDE = ("visuals/filters", "visuals/activation_maps")  # pictures that are written each epoch
+
+OUTERMOST = re.compile(r"^Sequential/(?:[^/]*\[network\]/)?")  # names of preprocessing and network, see `OpenedRun.model`
+MOST_VALUES = 100_000  # of a histogram, about
 
 
 def _stops_no_run(write: Callable[..., None]) -> Callable[..., None]:
@@ -68,6 +77,7 @@ class Events:
 
     def __init__(self, run: RunDirectory, cfg: Config, metric: str, first_step: int) -> None:
         self.run, self.cfg, self.metric, self.first_step, self.broken = run, cfg, metric, first_step, False
+        self.has_graph = False
 
     @cached_property
     def writer(self) -> "SummaryWriter":
@@ -95,6 +105,30 @@ class Events:
     def image(self, tag: str, picture: NDArray[np.uint8], step: int) -> None:
         """picture: H x W x 3."""
         self.writer.add_image(tag, picture, step, dataformats="HWC")
+
+    @_stops_no_run
+    def histogram(self, tag: str, values: "Tensor", step: int) -> None:
+        """values: of any shape, on the CPU; those that are not finite are left out."""
+        kept = values.detach().float().flatten()
+        kept = kept[kept.isfinite()][:: max(1, len(kept) // MOST_VALUES)]
+        if len(kept):
+            self.writer.add_histogram(tag, kept, step)
+
+    @_stops_no_run
+    def graph(self, model: "nn.Module", images: "Tensor") -> None:
+        """The page GRAPHS: the network as traced on these images, once; nothing of one that cannot be traced."""
+        if self.has_graph:
+            return
+        self.has_graph = True
+        from torch.utils.tensorboard._pytorch_graph import graph
+
+        with warnings.catch_warnings(), suppress(Exception), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")  # of what a trace leaves out
+            traced, statistics = graph(model, (images,))
+            for node in traced.node:  # the network's parts are on top, not its one outermost box
+                node.name = OUTERMOST.sub("", node.name)
+                node.input[:] = [OUTERMOST.sub("", name) for name in node.input]
+            self.writer._get_file_writer().add_graph((traced, statistics))
 
     @_stops_no_run
     def finished(self, result: Result) -> None:
@@ -140,7 +174,7 @@ def layout(metric: str) -> dict[str, dict[str, list[Any]]]:
 
 
 def keep_curves(directory: Path) -> None:
-    """Leave in the event files of a run's earlier processes nothing but its curves; the rest is written anew."""
+    """Leave in the event files of a run's earlier processes what has a step of its own; the rest is written anew."""
     from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.event_pb2 import Event
 
@@ -148,10 +182,16 @@ def keep_curves(directory: Path) -> None:
         kept = []
         for record in _records(read_bytes(path, MAX_EVENTS)):
             try:
-                said = Event.FromString(record[12:-4]).summary.value
+                event = Event.FromString(record[12:-4])
             except DecodeError:  # after a power cut; TensorBoard, too, reads up to here
                 break
-            if not said or (said[0].HasField("simple_value") and not said[0].tag.startswith(FINAL)):
+            said = event.summary.value[0] if event.summary.value else None
+            if said is None:
+                is_kept = not event.graph_def
+            else:
+                is_curve = said.HasField("simple_value") and not said.tag.startswith(FINAL)
+                is_kept = is_curve or said.HasField("histo") or said.tag in INSIDE
+            if is_kept:
                 kept.append(record)
         files.write_atomic(path, b"".join(kept))
 

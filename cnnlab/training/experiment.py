@@ -18,7 +18,7 @@ from cnnlab.tracking.run import RunDirectory
 from cnnlab.training import mistakes
 from cnnlab.training.checkpoint import State, load_checkpoint, load_weights, read_step
 from cnnlab.training.interrupt import PruneReason, StopRequest
-from cnnlab.training.reporting import run_info, test_predictions
+from cnnlab.training.reporting import inside, run_info, test_predictions
 from cnnlab.training.runtime import describe
 from cnnlab.training.scoring import score
 from cnnlab.training.session import Session, build_session
@@ -137,7 +137,10 @@ def _final_scores(session: Session, run: RunDirectory, recorder: Recorder) -> di
     tensors = {"prediction": value} if probability is None else {"class": value, "probability": probability}
     tensors["label"] = session.data.test.labels
     files.write_atomic(run.predictions, save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
-    recorder.pictures(test_predictions(session, value.cpu(), None if probability is None else probability.cpu()))
+    test = test_predictions(session, value.cpu(), None if probability is None else probability.cpu())
+    recorder.pictures(test)
+    if session.cfg.trainer.log_images:
+        recorder.embedding(inside(session), test)
     return {split: score(task, given, session.targets[split]) for split, given in outputs.items()}
 
 

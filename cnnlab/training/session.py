@@ -13,6 +13,7 @@ from cnnlab.data.batches import augmentations, epoch_order
 from cnnlab.errors import ConfigError
 from cnnlab.models import MLP, ConvNet, build_model, rehearse
 from cnnlab.models.description import Description
+from cnnlab.plots import require_matplotlib
 from cnnlab.schema import Config
 from cnnlab.tracking.records import Score
 from cnnlab.training.checkpoint import load_weights
@@ -105,6 +106,8 @@ def build_session(cfg: Config, checkpoint: Path | None = None) -> Session:
         ConfigError, GeometryError, DataError: what the configuration names cannot be had.
     """
     check_targets(cfg)
+    if cfg.trainer.log_images:
+        require_matplotlib("trainer.log_images=true")
     runtime = configure(cfg.trainer)
     chosen = augmentations(cfg.augment, runtime.device)
     data = load_data(cfg.data, cfg.seed, runtime.device)

@@ -1,39 +1,33 @@
-"""The figures, for a lecture slide: what is shown in the title, of which run at the bottom. Needs matplotlib.
+"""The figures, for a lecture slide: what is shown in the title, of which run at the bottom. Needs matplotlib."""
 
-Many small pictures are one mosaic, since matplotlib takes a second to lay out a hundred axes.
-"""
-
-import math
-import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnnlab.errors import printable
 from cnnlab.plots import COLORS, plain_axes
 from cnnlab.tracking.records import Epoch
 from cnnlab.visualization.embedding import as_picture
 from cnnlab.visualization.explaining import STEPS, Deletion, strongest
 from cnnlab.visualization.maximal import Found
+from cnnlab.visualization.mosaic import GAP, SIZE, columns_for, label_gap, mosaic, new_figure, picture, short
 from cnnlab.visualization.stages import Stage
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Pixels = NDArray[Any]  # H x W, numbers that get a color, or H x W x 3, colors
 MOST = 64  # filters or maps in one figure
-SIZE = (12.8, 7.2)  # inches
-GAP = 0.08  # between the cells of a mosaic, of a cell
 SPOKEN = {"Conv2d": "convolution", "SameConv2d": "convolution", "MaxPool2d": "max pooling", "AvgPool2d": "average pooling",
           "BatchNorm2d": "batch norm", "Identity": "", "Dropout": ""}  # fmt: skip
 
 
-def filters(stage: Stage, about: str) -> "Figure":
-    """The weights of a convolution, a picture a filter: three channels as colors, else a picture for each channel."""
+def filters(stage: Stage, about: str, scale: float = 1.0) -> "Figure":
+    """The weights of a convolution, a picture a filter: three channels as colors, else a picture for each channel.
+
+    scale: of the figure; the letters stay as large as they are.
+    """
     weight = stage.convolution.weight.detach().float().cpu()
     count, channels, height, width = weight.shape
     colored = channels == 3
@@ -41,7 +35,7 @@ def filters(stage: Stage, about: str) -> "Figure":
     shown = strongest(cells, MOST)
     limit = float(cells.abs().max()) or 1.0
     what = f"{count} filters of {height} x {width}" + (f" x {channels}" if channels > 1 else "")
-    figure = _figure(f"{stage.name}: {what}{_share(len(shown), len(cells), 'largest')}", about)
+    figure = new_figure(f"{stage.name}: {what}{_share(len(shown), len(cells), 'largest')}", about, scale=scale)
     axes = figure.subplots()
     if colored:
         pictures = [(0.5 + cells[one].permute(1, 2, 0).numpy() / (2 * limit)).clip(0, 1) for one in shown]
@@ -49,7 +43,7 @@ def filters(stage: Stage, about: str) -> "Figure":
     else:
         pictures = [cells[one, 0].numpy() for one in shown]
     names = [str(one) if colored or channels == 1 else f"{one // channels}, {one % channels}" for one in shown]
-    image = _mosaic(axes, pictures, names, _columns(len(shown)), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    image = mosaic(axes, pictures, names, columns_for(len(shown)), scale, cmap="RdBu_r", vmin=-limit, vmax=limit)
     if not colored:
         figure.colorbar(image, ax=axes, shrink=0.8, label="weight", pad=0.02)
         if channels > 1:
@@ -57,22 +51,27 @@ def filters(stage: Stage, about: str) -> "Figure":
     return figure
 
 
-def activations(image: Tensor, name: str, stages: Sequence[Stage], about: str) -> "Figure":
-    """The maps of an image (C x H x W) after each stage, a row a stage; of one stage alone, up to 64 in rows."""
-    per_row = MOST if len(stages) == 1 else 12
-    figure = _figure(f"Activation maps of {name}", about, SIZE[1] if len(stages) == 1 else 1.0 + 1.35 * len(stages))
+def activations(image: Tensor, name: str, stages: Sequence[Stage], about: str, scale: float = 1.0) -> "Figure":
+    """The maps of an image (C x H x W) after each stage, a row a stage; of one stage alone, up to 64 in rows.
+
+    scale: of the figure; the letters stay as large as they are.
+    """
+    per_row = MOST if len(stages) == 1 else round(12 * scale)
+    height = SIZE[1] if len(stages) == 1 else 1.0 + 1.4 * len(stages) / scale
+    figure = new_figure(f"Activation maps of {name}", about, height, scale=scale)
     grid = figure.add_gridspec(len(stages), 2, width_ratios=(1, 7))
-    _picture(figure.add_subplot(grid[0, 0]), image)
+    picture(figure.add_subplot(grid[0, 0]), image)
     for row, stage in enumerate(stages):
         axes, maps = figure.add_subplot(grid[row, 1]), stage.maps[0].detach().float().cpu()
         shown = strongest(maps, per_row)
         low, high = min(0.0, float(maps.min())), float(maps.max())
         cells = [maps[one].numpy() for one in shown]
-        columns = _columns(len(shown)) if len(stages) == 1 else per_row
-        drawn = _mosaic(axes, cells, [str(one) for one in shown], columns, cmap="viridis", vmin=low, vmax=max(high, low + 1e-9))
-        count, height, width = maps.shape
-        title = f"{stage.name}: {_spoken(stage)}: {count} maps of {height} x {width}{_share(len(shown), count, 'strongest')}"
-        axes.set_title(title, fontsize=11, loc="left")
+        columns, names = columns_for(len(shown)) if len(stages) == 1 else per_row, [str(one) for one in shown]
+        drawn = mosaic(axes, cells, names, columns, scale, cmap="viridis", vmin=low, vmax=max(high, low + 1e-9))
+        axes.set_anchor("W")
+        size = f"{maps.shape[0]} maps of {maps.shape[1]} x {maps.shape[2]}{_share(len(shown), len(maps), 'strongest')}"
+        title = f"{stage.name}: {_spoken(stage)}{': ' if scale == 1 else chr(10)}{size}"
+        axes.set_title(title, fontsize=11 if scale == 1 else 9, loc="left")
         figure.colorbar(drawn, ax=axes, pad=0.01, fraction=0.03, aspect=12)
     return figure
 
@@ -85,16 +84,16 @@ def maximal(stage: Stage, channels: Sequence[int], made: Tensor, found: Sequence
     from matplotlib.patches import Rectangle
 
     height, width = made.shape[2:]
-    figure = _figure(f"{stage.name}: what activates {_some(len(channels), stage.maps.shape[1], 'map')} most", about)
+    figure = new_figure(f"{stage.name}: what activates {_some(len(channels), stage.maps.shape[1], 'map')} most", about)
     rows = 1 + (len(found[0][1]) if found else 0)
     axes, columns = figure.subplots(), len(channels)
     images = [*made, *(found[column][1][row] for row in range(rows - 1) for column in range(columns))]
     values = [f"{found[column][0].values[row]:.2g}" for row in range(rows - 1) for column in range(columns)]
     cells = [np.asarray(as_picture(image)) for image in images]
-    _mosaic(axes, cells, [*(f"map {one}" for one in channels), *values], columns)
+    mosaic(axes, cells, [*(f"map {one}" for one in channels), *values], columns)
     for column, (one, _) in enumerate(found):
         for row, (top, left, bottom, right) in enumerate(one.boxes, 1):
-            x, y = column * (1 + GAP), row * (height / width + _label_gap(columns))
+            x, y = column * (1 + GAP), row * (height / width + label_gap(columns))
             corner, size = (x + left / width, y + top / width), ((right - left) / width, (bottom - top) / width)
             axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=COLORS[1], linewidth=1.5))
     told = "top: made by gradient ascent"
@@ -106,9 +105,9 @@ def explanation(
     image: Tensor, heat: Tensor, name: str, said: str, method: str, unit: str, check: Deletion, about: str
 ) -> "Figure":
     """An image (C x H x W), the map over it (H x W), and the deletion check. said: "cat, probability 0.98"."""
-    figure = _figure(f"{method}: {name} is {said}", about, 5.6)
+    figure = new_figure(f"{method}: {name} is {said}", about, 5.6)
     plain, over, chart = figure.subplots(1, 3, width_ratios=(1, 1.15, 1.2))
-    _picture(plain, image)
+    picture(plain, image)
     plain.set_title("image", fontsize=12)
     limit = float(heat.abs().max()) or 1.0
     signed = bool(heat.min() < 0)
@@ -150,7 +149,7 @@ def confusion(counts: NDArray[np.int64], classes: Sequence[str], about: str) -> 
     number, shares = len(classes), counts / np.maximum(counts.sum(1, keepdims=True), 1)
     right = int(np.trace(counts))
     title = f"Confusion matrix: {right:,} of {int(counts.sum()):,} right"
-    figure = _figure(title, about, 9.0, 10.0)
+    figure = new_figure(title, about, 9.0, 10.0)
     axes = figure.subplots()
     own = np.eye(number, dtype=bool)
     shade = np.where(own, shares, np.minimum(1, shares * 4))[..., None]
@@ -162,7 +161,7 @@ def confusion(counts: NDArray[np.int64], classes: Sequence[str], about: str) -> 
             ink = "white" if shade[row, column, 0] > 0.6 else "black"
             axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=font, color=ink)
     if number <= 60:
-        names = [_short(one, 20) for one in classes]
+        names = [short(one, 20) for one in classes]
         axes.set_xticks(range(number), names, rotation=0 if max(map(len, names)) < 4 else 90, fontsize=min(12, 400 / number))
         axes.set_yticks(range(number), names, fontsize=min(12, 400 / number))
     axes.set_xlabel("predicted", fontsize=12)
@@ -172,25 +171,25 @@ def confusion(counts: NDArray[np.int64], classes: Sequence[str], about: str) -> 
 
 def sheet(images: Tensor, captions: Sequence[str], title: str, about: str, columns: int = 6) -> "Figure":
     """Images (N x C x H x W), each below its caption."""
-    figure = _figure(title, about)
-    names = ["\n".join(_short(line, 22) for line in caption.splitlines()) for caption in captions]
-    _mosaic(figure.subplots(), [np.asarray(as_picture(one)) for one in images], names, min(columns, len(images)))
+    figure = new_figure(title, about)
+    names = ["\n".join(short(line, 22) for line in caption.splitlines()) for caption in captions]
+    mosaic(figure.subplots(), [np.asarray(as_picture(one)) for one in images], names, min(columns, len(images)))
     return figure
 
 
 def classes(examples: Sequence[Tensor], names: Sequence[str], about: str) -> "Figure":
     """A row a class: its name, then training images of it. examples: of each class, K x C x H x W."""
     columns, height = max(map(len, examples)), 0.62 * len(names) + 1.2
-    figure = _figure("Classes, with their first training images", about, max(4.0, height))
+    figure = new_figure("Classes, with their first training images", about, max(4.0, height))
     axes = figure.subplots()
     blank = np.full_like(np.asarray(as_picture(examples[0][0])), 255)
     cells = [
         cell for own in examples for cell in [*(np.asarray(as_picture(one)) for one in own), *[blank] * (columns - len(own))]
     ]
-    _mosaic(axes, cells, None, columns)
+    mosaic(axes, cells, None, columns)
     side = blank.shape[0] / blank.shape[1]
     for row, name in enumerate(names):
-        axes.text(-0.15, row * (side + GAP) + side / 2, _short(name, 24), ha="right", va="center", fontsize=12)
+        axes.text(-0.15, row * (side + GAP) + side / 2, short(name, 24), ha="right", va="center", fontsize=12)
     return figure
 
 
@@ -199,7 +198,7 @@ def curves(epochs: Sequence[Epoch], about: str) -> "Figure":
     from matplotlib.ticker import MaxNLocator
 
     metric = epochs[-1].metric
-    figure = _figure(
+    figure = new_figure(
         "Learning curves: training against "
         + " and ".join(s for s in ("validation", "test") if any(s in e.scores for e in epochs)),
         about,
@@ -230,57 +229,17 @@ def scatter(points: Tensor, shares: Tensor, labels: Tensor, names: Sequence[str]
     """Images as points (N x 2) in the colors of their classes. shares: of the variance, 2. dimensions: before."""
     import matplotlib
 
-    figure = _figure(f"{len(points):,} test images by what the last layer is given, {dimensions} numbers each", about)
+    figure = new_figure(f"{len(points):,} test images by what the last layer is given, {dimensions} numbers each", about)
     axes = figure.subplots()
     palette = matplotlib.colormaps["tab10" if len(names) <= 10 else "tab20"]
     for index, name in enumerate(names[:20]):
         own = points[labels == index]
-        axes.scatter(own[:, 0], own[:, 1], s=14, color=palette(index), label=_short(name, 24), alpha=0.75, linewidths=0)
+        axes.scatter(own[:, 0], own[:, 1], s=14, color=palette(index), label=short(name, 24), alpha=0.75, linewidths=0)
     plain_axes(axes)
     first, second = (f"{share:.0%} of the variance" for share in shares.tolist())
     axes.set(xlabel=f"first principal component, {first}", ylabel=f"second, {second}")
     axes.legend(frameon=False, fontsize=11, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2)
     return figure
-
-
-def _figure(title: str, about: str, height: float = SIZE[1], width: float = SIZE[0]) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(textwrap.fill(printable(title), int(width * 7)), fontsize=15)
-    figure.supxlabel(printable(about), fontsize=9, color="#666666", x=0.99, ha="right")
-    return figure
-
-
-def _mosaic(axes: "Axes", cells: Sequence[Pixels], names: Sequence[str] | None, columns: int, **colors: Any) -> Any:
-    """Cells of one size in rows, each 1 wide, with their names above; the last drawn image, for a color bar."""
-    side, drawn = cells[0].shape[0] / cells[0].shape[1], None
-    step = side + (GAP if names is None else _label_gap(columns, max(name.count("\n") for name in names)))
-    for number, cell in enumerate(cells):
-        x, y = number % columns * (1 + GAP), number // columns * step
-        drawn = axes.imshow(cell, extent=(x, x + 1, y + side, y), interpolation="nearest", **colors)
-        if names is not None:
-            axes.text(x + 0.5, y - 0.02, names[number], ha="center", va="bottom", fontsize=min(11, 96 / columns))
-    axes.set(xlim=(0, columns * (1 + GAP) - GAP), ylim=(-(-len(cells) // columns) * step, 0 if names is None else side - step))
-    axes.set(xticks=[], yticks=[], aspect="equal")
-    axes.set_frame_on(False)
-    return drawn
-
-
-def _label_gap(columns: int, more_lines: int = 0) -> float:
-    """Between two rows of a mosaic, of a cell's width: room for the name."""
-    return GAP + (0.018 + 0.016 * more_lines) * columns
-
-
-def _columns(count: int) -> int:
-    return min(count, max(1, math.ceil(math.sqrt(count * 1.9))))
-
-
-def _picture(axes: "Axes", image: Tensor) -> None:
-    axes.imshow(np.asarray(as_picture(image)), interpolation="nearest")
-    axes.set_axis_off()
 
 
 def _share(shown: int, count: int, kind: str) -> str:
@@ -295,8 +254,3 @@ def _spoken(stage: Stage) -> str:
     height, width = stage.convolution.kernel_size
     kinds = [SPOKEN.get(kind, kind) for kind in dict.fromkeys(stage.kinds)]
     return ", ".join([f"{kinds[0]} {height} x {width}", *filter(None, kinds[1:])])
-
-
-def _short(name: str, length: int) -> str:
-    shown = printable(name)
-    return shown if len(shown) <= length else shown[: length - 1] + "…"
