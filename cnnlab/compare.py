@@ -37,7 +37,7 @@ ranked by validation score, since the test images choose nothing; rows without o
 row is tested against each other row on the test score: by a paired t-test over the common seeds, or with one seed each
 by McNemar's exact test on the predictions, which is about these networks alone. Holm's correction is for all pairs of
 the table, so that it holds whichever row is first. Runs on different test images stand in different tables. Runs
-without a test score are listed below, with their validation score so far.
+that have not ended follow without a rank, with their validation score so far; all without a test score are listed below.
 
 Options:
   --where KEY=VALUE   only runs with this choice (model=lenet) or setting (optimizer.lr=0.01); A,B means either; several
@@ -215,6 +215,7 @@ def _print_markdown(made: Sequence[Table], sort: str | None) -> None:
             if sort is None and at == presentation.first_without_validation(table):
                 lines.append(_row(["", f"*{_escaped(presentation.section_line(table))}*", *[""] * (len(heads) - 2)]))
             lines.append(_row(presentation.cells(table, row, rank)))
+        lines += map(_row, presentation.unfinished(table))
         notes = presentation.notes(table)
         print("\n".join([*lines, *([""] if notes else []), *map(_escaped, notes)]))
 

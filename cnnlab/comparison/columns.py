@@ -35,7 +35,7 @@ def differing(runs: Sequence[Run | LeftOut]) -> list[str]:
     return columns
 
 
-def common(runs: Sequence[Run]) -> dict[str, str]:
+def common(runs: Sequence[Run | LeftOut]) -> dict[str, str]:
     """The groups that all runs chose alike, with the names."""
     groups = [group for group in GROUPS if len({run.choices.get(group) for run in runs}) == 1]
     return {group: runs[0].choices[group] for group in groups if group in runs[0].choices}
@@ -59,7 +59,7 @@ def text(run: Run | LeftOut, column: str) -> str:
     return found if isinstance(found, str) else json.dumps(found, default=str)
 
 
-def short(run: Run, column: str) -> str:
+def short(run: Run | LeftOut, column: str) -> str:
     """The same for a table: in one line, a drawn number such as 0.00031622776601683794 with six digits."""
     found = value(run, column)
     return f"{found:.6g}" if isinstance(found, float) else " ".join(text(run, column).split())

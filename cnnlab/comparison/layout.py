@@ -22,13 +22,14 @@ def lines(table: Table, order: Sequence[tuple[int, Configuration]], width: int |
     """
     names, settings = presentation.headings(table), table.columns
     left = (*settings, presentation.VERDICT_HEADINGS[-1], presentation.RUN)
-    rows = [names, *(presentation.cells(table, row, rank) for rank, row in order)]
+    rows = [names, *(presentation.cells(table, row, rank) for rank, row in order), *presentation.unfinished(table)]
     columns = {name: [row[index] for row in rows] for index, name in enumerate(names)}
     if width is None or aligned.width(columns) <= width:
         return aligned.lines(columns, left), []
     rows = [
         presentation.headings(table, short=True),
         *(presentation.cells(table, row, rank, short=True) for rank, row in order),
+        *presentation.unfinished(table, short=True),
     ]
     columns = {name: [row[index] for row in rows] for index, name in enumerate(names)}
 
@@ -37,7 +38,7 @@ def lines(table: Table, order: Sequence[tuple[int, Configuration]], width: int |
         columns[name] = [_cut(cell, room) for cell in columns[name]]
 
     aligned.drop(columns, [name for name in settings if len(set(columns[name][1:])) == 1], width)  # with --top
-    if set(columns["n"][1:]) == {"1"}:
+    if set(columns["n"][1:]) <= {"1", ""}:
         aligned.drop(columns, ["n"], width)
     aligned.drop(columns, FIRST_OUT, width)
     cut(presentation.RUN, NAME)

@@ -53,16 +53,32 @@ def headings(table: Table, short: bool = False) -> list[str]:
 
 def cells(table: Table, row: Configuration, rank: int, short: bool = False) -> list[str]:
     """One text a heading."""
-    settings = [columns.short(row.runs[0], column) for column in table.columns]
-    if short:  # mine.Net is Net
-        named = zip(table.columns, settings, strict=True)
-        settings = [text if "." in column else text.rpartition(".")[2] for column, text in named]
-    test = row.test
+    test, settings = row.test, _settings(table, row.runs[0], short)
     interval = f"{test.interval[0]:.4f} – {test.interval[1]:.4f}" if test.interval else "-"
     return [
         str(rank), *settings, str(row.n), number(test.mean), number(test.std), interval, number(row.validation_mean),
         f"{row.seconds:,.1f}", f"{row.parameters:,}", *_verdict(table, rank, short), _run(table, row),
     ]  # fmt: skip
+
+
+def unfinished(table: Table, short: bool = False) -> list[list[str]]:
+    """The runs that have not ended, a row each: the validation score so far, and how they stand in place of a verdict."""
+    found = []
+    for one in table.unfinished[: table.top]:
+        empty = dict.fromkeys(NUMBER_HEADINGS, "") | {"validation": number(one.validation)}
+        stands = ["", "", f"{one.status}, epoch {one.epochs}"] if table.verdicts.rows else []
+        where = _folder(table)
+        name = os.path.relpath(one.name, where) if where else one.name
+        found.append(["", *_settings(table, one, short), *empty.values(), *stands, name])
+    return found
+
+
+def _settings(table: Table, run: Run | LeftOut, short: bool) -> list[str]:
+    settings = [columns.short(run, column) for column in table.columns]
+    if not short:
+        return settings
+    named = zip(table.columns, settings, strict=True)
+    return [text if "." in column else text.rpartition(".")[2] for column, text in named]  # mine.Net is Net
 
 
 def _verdict(table: Table, rank: int, short: bool) -> list[str]:
@@ -111,6 +127,8 @@ def notes(table: Table) -> list[str]:
     direction = "" if table.higher_is_better else " (lower is better)"
     by = "test" if first_without_validation(table) == 0 else "validation"
     lines = [f"Ranked by {by} {table.metric}{direction}."] if len(table.rows) > 1 else []
+    if table.unfinished:
+        lines.append("Rows without a rank are runs that have not ended, with the validation score of their last epoch.")
     if shown < len(table.rows):
         lines.append(f"{shown:,} of {len(table.rows):,} rows shown (--top {table.top}); the tests are of all.")
     if len(table.rows) > 2:

@@ -158,6 +158,7 @@ def _table(table: Table) -> str:
     if (at := presentation.first_without_validation(table)) is not None and at < len(order):
         line = escape(presentation.section_line(table))
         lines.insert(at, f'<tr><td colspan={len(heads)} class="left soft">{line}</td></tr>')
+    lines += [f"<tr class=soft>{_cells('td', cells, heads, left)}</tr>" for cells in presentation.unfinished(table)]
     head = _cells("th", heads, heads, left)
     return _scrolling(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{chr(10).join(lines)}\n</tbody>", "'sorted rows'")
 

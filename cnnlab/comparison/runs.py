@@ -65,7 +65,8 @@ class LeftOut:
     """A run that is not counted.
 
     status: of a run whose files cannot be read FAILED, of one that is counted already FINISHED. cause: why it is not counted.
-    settings, choices: as in Run, empty where they cannot be read. last: the last epoch it recorded. command: that continues it.
+    settings, choices, measured_on: as in Run, empty where they cannot be read. last: the last epoch it recorded. command: that
+    continues it.
     """
 
     name: str
@@ -75,6 +76,12 @@ class LeftOut:
     choices: dict[str, str] = field(default_factory=dict)
     last: Epoch | None = None
     command: str = ""
+    measured_on: MeasuredOn | None = None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it may still get its scores."""
+        return self.status in (Status.RUNNING, Status.INTERRUPTED)
 
     @property
     def epochs(self) -> int | None:
@@ -153,7 +160,8 @@ def _read(directory: RunDirectory) -> Run | LeftOut:
             return LeftOut(directory.name, result.status, result.cause or damage, settings, choices, last)
         status = Status.RUNNING if directory.is_locked() else Status.INTERRUPTED
         continues = "" if status is Status.RUNNING else _continuing(directory)
-        return LeftOut(directory.name, status, damage, settings, choices, last, continues)
+        measured_on = _measured_on(environment, settings)
+        return LeftOut(directory.name, status, damage, settings, choices, last, continues, measured_on)
     test, validation = (_metric(result, split) for split in ("test", "validation"))
     if test is None:
         raise CheckpointError(f"{directory.result}: its test {result.metric} is not a number")

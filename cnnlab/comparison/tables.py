@@ -24,8 +24,9 @@ class Table:
 
     rows: ranked, those without a validation score last. columns: the settings that differ. common: the groups that all
     chose alike. lost: of each row, how many of its runs ended without a score of their own accord: diverged, failed, pruned.
-    is_ambiguous: whether another table shown beside it is told apart by the digest of the test images alone. top: how many rows
-    are shown, None: all; the tests are of all.
+    is_ambiguous: whether another table shown beside it is told apart by the digest of the test images alone. unfinished: runs
+    that will be measured so, the best validation score so far first. top: how many rows are shown, None: all; the tests are of
+    all.
     """
 
     measured_on: MeasuredOn
@@ -36,6 +37,7 @@ class Table:
     common: dict[str, str]
     lost: list[int]
     is_ambiguous: bool
+    unfinished: Sequence[LeftOut] = ()
     top: int | None = None
 
     @cached_property
@@ -77,16 +79,28 @@ def tables(rows: Sequence[Configuration], left_out: Sequence[LeftOut] = (), top:
     for (measured_on, metric, higher), group in groups.items():
         firsts = [row.runs[0] for row in group]
         ambiguous = names[replace(measured_on, digest=""), metric] > 1
-        differing, common = columns.differing(firsts), columns.common(firsts)
+        unfinished = _unfinished(left_out, measured_on, metric, higher)
+        differing, common = columns.differing([*firsts, *unfinished]), columns.common([*firsts, *unfinished])
         order = ranked(group, higher)
         gone = [lost[_recipe(row.runs[0])] for row in order]
-        made.append(Table(measured_on, metric, higher, order, differing, common, gone, ambiguous, top))
+        made.append(Table(measured_on, metric, higher, order, differing, common, gone, ambiguous, unfinished, top))
 
     def place(table: Table) -> tuple[Any, ...]:
         on = table.measured_on
         return on.data, table.metric, -on.images, on.classes, on.digest.startswith("root "), on.digest
 
     return sorted(made, key=place)
+
+
+def _unfinished(left_out: Iterable[LeftOut], measured_on: MeasuredOn, metric: str, higher_is_better: bool) -> list[LeftOut]:
+    """Those of a table that have a validation score so far, the best first."""
+    found = [
+        one
+        for one in left_out
+        if one.is_unfinished and one.validation is not None and one.last is not None
+        if (one.measured_on, one.last.metric) == (measured_on, metric)
+    ]
+    return sorted(found, key=lambda one: one.validation or 0.0, reverse=higher_is_better)
 
 
 def ranked(rows: Iterable[Configuration], higher_is_better: bool) -> list[Configuration]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cnnlab.data.pictures import Resize, Unreadable, decode_all
 from cnnlab.data.source import Shape
-from cnnlab.errors import ConfigError, ResourceError, as_known
+from cnnlab.errors import ConfigError, ResourceError, as_known, note
 
 Cached = tuple[NDArray[np.uint8], dict[int, Unreadable]]
 
@@ -86,7 +85,7 @@ def _write(path: Path, name: str, files: Sequence[Path], shape: Shape, resize: R
             raise ConfigError(f"{path}: changed while it was written; run again")
         size = images.nbytes / 2**20
         where = "" if passing else f", kept in {path} ({size:,.0f} MiB)"
-        print(f"{name}: {len(files):,} pictures decoded in {time.monotonic() - start:.1f} s{where}", file=sys.stderr)
+        note(f"{name}: {len(files):,} pictures decoded in {time.monotonic() - start:.1f} s{where}")
         return images, failed
     except OSError as error:
         known: Any = as_known(error)

@@ -1,7 +1,7 @@
 """TensorBoard's event file of a run; a view on metrics.jsonl, never read back.
 
 The time series page opens the first two groups of tags, the HPARAMS tab shows the first five scores. One sorts a slash before
-a space, the other a space before a slash: so `score/` are the first cards, and `score final/` the first columns.
+a space, the other a space before a slash: so `score/` are the first cards, and `score end/` the first columns.
 
 The HPARAMS tab shows a row a configuration, its seeds averaged: each run writes its hyper-parameters under the name of its
 configuration. TensorBoard believes the first word on them and on how a run ended, so a continued run takes back its earlier
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.utils.tensorboard import SummaryWriter
 
-FINAL = "score final/"  # tags of the scores that rank a run
+FINAL = "score end/"  # tags of the scores that rank a run; short, as below, or the axes of nine columns overlap at 1,400 pixels
+SHORT = {"validation": "val"}
 INSIDE = ("visuals/filters", "visuals/activation_maps")  # pictures that are written each epoch
 
 OUTERMOST = re.compile(r"^Sequential/(?:[^/]*\[network\]/)?")  # names of preprocessing and network, see `OpenedRun.model`
@@ -133,8 +134,9 @@ class Events:
     @_stops_no_run
     def finished(self, result: Result) -> None:
         """Write the numbers of result.json that rank the run, and that it ended well; the tab colors by the first tag."""
-        numbers = {f"{self.metric} {split}": score.metric for split, score in result.scores.items()}
-        numbers |= {f"loss {split}": score.loss for split, score in result.scores.items()} | {"seconds": result.seconds}
+        scores = {SHORT.get(split, split): score for split, score in result.scores.items()}
+        numbers = {f"{self.metric} {split}": score.metric for split, score in scores.items()}
+        numbers |= {f"loss {split}": score.loss for split, score in scores.items()} | {"seconds": result.seconds}
         self.scalars({FINAL + name: value for name, value in numbers.items()}, result.steps)
         self._end("STATUS_SUCCESS")
 

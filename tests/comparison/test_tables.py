@@ -8,9 +8,10 @@ from conftest import choices
 from fake_runs import composed, failed_run, fake_run
 
 from cnnlab import config
+from cnnlab.comparison import layout, presentation
 from cnnlab.comparison.filters import matching
 from cnnlab.comparison.runs import LeftOut, Run, find_runs, read_runs
-from cnnlab.comparison.tables import Table, configurations, sort_rows, tables
+from cnnlab.comparison.tables import Table, configurations, in_order, sort_rows, tables
 from cnnlab.status import Status
 from cnnlab.tracking.records import Result
 
@@ -206,3 +207,22 @@ def test_where_holds_for_runs_without_a_score_too(tmp_path: Path) -> None:
     kept = matching(read_runs([str(tmp_path)]), ["optimizer.lr=0.5"])
     assert [Path(run.name).name for run in kept if isinstance(run, LeftOut)] == ["b", "d"]
     assert len(kept) == 2
+
+
+def test_a_run_that_has_not_ended_follows_without_a_rank_with_its_validation_score_so_far(tmp_path: Path) -> None:
+    for name, model in (("a", "lenet"), ("b", "mlp")):
+        fake_run(tmp_path / name, f"model={model}", test=0.9 if name == "a" else 0.8)
+    for name, curve in (("c", (0.1, 0.2)), ("d", (0.5, 0.3, 0.4)), ("other", (0.6,))):
+        (
+            fake_run(tmp_path / name, "model=conv7", curve=curve, images=None if name == "other" else "b") / "result.json"
+        ).unlink()
+    runs = read_runs([str(tmp_path)])
+    (table,) = tables(*configurations(runs))
+    assert [(Path(one.name).name, one.validation) for one in table.unfinished] == [("d", 0.4), ("c", 0.2)]
+    rows = presentation.unfinished(table)
+    assert [len(row) for row in rows] == [len(presentation.headings(table))] * 2
+    assert rows[0][:2] == ["", "conv7"]
+    assert {"0.4000", "interrupted, epoch 3"} < set(rows[0])
+    lines, _ = layout.lines(table, in_order(table), 80)
+    assert [line.split()[-1] for line in lines[3:]] == ["d", "c"]
+    assert max(map(len, lines)) <= 80

@@ -78,7 +78,10 @@ def test_curves_have_the_values_and_steps_of_the_run(log_every: int, tmp_path: P
     for tag, key in keys.items():
         assert points.pop(tag) == pytest.approx([line[key] for line in epoch_lines(run)], rel=1e-6)
         assert steps(events, tag) == [10, 18]
-    assert points.keys() == {"score final/seconds", *(f"score final/{tag.replace('/', ' ')}" for tag in SCORES)}
+    assert points.keys() == {
+        "score end/seconds",
+        *(f"score end/{tag.replace('/', ' ').replace('idation', '')}" for tag in SCORES),
+    }
 
 
 def test_curves_are_the_first_cards_and_the_final_scores_the_first_columns(tmp_path: Path) -> None:
@@ -87,8 +90,8 @@ def test_curves_are_the_first_cards_and_the_final_scores_the_first_columns(tmp_p
     tags = read(run).Tags()
     cards = sorted(tags["scalars"] + tags["images"], key=lambda tag: tag.replace("/", "\0").replace("_", "\0"))
     assert cards[:4] == [f"score/{name}/{split}" for name in ("accuracy", "loss") for split in ("train", "validation")]
-    assert list(dict.fromkeys(tag.partition("/")[0] for tag in cards)) == ["score", "score final", "training", "visuals"]
-    assert sorted(tags["scalars"])[:2] == ["score final/accuracy test", "score final/accuracy validation"]
+    assert list(dict.fromkeys(tag.partition("/")[0] for tag in cards)) == ["score", "score end", "training", "visuals"]
+    assert sorted(tags["scalars"])[:2] == ["score end/accuracy test", "score end/accuracy val"]
 
 
 @pytest.mark.parametrize(("task", "tags"), [("multiclass", {*PICTURES, "visuals/confusion"}), ("regression", PICTURES)])
@@ -123,7 +126,7 @@ def test_a_continued_run_shows_no_point_twice(stopped: str, tmp_path: Path) -> N
     curve = [step for step in range(1, 31) if step % 10 == 0 or step % 3 == 0]
     for tag in events.Tags()["scalars"]:
         is_curve = tag == "score/loss/train" or "gradient_norm" in tag
-        assert steps(events, tag) == (curve if is_curve else [30] if "final" in tag else [10, 20, 30]), tag
+        assert steps(events, tag) == (curve if is_curve else [30] if tag.startswith("score end/") else [10, 20, 30]), tag
     last = ("config/text_summary", "custom_scalars__config__", "_hparams_/session_start_info", "_hparams_/session_end_info")
     assert [len(events.Tensors(tag)) for tag in last] == [1] * 4  # of the last process alone
     assert [event.step for event in events.Images("visuals/confusion")] == [30]
@@ -139,7 +142,7 @@ def test_an_event_file_that_a_power_cut_left_incomplete_stops_nothing(tail: byte
     next_second()
     events = read(resume(run, "trainer.epochs=2"))
     assert steps(events, "score/loss/validation") == [10, 20]
-    assert steps(events, "score final/loss test") == [20]
+    assert steps(events, "score end/loss test") == [20]
 
 
 def test_a_run_interrupted_before_its_first_point_waits_for_no_tensorboard(

@@ -24,8 +24,8 @@ from cnnlab.training.step import Step
 # 10 steps an epoch
 FAST = ("data.limit=95", "trainer.batch_size=10", "trainer.log_every=3", "trainer.epochs=2", "optimizer.lr=0.01")
 LEFT = {"left/interrupted": "STATUS_UNKNOWN", "left/diverged": "STATUS_FAILURE", "left/failed": "STATUS_FAILURE"}
-SCORES = [f"{name} {split}" for name in ("accuracy", "loss") for split in ("test", "validation")]
-FINAL = [f"score final/{name}" for name in (*SCORES, "seconds")]
+SCORES = [f"{name} {split}" for name in ("accuracy", "loss") for split in ("test", "val")]
+FINAL = [f"score end/{name}" for name in (*SCORES, "seconds")]
 
 Ask = Callable[..., Any]
 
@@ -130,7 +130,7 @@ def recipe(run: Path) -> str:
 
 def final(row: dict[str, Any]) -> dict[str, float]:
     values = {value["name"]["tag"]: value["value"] for value in row.get("metricValues", [])}
-    return {tag: value for tag, value in values.items() if tag.startswith("score final/")}
+    return {tag: value for tag, value in values.items() if tag.startswith("score end/")}
 
 
 def test_the_runs_are_the_run_directories_and_each_is_in_the_row_of_its_configuration(
@@ -145,10 +145,10 @@ def test_a_row_shows_the_mean_of_its_seeds_and_its_hyper_parameters(rows: dict[s
     row = rows[recipe(outputs / "fast")]
     results = [result(outputs / session["name"]) for session in row["sessions"]]
     expected = {
-        f"score final/{name} {split}": statistics.mean(one[split][name] for one in results)
-        for split in ("test", "validation")
+        f"score end/{name} {short}": statistics.mean(one[split][name] for one in results)
+        for split, short in (("test", "test"), ("validation", "val"))
         for name in ("accuracy", "loss")
-    } | {"score final/seconds": statistics.mean(one["seconds"] for one in results)}
+    } | {"score end/seconds": statistics.mean(one["seconds"] for one in results)}
     assert final(row) == pytest.approx(expected, rel=1e-6)  # float32
     assert len({one["test"]["loss"] for one in results}) == 5  # a mean of equals would show nothing
     chosen = {"model": "mlp", "optimizer": "adam", "model.hidden": "[8]", "trainer.batch_size": 10, "optimizer.lr": 0.01}
@@ -180,7 +180,7 @@ def test_runs_overlay_under_equal_tags(ask: Ask, outputs: Path) -> None:
         if name in LEFT:
             assert tags.get(name, set()) <= curves
         elif name == "regression":
-            assert {"score/mae/train", "score/mae/validation", "score final/mae test"} < tags[name]
+            assert {"score/mae/train", "score/mae/validation", "score end/mae test"} < tags[name]
             assert set(pictures[name]) == {"visuals/first_batch", "visuals/worst_mistakes"}
         else:
             assert tags[name] == curves | set(FINAL)
