@@ -66,10 +66,9 @@ def unfinished(table: Table, short: bool = False) -> list[list[str]]:
     found = []
     for one in table.unfinished[: table.top]:
         empty = dict.fromkeys(NUMBER_HEADINGS, "") | {"validation": number(one.validation)}
-        stands = ["", "", f"{one.status}, epoch {one.epochs}"] if table.verdicts.rows else []
-        where = _folder(table)
-        name = os.path.relpath(one.name, where) if where else one.name
-        found.append(["", *_settings(table, one, short), *empty.values(), *stands, name])
+        stands, name = f"{one.status}, epoch {one.epochs}", _below(table, one)
+        last = ["", "", stands, name] if table.verdicts.rows else [f"{name} ({stands})"]
+        found.append(["", *_settings(table, one, short), *empty.values(), *last])
     return found
 
 
@@ -102,8 +101,13 @@ def _folder(table: Table) -> str:
 
 def _run(table: Table, row: Configuration) -> str:
     """ "mlp-seed0 +2": the directory of the first seed below the table's folder, and how many more there are."""
-    where, name = _folder(table), row.runs[0].name
-    return (os.path.relpath(name, where) if where else name) + (f" +{row.n - 1}" if row.n > 1 else "")
+    return _below(table, row.runs[0]) + (f" +{row.n - 1}" if row.n > 1 else "")
+
+
+def _below(table: Table, run: Run | LeftOut) -> str:
+    """The directory of a run below the table's folder."""
+    where = _folder(table)
+    return os.path.relpath(run.name, where) if where else run.name
 
 
 def number(value: float | None) -> str:

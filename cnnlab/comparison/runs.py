@@ -156,7 +156,7 @@ def _read(directory: RunDirectory) -> Run | LeftOut:
         settings["data.train_digest"] = digest  # two data roots may hold other images
     if result is None or not result.status.is_scored:
         last, damage = _last_epoch(directory)
-        if result is not None:
+        if result is not None and result.status is not Status.INTERRUPTED:
             return LeftOut(directory.name, result.status, result.cause or damage, settings, choices, last)
         status = Status.RUNNING if directory.is_locked() else Status.INTERRUPTED
         continues = "" if status is Status.RUNNING else _continuing(directory)

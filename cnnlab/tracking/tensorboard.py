@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.utils.tensorboard import SummaryWriter
 
-FINAL = "score end/"  # tags of the scores that rank a run; short, as below, or the axes of nine columns overlap at 1,400 pixels
-SHORT = {"validation": "val"}
+FINAL = "score end/"  # tags of the scores that rank a run; short, as below, or the names of parallel coordinates overlap
+SHORT = {"validation": "val", "accuracy": "acc"}
 INSIDE = ("visuals/filters", "visuals/activation_maps")  # pictures that are written each epoch
 
 OUTERMOST = re.compile(r"^Sequential/(?:[^/]*\[network\]/)?")  # names of preprocessing and network, see `OpenedRun.model`
@@ -135,7 +135,7 @@ class Events:
     def finished(self, result: Result) -> None:
         """Write the numbers of result.json that rank the run, and that it ended well; the tab colors by the first tag."""
         scores = {SHORT.get(split, split): score for split, score in result.scores.items()}
-        numbers = {f"{self.metric} {split}": score.metric for split, score in scores.items()}
+        numbers = {f"{SHORT.get(self.metric, self.metric)} {split}": score.metric for split, score in scores.items()}
         numbers |= {f"loss {split}": score.loss for split, score in scores.items()} | {"seconds": result.seconds}
         self.scalars({FINAL + name: value for name, value in numbers.items()}, result.steps)
         self._end("STATUS_SUCCESS")

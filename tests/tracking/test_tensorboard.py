@@ -80,7 +80,7 @@ def test_curves_have_the_values_and_steps_of_the_run(log_every: int, tmp_path: P
         assert steps(events, tag) == [10, 18]
     assert points.keys() == {
         "score end/seconds",
-        *(f"score end/{tag.replace('/', ' ').replace('idation', '')}" for tag in SCORES),
+        *(f"score end/{tag.replace('/', ' ').replace('idation', '').replace('uracy', '')}" for tag in SCORES),
     }
 
 
@@ -91,7 +91,7 @@ def test_curves_are_the_first_cards_and_the_final_scores_the_first_columns(tmp_p
     cards = sorted(tags["scalars"] + tags["images"], key=lambda tag: tag.replace("/", "\0").replace("_", "\0"))
     assert cards[:4] == [f"score/{name}/{split}" for name in ("accuracy", "loss") for split in ("train", "validation")]
     assert list(dict.fromkeys(tag.partition("/")[0] for tag in cards)) == ["score", "score end", "training", "visuals"]
-    assert sorted(tags["scalars"])[:2] == ["score end/accuracy test", "score end/accuracy val"]
+    assert sorted(tags["scalars"])[:2] == ["score end/acc test", "score end/acc val"]
 
 
 @pytest.mark.parametrize(("task", "tags"), [("multiclass", {*PICTURES, "visuals/confusion"}), ("regression", PICTURES)])

@@ -24,7 +24,7 @@ from cnnlab.training.step import Step
 # 10 steps an epoch
 FAST = ("data.limit=95", "trainer.batch_size=10", "trainer.log_every=3", "trainer.epochs=2", "optimizer.lr=0.01")
 LEFT = {"left/interrupted": "STATUS_UNKNOWN", "left/diverged": "STATUS_FAILURE", "left/failed": "STATUS_FAILURE"}
-SCORES = [f"{name} {split}" for name in ("accuracy", "loss") for split in ("test", "val")]
+SCORES = [f"{name} {split}" for name in ("acc", "loss") for split in ("test", "val")]
 FINAL = [f"score end/{name}" for name in (*SCORES, "seconds")]
 
 Ask = Callable[..., Any]
@@ -145,7 +145,7 @@ def test_a_row_shows_the_mean_of_its_seeds_and_its_hyper_parameters(rows: dict[s
     row = rows[recipe(outputs / "fast")]
     results = [result(outputs / session["name"]) for session in row["sessions"]]
     expected = {
-        f"score end/{name} {short}": statistics.mean(one[split][name] for one in results)
+        f"score end/{name.replace('uracy', '')} {short}": statistics.mean(one[split][name] for one in results)
         for split, short in (("test", "test"), ("validation", "val"))
         for name in ("accuracy", "loss")
     } | {"score end/seconds": statistics.mean(one["seconds"] for one in results)}
