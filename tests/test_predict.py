@@ -4,15 +4,18 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from small_runs import fitted
+from small_runs import fitted, train
+from torch import Tensor
 
 import cnnlab
 from cnnlab.data import load_data
 from cnnlab.data.splits import all_images
+from cnnlab.training.task import Multiclass
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +106,30 @@ def test_binary_and_regression(call, pictures: Path, tmp_path: Path, task: str) 
 
 def ten_images(run: cnnlab.OpenedRun) -> np.ndarray:
     return all_images(load_data(run.config.data, 0).test)[:10].numpy()
+
+
+class Silent(Multiclass):
+    """A task of one's own that says no probabilities."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "probabilities":
+            raise AttributeError(name)
+        return super().__getattribute__(name)
+
+    def predict(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        probability, label = outputs.softmax(1).max(1)
+        return label, probability
+
+
+def test_a_task_of_ones_own_without_probabilities_is_told_in_one_line(call, pictures: Path, tmp_path: Path) -> None:
+    train(tmp_path / "own", f"task._target_={__name__}.Silent", "task.label_smoothing=0.1", "trainer.steps=1")
+    code, out, err = call("predict", tmp_path / "own", pictures, f"trust={__name__}")
+    assert (code, out) == (2, "")
+    assert f"task._target_={__name__}.Silent" in err.splitlines()[-1]
+
+
+def test_json_has_null_for_what_is_not_a_number(call, run, pictures: Path, monkeypatch) -> None:
+    monkeypatch.setattr(Multiclass, "probabilities", lambda self, outputs: outputs * float("nan"))
+    code, out, _ = call("predict", run.directory.path, pictures / "0.png", "--json")
+    assert code == 0
+    assert json.loads(out, parse_constant=pytest.fail)["classes"][0]["probability"] is None
