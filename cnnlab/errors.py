@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+NO_MEMORY = ("can't allocate memory", "Storage size calculation overflowed")  # what torch says
 TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
-BAD_PATH = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ELOOP)
+BAD_PATH = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT)
 
 
 def printable(text: str) -> str:
@@ -94,10 +95,16 @@ def as_known(error: BaseException) -> CnnlabError | None:
             return ResourceError(f"{place}{error.strerror}; what was saved before is kept: make room and resume the run")
         if error.errno in TOO_MANY_OPEN:
             return ResourceError(f"{place}{error.strerror}; close other programs, or raise the limit (ulimit -n 4096)")
+        if error.errno == errno.ELOOP:
+            return ConfigError(f"{place}a link, which nothing is written through; put a file or nothing in its place")
         if error.errno in BAD_PATH:
             return ConfigError(f"{place}{error.strerror}; check the path and its permissions, or choose another")
     text = str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(words in text for words in NO_MEMORY)
+    ):
         detail = text.splitlines()[0] if text else "no more memory"
         return ResourceError(f"out of memory ({detail}); try a smaller trainer.batch_size, evaluation.batch_size or network")
     return None

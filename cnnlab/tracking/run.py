@@ -114,8 +114,9 @@ class RunDirectory:
         Raises:
             CheckpointError: a line is damaged.
         """
+        lines = read_json_lines(self.metrics)
         try:
-            return [Epoch.of_line(line) for line in read_json_lines(self.metrics)]
+            return [Epoch.of_line(line) for line in lines]
         except CheckpointError as error:
             raise CheckpointError(f"{self.metrics}: {error}") from error
 
