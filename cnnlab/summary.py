@@ -63,7 +63,7 @@ def show(cfg: Config, wide: bool = False, explain: bool = False) -> None:
 
     input_shape, numbers = describe(cfg.data)
     model, _ = build_model(cfg.model, input_shape, build_task(cfg.task, numbers).num_outputs, cfg.seed)
-    freeze(model, cfg.parameters)
+    freeze(model, cfg.phases[-1].parameters if cfg.phases else cfg.parameters)
     found = inspect_network(model, input_shape, bf16=cfg.trainer.precision == "bf16")
     console = wide_console()
     rows = [("input", "", _shape(input_shape), *[""] * 5), *(_row(layer) for layer in found.layers if layer.kind not in PLAIN)]

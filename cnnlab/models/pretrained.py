@@ -107,8 +107,10 @@ class Pretrained(nn.Module):
         own = self._entry().transforms().crop_size[0]
         if self.image_size != (own, own):
             height, width = self.image_size
-            note(f"{self.name}: its weights were trained on {own} x {own}, these images are {height} x {width}; "
-                 f"data.size={own} may score higher, and takes {own**2 / (height * width):.1f} times as long")  # fmt: skip
+            note(
+                f"{self.name}: its weights were trained on {own} x {own}, these images are {height} x {width}; "
+                f"data=folder data.size={own} may score higher, at {own**2 / (height * width):.1f} times the work"
+            )
 
     def _entry(self) -> Any:
         """torchvision's entry of the weights; for a file or none that of its first, which are normalized alike."""
