@@ -51,11 +51,11 @@ FEW = (OTHER, "data.limit=500", "trainer.epochs=20")
 class Arm:
     """Runs that differ in their seed alone.
 
-    id: of their entries. of: the way. settings: of `python -m cnnlab.train`; source: the arm whose run of the same seed is
+    name: of their entries. of: the way. settings: of `python -m cnnlab.train`; source: the arm whose run of the same seed is
     transferred, the place of which stands in no recipe.
     """
 
-    id: str
+    name: str
     of: str
     settings: tuple[str, ...]
     seeds: int = 3
@@ -70,7 +70,7 @@ class Arm:
         )
 
     def run(self, seed: int) -> RunDirectory:
-        return RunDirectory(RUNS / f"{self.id}-{seed}")
+        return RunDirectory(RUNS / f"{self.name}-{seed}")
 
     def command(self, seed: int) -> list[str]:
         given = list(self.settings)
@@ -110,11 +110,12 @@ def literal(value: Any) -> str:
 def arms() -> list[Arm]:
     """All of them, the cheapest first."""
     first = Arm("halves-first", HALVES, (*SMALL, FIRST, "data.limit=10000", "trainer.epochs=10"))
-    frozen = 'parameters=[{match: "blocks.*", frozen: true}]'
+    early, frozen = (f'parameters=[{{match: "blocks.{which}*", frozen: true}}]' for which in ("[01].", ""))
     halves = [
         Arm("halves-scratch", HALVES, (*SMALL, *FEW)),
         first,
         Arm("halves-frozen", HALVES, (*SMALL, *FEW, frozen), source=first),
+        Arm("halves-early", HALVES, (*SMALL, *FEW, early), source=first),
         Arm("halves-tuned", HALVES, (*SMALL, *FEW, "optimizer.lr=0.0003"), source=first),
     ]
     photos = [photo_arm(way, count) for count in sorted(PHOTOS) for way in WAYS]
@@ -129,9 +130,9 @@ def measure(arm: Arm, seed: int) -> None:
         train.main(arm.command(seed))
     elif result is None or result.status is not Status.FINISHED:
         train.main([f"resume={run.path}"])
-    entry = ledger.entry(arm.id, run) | {"recipe": arm.recipe}
+    entry = ledger.entry(arm.name, run) | {"recipe": arm.recipe}
     ledger.add(LEDGER, entry)
-    print(f"{arm.id}, seed {seed}: test {entry['test']:.4f}, {entry['seconds']:.0f} s", flush=True)
+    print(f"{arm.name}, seed {seed}: test {entry['test']:.4f}, {entry['seconds']:.0f} s", flush=True)
 
 
 def measured(arm: Arm) -> list[ledger.Entry]:
@@ -156,7 +157,7 @@ def main(arguments: Sequence[str]) -> int:
         held = {entry["seed"] for entry in measured(arm)}
         for seed in range(arm.seeds) if arm.of in ways else ():
             if "--list" in line.options:
-                print(f"{arm.id:<15} seed {seed}  {'measured' if seed in held else 'missing'}")
+                print(f"{arm.name:<15} seed {seed}  {'measured' if seed in held else 'missing'}")
             elif "--page" not in line.options and seed not in held:
                 measure(arm, seed)
     if "--list" not in line.options:
@@ -190,15 +191,16 @@ def photo_table() -> list[str]:
 def half_table() -> list[str]:
     names = {
         "halves-scratch": "from scratch",
-        "halves-frozen": "convolutions taken and frozen",
+        "halves-frozen": "all convolutions taken and frozen",
+        "halves-early": "all taken, the first two convolutions frozen",
         "halves-tuned": "all taken, trained at 0.3 of the rate",
     }
     lines = ["| on 500 images of the other five classes | test accuracy | training accuracy |", "|---|---|---|"]
     for arm in arms():
-        if arm.id in names:
+        if arm.name in names:
             found = measured(arm)
             train_score = str(summarize([entry["train"] for entry in found])) if found else "-"
-            lines.append(f"| {names[arm.id]} | {cell(found)} | {train_score} |")
+            lines.append(f"| {names[arm.name]} | {cell(found)} | {train_score} |")
     return lines
 
 

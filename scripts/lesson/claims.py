@@ -13,6 +13,8 @@ from scripts.lesson.rules import Finding, estimate, plain
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from scripts.transfer import Arm as TransferArm
+
 Value = Callable[[Entry], float | None]
 
 
@@ -37,7 +39,7 @@ def probed(name: str, key: object) -> Value:
 class Measured:
     """What the ledgers hold of the arms of a claim."""
 
-    def __init__(self, arms: Sequence[Arm], entries: Sequence[Entry]) -> None:
+    def __init__(self, arms: "Sequence[Arm | TransferArm]", entries: Sequence[Entry]) -> None:
         self.arms = arms
         self.entries = {arm.name: ledger.of_recipe(entries, arm.recipe) for arm in arms}
 
@@ -68,7 +70,8 @@ class Claim:
     """One entry of `claims:` in configs/published.yaml; its words stand in words.yaml, what is trained for it in arms.py.
 
     find: the parts of the claim, tested. published: the experiments of `scripts.reproduce` that it takes from
-    docs/results.json. tables: what was measured. draw: its picture, once all is measured.
+    docs/results.json; transferred: the arms of `scripts.transfer`, from docs/transfer.json. tables: what was measured.
+    draw: its picture, once all is measured.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Claim:
     published: Sequence[Arm] = ()
     tables: Callable[[Measured], list[Table]] = field(default=lambda measured: [scores(measured)])
     draw: "Callable[[Measured], Figure] | None" = None
+    transferred: "Sequence[TransferArm]" = ()
 
     @property
     def arms(self) -> Sequence[Arm]:
@@ -83,7 +87,7 @@ class Claim:
         return ARMS.get(self.name, ())
 
     def measured(self, entries: Sequence[Entry]) -> Measured:
-        return Measured([*self.arms, *self.published], entries)
+        return Measured([*self.arms, *self.published, *self.transferred], entries)
 
 
 def experiment(name: str, identifier: str) -> Arm:

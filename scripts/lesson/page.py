@@ -7,9 +7,9 @@ from pathlib import Path
 import yaml
 
 from cnnlab.errors import CheckpointError, ConfigError, DataError
-from scripts import ledger
+from scripts import ledger, transfer
 from scripts.ledger import Entry
-from scripts.lesson import drawing, space, training
+from scripts.lesson import drawing, reuse, space, training
 from scripts.lesson.claims import Claim, Table
 from scripts.lesson.measure import LEDGER
 from scripts.lesson.rules import SIGNS, verdict
@@ -18,7 +18,9 @@ from scripts.published.comparison import read_published
 
 PAGE, PICTURES = Path("docs/LESSONS.md"), Path("docs/lessons")
 WORDS: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text())
-CLAIMS: Sequence[Claim] = sorted([*space.CLAIMS, *training.CLAIMS], key=lambda claim: list(WORDS).index(claim.name))
+CLAIMS: Sequence[Claim] = sorted(
+    [*space.CLAIMS, *training.CLAIMS, *reuse.CLAIMS], key=lambda claim: list(WORDS).index(claim.name)
+)
 INTRODUCTION = """# Lessons: what the notes claim, tested
 
 Five sets of course notes argue for convolutional networks: C, after Geron and Chollet; D, Dinh's draft; K, Kamada; L, slides on
@@ -43,8 +45,8 @@ plain command, given below it; they run in the repository's root.
 
 
 def read() -> list[Entry]:
-    """Both ledgers."""
-    return [*ledger.read(LEDGER), *ledger.read(views.LEDGER)]
+    """The three ledgers."""
+    return [*ledger.read(LEDGER), *ledger.read(views.LEDGER), *ledger.read(transfer.LEDGER)]
 
 
 def write(chosen: Sequence[Claim]) -> None:
@@ -103,7 +105,7 @@ def _section(number: int, claim: Claim, source: str, entries: Sequence[Entry]) -
     lines += [f"**{verdict(findings).capitalize()}.**", ""]
     lines += [f"- {SIGNS[finding.holds]}: {finding.text}" for finding in findings]
     lines += ["", words["tested"], ""]
-    if claim.draw is not None:
+    if claim.draw is not None and min(measured.fewest_and_most()):
         lines += [f"![{words['title']}](lessons/{claim.name}.png)", ""]
     for table in claim.tables(measured):
         lines += [*_markdown(table), ""]
@@ -117,6 +119,9 @@ def _section(number: int, claim: Claim, source: str, entries: Sequence[Entry]) -
             f"{'At the published size' if claim.arms else 'Repeat it'}: `python -m scripts.reproduce {names} --seeds 3`",
             "",
         ]
+    if claim.transferred:
+        ways = " ".join(dict.fromkeys(arm.of for arm in claim.transferred))
+        lines += [f"Repeat it: `python -m scripts.transfer {ways}`; more in [TRANSFER.md](TRANSFER.md)", ""]
     used = [entry for kept in measured.entries.values() for entry in kept]
     if used:
         made = sorted({f"{entry['device']}, {_threads(entry)}, torch {entry['torch']}" for entry in used})

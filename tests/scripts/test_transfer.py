@@ -9,8 +9,8 @@ from scripts.ledger import configuration
 
 def test_every_arm_is_a_recipe_of_its_own() -> None:
     arms = transfer.arms()
-    assert len({arm.recipe for arm in arms}) == len({arm.id for arm in arms}) == len(arms) == 20
-    known = {arm.recipe: arm.id for arm in arms}
+    assert len({arm.recipe for arm in arms}) == len({arm.name for arm in arms}) == len(arms) == 21
+    known = {arm.recipe: arm.name for arm in arms}
     assert all(known.get(entry["recipe"]) == entry["id"] for entry in ledger.read(transfer.LEDGER))
 
 
