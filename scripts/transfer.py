@@ -34,7 +34,7 @@ $CNNLAB_DATA/cats-dogs (data/cats-dogs), CIFAR-10 from $CNNLAB_DATA. The picture
 LEDGER, RUNS, PAGE, PICTURE = (
     Path(place) for place in ("docs/transfer.json", "outputs/transfer", "docs/TRANSFER.md", "docs/pictures/transfer.png")
 )
-PHOTOS = {1000: 1, 500: 2, 100: 5, 20: 10}  # a class: how many times as many epochs, so that few photos are seen more often
+PHOTOS = {1000: 1, 500: 2, 100: 9, 20: 30}  # a class: how many times as many epochs, for about as many updates
 WAYS = {  # those that train on photos: the experiment
     "features": "transfer-features",
     "frozen": "transfer-frozen",
@@ -211,22 +211,28 @@ def cell(entries: Sequence[ledger.Entry]) -> str:
 
 def draw() -> None:
     """The picture: accuracy against photos, a line a way."""
-    from scripts.lesson.drawing import BLUE, GREEN, ORANGE, PURPLE, curve, new_figure, save
+    from matplotlib import rc_context
 
-    figure, (axes,) = new_figure()
-    seeds: list[int] = []
-    for (way, _), color in zip(WAYS.items(), (BLUE, GREEN, PURPLE, ORANGE), strict=True):
-        found = {photos: [entry["test"] for entry in measured(photo_arm(way, photos))] for photos in sorted(PHOTOS)}
-        there = {photos: values for photos, values in found.items() if values}
-        if there:
-            curve(axes, list(there), list(there.values()), color, way)
-            seeds += map(len, there.values())
-    axes.set(xscale="log", xlabel="training photos of each class", ylabel="test accuracy", xlim=(16, 2500))
-    axes.set_xticks(list(PHOTOS), [f"{photos:,}" for photos in PHOTOS])
-    axes.minorticks_off()
-    axes.set_title("Cats and dogs: three ways of transfer, and none", weight="bold")
-    if seeds:
-        save(figure, PICTURE, (min(seeds), max(seeds)))
+    from scripts.lesson import drawing
+
+    colors = (drawing.BLUE, drawing.GREEN, drawing.PURPLE, drawing.ORANGE)
+    with rc_context(drawing.STYLE):
+        figure, (axes,) = drawing.new_figure()
+        seeds: list[int] = []
+        for way, color in zip(WAYS, colors, strict=True):
+            found = {photos: [entry["test"] for entry in measured(photo_arm(way, photos))] for photos in sorted(PHOTOS)}
+            there = {photos: values for photos, values in found.items() if values}
+            if there:
+                drawing.curve(axes, list(there), list(there.values()), color, way)
+                seeds += map(len, there.values())
+        axes.set(
+            xscale="log", xlabel="training photos of each class", ylabel="test accuracy", xlim=(16, 2500), ylim=(0.5, 1.01)
+        )
+        axes.set_xticks(list(PHOTOS), [f"{photos:,}" for photos in PHOTOS])
+        axes.minorticks_off()
+        axes.set_title("Cats and dogs: three ways of transfer, and none", weight="bold")
+        if seeds:
+            drawing.save(figure, PICTURE, (min(seeds), max(seeds)))
 
 
 if __name__ == "__main__":

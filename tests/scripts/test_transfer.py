@@ -16,8 +16,8 @@ def test_every_arm_is_a_recipe_of_its_own() -> None:
 
 def test_fewer_photos_are_seen_more_often() -> None:
     whole, few = (configuration(*transfer.photo_arm("fine-tune", photos).settings) for photos in (1000, 20))
-    assert [phase.epochs for phase in few.phases] == [10 * phase.epochs for phase in whole.phases]
-    assert (few.trainer.epochs, few.data.limit) == (10 * whole.trainer.epochs, 40)
+    assert [phase.epochs for phase in few.phases] == [30 * phase.epochs for phase in whole.phases]
+    assert (few.trainer.epochs, few.data.limit) == (30 * whole.trainer.epochs, 40)
     assert [phase.parameters for phase in few.phases] == [phase.parameters for phase in whole.phases]
     assert config.recipe_hash(configuration("experiment=transfer-fine-tune")) == transfer.photo_arm("fine-tune", 1000).recipe
 
