@@ -18,7 +18,7 @@ COMMANDS = {
     "train": "train a network, or continue a run",
     "evaluate": "score a run on the test images, class by class",
     "predict": "what is in these pictures: their classes, with probabilities",
-    "visualize": "look inside: filters, activation maps, Grad-CAM, mistakes, curves, as pictures",
+    "visualize": "look inside a run: filters, maps, Grad-CAM, mistakes, curves",
     "export": "a run's network as ONNX, as torch.export's .pt2, or as bare weights",
     "compare": "runs side by side: seeds grouped, honest error bars, paired tests, curves, a report",
     "summary": "a network's layers, sizes, parameters and memory, before any training",
@@ -150,7 +150,7 @@ def console_script() -> None:
     if arguments[:1] == ["help"] and arguments[1:]:
         arguments = [*arguments[1:], "--help"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print_help(HELP.format("\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items())))
+        print_help(HELP.format("\n".join(f"  {name:<11}{what}" for name, what in COMMANDS.items())))
         sys.exit(0)
     if arguments[0] == "--version":
         print(f"cnnlab {__version__}")

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from cnnlab.visualization.gallery import Gallery
 
 HELP = """Look inside a trained network: its filters, what it makes of images, where it
-looks, what it confuses. Pictures are written to RUN/visuals, each told in a line.
+looks, what it confuses. Figures are written to RUN/visuals, a line each.
 
-  python -m cnnlab.visualize RUN                 all that applies
+  python -m cnnlab.visualize RUN                   all that applies
   python -m cnnlab.visualize RUN filters maximal   some of it, named below
   python -m cnnlab.visualize RUN gradcam --image cat.jpg --image dog.jpg
   python -m cnnlab.visualize RUN activations --layer blocks.1.conv
@@ -34,8 +34,8 @@ are shown. Files of any size are brought to the size of training (data.resize).
 WHAT = {
     "filters": "the weights of the first convolution, or of --layer",
     "activations": "the maps of an image, layer by layer",
-    "maximal": "what activates a map most: an image made for it, and test images",
-    "occlusion": "where covering an image costs probability; with the deletion check",
+    "maximal": "images that activate a map most: one made for it, and test images",
+    "occlusion": "where covering an image costs log-odds; with the deletion check",
     "gradcam": "which places speak for the class; with the deletion check",
     "confusion": "the confusion matrix of the test images",
     "mistakes": "the surest wrong predictions, or the largest errors",
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit code."""
     line = cli.parse(arguments, ("--help", "-h", "--svg"), ("--image", "--layer", "--to"))
     if {"--help", "-h"} & set(line.options):
-        cli.print_help(HELP.format("\n".join(f"  {name:<12}{what}" for name, what in WHAT.items())))
+        cli.print_help(HELP.format("\n".join(f"  {name:<13}{what}" for name, what in WHAT.items())))
         return 0
     trusted, overrides = trust.split(line.overrides)
     for override in overrides:
@@ -92,13 +92,14 @@ def show(gallery: "Gallery", words: Sequence[str], form: str) -> int:
     """Write the figures of each kind, and tell a line each; 2 where nothing could be shown."""
     from cnnlab.visualization.gallery import NotApplicableError
 
-    print(f"in {gallery.folder}:")
     written = 0
-    for word in words:
+    for word in dict.fromkeys(words):
         try:
             for shown in gallery.show(word):
                 name = f"{shown.name}.{form}"
                 files.write_atomic(gallery.folder / name, rendered(shown.figure, form, dpi=DPI))
+                if not written:
+                    print(f"in {printable(str(gallery.folder))}:")
                 _tell(name, shown.said)
                 written += 1
         except NotApplicableError as error:

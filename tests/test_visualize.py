@@ -79,8 +79,8 @@ def test_no_convolution(call, tmp_path: Path) -> None:
 def test_signals_are_no_images(call, tmp_path: Path) -> None:
     run = fitted(tmp_path / "run", "data=digit-rows", "model=signal", "trainer.epochs=1")
     code, out, _ = call("visualize", run.directory.path)
-    drawn = [line.split()[0] for line in out.splitlines()[1:] if "not drawn" not in line]
-    assert (code, drawn) == (0, ["confusion.png", "curves.png"])
+    drawn = [line.split()[0] for line in out.splitlines() if "not drawn" not in line]
+    assert (code, drawn) == (0, ["in", "confusion.png", "curves.png"])
 
 
 @pytest.mark.parametrize("task", ["binary", "regression"])

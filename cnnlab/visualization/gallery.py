@@ -110,7 +110,7 @@ class Gallery:
 
     def gradcam(self) -> Iterator[Shown]:
         self._require_classes()
-        stage = self._chosen(spatial(self.stages), 1, last=True)[-1]
+        stage = self._chosen(spatial(self.stages), len(self.stages))[-1]
         for image in self.images:
             label, said = self._prediction(image)
             name, small = explaining.grad_cam(self.opened.model, image.pixels.to(self.device), label, stage.name)
@@ -280,11 +280,11 @@ class Gallery:
     def _trace(self, image: Given) -> Trace:
         return trace(self.opened.model, image.pixels[None].to(self.device))
 
-    def _chosen(self, stages: list[Stage], at_most: int, last: bool = False) -> list[Stage]:
+    def _chosen(self, stages: list[Stage], at_most: int) -> list[Stage]:
         """The stages of `layer`, or `at_most`."""
         if not stages:
             raise NotApplicableError("the network has no convolution" if not self.stages else "its maps have one place each")
-        return chosen(stages[::-1] if last else stages, self.layer, at_most)
+        return chosen(stages, self.layer, at_most)
 
     def _require_classes(self) -> None:
         if isinstance(self.opened.task, Regression):
