@@ -37,11 +37,14 @@ def mosaic(
     axes: "Axes", cells: Sequence[Pixels], names: Sequence[str] | None, columns: int, scale: float = 1.0, **colors: Any
 ) -> Any:
     """Cells of one size in rows, each 1 wide, with their names above; the last drawn image, for a color bar."""
+    from matplotlib.patches import Rectangle
+
     side, drawn = cells[0].shape[0] / cells[0].shape[1], None
     step = side + (GAP if names is None else label_gap(columns / scale, max(name.count("\n") for name in names)))
     for number, cell in enumerate(cells):
         x, y = number % columns * (1 + GAP), number // columns * step
         drawn = axes.imshow(cell, extent=(x, x + 1, y + side, y), interpolation="nearest", **colors)
+        axes.add_patch(Rectangle((x, y), 1, side, fill=False, edgecolor="#999999", linewidth=0.5))  # round white ones, too
         if names is not None:
             axes.text(x + 0.5, y - 0.02, names[number], ha="center", va="bottom", fontsize=min(11, 96 * scale / columns))
     axes.set(xlim=(0, columns * (1 + GAP) - GAP), ylim=(-(-len(cells) // columns) * step, 0 if names is None else side - step))
