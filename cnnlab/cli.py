@@ -3,6 +3,7 @@
 import importlib
 import io
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -85,7 +86,8 @@ def print_help(text: str) -> None:
     """Print the text of a --help, folded at words to the terminal's width (80 where there is none)."""
     if Path(sys.argv[0]).name == "cnnlab":  # the console script names its commands so
         text = text.replace("python -m cnnlab.", "cnnlab ")
-    for line in text.rstrip("\n").split("\n"):
+    text = re.sub(r"^(\S.*[^:\n])\n(?=\S)", r"\1 ", text.rstrip("\n"), flags=re.MULTILINE)  # a paragraph is folded as a whole
+    for line in text.split("\n"):
         print(folded(line, shutil.get_terminal_size().columns))
 
 

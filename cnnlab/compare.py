@@ -22,8 +22,8 @@ from cnnlab.tracking.console import Terminal
 
 HELP = """Show runs side by side. A row is a configuration: its seeds are grouped, and only the settings that differ are shown.
 
-  python -m cnnlab.compare outputs                         every run below a folder
-  python -m cnnlab.compare RUN RUN FOLDER                  these
+  python -m cnnlab.compare outputs             every run below a folder
+  python -m cnnlab.compare RUN RUN FOLDER      these
   python -m cnnlab.compare outputs --where model=lenet optimizer.lr=0.01,0.001
   python -m cnnlab.compare outputs --sort seconds --top 10
   python -m cnnlab.compare outputs --markdown > table.md

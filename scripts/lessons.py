@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit code."""
     line = cli.parse(arguments, ("--help", "-h", "--list", "--page", "--check"), ("--seeds",))
     if "--help" in line.options or "-h" in line.options:
-        print(HELP, end="")
+        cli.print_help(HELP)
         return 0
     if line.overrides:
         raise ConfigError(f"{line.overrides[0]}: lessons trains what docs/LESSONS.md lists; use train to change a setting")

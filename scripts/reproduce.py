@@ -24,8 +24,8 @@ HELP = """Run the experiments of the course notes, and write what was measured b
   python -m scripts.reproduce chollet-mnist --seeds 3
   python -m scripts.reproduce --precision bf16 conv7-fashion
   python -m scripts.reproduce --list               the experiments, the published scores, what is measured already
-  python -m scripts.reproduce --check              exit code 1 if a published result is not measured, or contradicted, or a
-                                                  page is not what the ledger says
+  python -m scripts.reproduce --check              exit code 1 if a published result is not measured, or contradicted, or
+                                                   a page is not what the ledger says
   python -m scripts.reproduce --rerun              exit code 1 if training again does not give what the ledger holds
 
 Call it in the repository's root. The ledger is docs/results.json, the table docs/RESULTS.md. A result that the ledger holds
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit code."""
     line = cli.parse(arguments, ("--help", "-h", "--list", "--check", "--rerun"), ("--seeds", "--precision", "--jobs"))
     if "--help" in line.options or "-h" in line.options:
-        print(HELP, end="")
+        cli.print_help(HELP)
         return 0
     if line.overrides:
         raise ConfigError(f"{line.overrides[0]}: reproduce runs the recipes as they are; use train experiment=ID to change one")
