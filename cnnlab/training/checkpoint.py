@@ -266,7 +266,7 @@ def _optimizer_state(tensors: dict[str, Tensor], meta: dict[str, Any], state: St
                 if alike and _kind(value) != _kind(parameters[name]):
                     raise ValueError(f"{place} is {_kind(value)}, its parameter {_kind(parameters[name])}")
             entries.setdefault(indices[name], {})[key] = value
-        if len({frozenset(entry) for entry in entries.values()}) > 1:
+        if alike and len({frozenset(entry) for entry in entries.values()}) > 1:
             raise ValueError("some parameters lack what others have")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}: holds the state of another optimizer or network ({error})") from error
