@@ -267,6 +267,17 @@ def test_help_is_folded_at_words_under_its_last_column(columns: int, expected: l
     assert len(lines) == expected if isinstance(expected, int) else lines == expected
 
 
+def test_a_note_is_folded_on_a_terminal_but_not_the_command_in_it(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "a sentence of words, then what mends it: python -m cnnlab.train resume=a/long/name"
+    errors.note(text)
+    assert capsys.readouterr().err == f"{text}\n"  # a file has no width
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    errors.note(text)
+    folded = ["a sentence of words, then what", "    mends it:", "python -m cnnlab.train resume=a/long/name"]
+    assert [line.strip() for line in capsys.readouterr().err.splitlines()] == [line.strip() for line in folded]
+
+
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_help_is_for_a_person(call, command: str) -> None:
     code, out, err = call(command, "--help")

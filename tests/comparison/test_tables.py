@@ -226,3 +226,16 @@ def test_a_run_that_has_not_ended_follows_without_a_rank_with_its_validation_sco
     lines, _ = layout.lines(table, in_order(table), 80)
     assert [line.split()[-1] for line in lines[3:]] == ["d", "c"]
     assert max(map(len, lines)) <= 80
+
+
+def test_damaged_metrics_leave_a_run_what_its_result_says(tmp_path: Path) -> None:
+    fake_run(tmp_path / "ended")
+    failed_run(tmp_path / "diverged")
+    (fake_run(tmp_path / "killed") / "result.json").unlink()
+    for name in ("ended", "diverged", "killed"):
+        (tmp_path / name / "metrics.jsonl").write_text('{"epoch": "x"}\n{}\n')
+    found = {Path(run.name).name: run for run in read_runs([str(tmp_path)])}
+    assert isinstance(found["ended"], Run)
+    assert (found["diverged"].status, found["killed"].status) == (Status.DIVERGED, Status.INTERRUPTED)
+    assert isinstance(found["killed"], LeftOut)
+    assert "metrics.jsonl" in found["killed"].cause

@@ -67,3 +67,8 @@ def test_long_names_are_cut_and_still_differ() -> None:
 def test_a_taken_name_gets_a_number() -> None:
     assert unused("a", {"b"}) == "a"
     assert unused("a", {"a", "a_2"}) == "a_3"
+
+
+def test_a_class_of_ones_own_names_its_job_by_its_path() -> None:
+    jobs = [[f"model._target_=mine.{name}", "optimizer.lr=0.1"] for name in ("Net", "Wide")]
+    assert job_names(jobs) == ["mine.Net", "mine.Wide"]

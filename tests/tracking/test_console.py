@@ -12,7 +12,7 @@ import pytest
 from small_runs import SMALL, epoch_lines, result
 
 import cnnlab
-from cnnlab.tracking.console import duration, epoch_line
+from cnnlab.tracking.console import activating, duration, epoch_line
 from cnnlab.tracking.records import Epoch, Score
 
 Call = Callable[..., tuple[int, str, str]]
@@ -132,3 +132,18 @@ def test_in_a_notebook_each_epoch_has_a_bar_where_widgets_are_installed(
 )
 def test_durations(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected
+
+
+@pytest.mark.parametrize(("path", "line"), [("env/bin", ""), ("elsewhere", "first, here   source 'an env/bin/activate'\n")])
+def test_commands_that_the_shell_does_not_find_are_preceded_by_the_line_that_activates(
+    path: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "an env" / "bin").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "env").symlink_to("an env")
+    for folder in ("an env/bin", "elsewhere"):
+        (tmp_path / folder / "python").touch(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "an env"))
+    monkeypatch.setenv("PATH", str(tmp_path / path))
+    assert activating() == line
