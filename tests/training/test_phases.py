@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from small_runs import SMALL, checkpoint_meta, epoch_lines, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cnnlab import composing, config
+from cnnlab import composing, config, trust
+from cnnlab.errors import ConfigError
 from cnnlab.training import trainer
 from cnnlab.training.session import build_session
 
@@ -148,6 +149,14 @@ def test_it_cannot_be_lengthened(call, whole: Path, override: str) -> None:
     code, out, _ = call("train", f"resume={whole}")
     assert code == 0
     assert "trainer.epochs=" not in out
+
+
+def test_a_schedule_of_a_phase_is_looked_at_as_any_other() -> None:
+    cfg = composing.typed(composing.compose([*SMALL, *PHASED]))
+    trust.check(cfg)
+    cfg.phases[1].schedule = {"_target_": "os.system", "command": "true"}
+    with pytest.raises(ConfigError, match=r"phases\[1\]\.schedule\._target_=os\.system"):
+        trust.check(cfg)
 
 
 def test_no_phases_leave_every_recipe_as_it_was() -> None:
