@@ -1,6 +1,5 @@
 """model=transfer: beside the run that it names, the `model` section of that run. For other networks it loads no torch."""
 
-from pathlib import Path
 from typing import Any
 
 from cnnlab import config, trust
@@ -37,4 +36,4 @@ def with_network(section: dict[str, Any]) -> dict[str, Any]:
                 name = network.get("_target_")
                 raise ConfigError(f"{run.config}: {error}, or here, name the network yourself: model.network._target_={name}"
                                   ) from error  # fmt: skip
-    return section | {"run": str(Path(run.path)), "network": network}
+    return section | {"run": str(run.path), "network": network}

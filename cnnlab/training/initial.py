@@ -1,6 +1,6 @@
 """The weights that a new run begins with, where they are not drawn: those of a file, or of another run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,10 +19,10 @@ def load_initial(model: nn.Module, section: Mapping[str, Any]) -> None:
     Raises:
         ConfigError, DataError, CheckpointError: it is not there, cannot be read, or does not fit.
     """
-    if isinstance(model, Pretrained) and section.get("weights") != "none":
-        model.load_initial()
     if targets.locate(section, "model") is transferred:
         take_over(model, section["run"])
+    elif isinstance(model, Pretrained):
+        model.load_initial()
 
 
 def take_over(model: nn.Module, run: str) -> None:
@@ -45,7 +45,17 @@ def take_over(model: nn.Module, run: str) -> None:
         for name in taken:
             for key, tensor in own[name].items():
                 tensor.copy_(given[name][key])
-    note(f"taken from {place.name} ({checkpoint.name}): {', '.join(taken)}; new: {', '.join(new) or 'nothing'}")
+    note(f"taken from {place.name} ({checkpoint.name}): {_briefly(taken, new)}; new: {_briefly(new, taken) or 'nothing'}")
+
+
+def _briefly(layers: Sequence[str], others: Sequence[str]) -> str:
+    """The names of layers: "backbone.*" where none of the others is in it."""
+    mixed = {name.partition(".")[0] for name in others}
+    named = []
+    for name in layers:
+        top, dot, _ = name.partition(".")
+        named.append(f"{top}.*" if dot and top not in mixed else name)
+    return ", ".join(dict.fromkeys(named))
 
 
 def _by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
