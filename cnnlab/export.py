@@ -83,8 +83,9 @@ def export(opened: "OpenedRun", to: str, output: Path, int8: bool = False, root:
             data, or a package that is not installed.
     """
     from cnnlab.exporting import compare, formats, images
+    from cnnlab.opening import run_data
 
-    found = images.run_data(opened, root)
+    found = run_data(opened, root)
     data = None if isinstance(found, str) else found
     compared = f"test images of {data.name}" if data else f"random images, without the run's own ({found})"
     if int8 and data is None:

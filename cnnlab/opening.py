@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cnnlab import targets
-from cnnlab.errors import CheckpointError, ConfigError, DataError, GeometryError, as_known, known_errors
+from cnnlab.data import DataSet, load_data
+from cnnlab.errors import CheckpointError, CnnlabError, ConfigError, DataError, GeometryError, as_known, known_errors
 from cnnlab.models import build_model
 from cnnlab.models.description import MEMORY_FORMATS, Description
 from cnnlab.models.preprocess import Preprocess
@@ -151,6 +152,23 @@ def load(
         model = nn.Sequential(OrderedDict(preprocess=preprocess, network=network)).to(find_device(str(device), "device")).eval()
         metrics, ended = [epoch.line() for epoch in run.read_epochs()], None if result is None else result.content()
         return OpenedRun(run, chosen, model, preprocess, network, description, task, cfg, metrics, ended)
+
+
+def run_data(opened: OpenedRun, root: str | None) -> DataSet | str:
+    """The run's data, or why they are not there; nothing is downloaded.
+
+    root: where they lie now; None: where they lay.
+
+    Raises:
+        CnnlabError: they are not in `root`.
+    """
+    cfg = replace(opened.config.data, download=False, shape=list(opened.description.input_shape))
+    try:
+        return load_data(replace(cfg, root=root or cfg.root), opened.config.seed)
+    except CnnlabError as error:
+        if root:
+            raise
+        return str(error)
 
 
 def _checked(images: Any, shape: tuple[int, ...]) -> Tensor:

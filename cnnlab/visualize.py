@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from cnnlab import cli, composing, trust
+from cnnlab import cli, trust
 from cnnlab.errors import ConfigError, folded, printable, suggest
 from cnnlab.plots import rendered, require_matplotlib
 from cnnlab.tracking import files
@@ -45,7 +45,7 @@ WHAT = {
 }
 RESIZE = ("crop", "pad", "stretch")
 DPI = 120
-KEYS = ("data.root", "data.download", "data.resize", "evaluation.weights", "trainer.device")
+KEYS = ("data.root", "data.resize", "evaluation.weights", "trainer.device")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,8 +68,10 @@ def main(arguments: Sequence[str]) -> int:
     require_matplotlib("visualize")
     cli.tell_loading("torch and the run")
     from cnnlab import load
+    from cnnlab.training.runtime import keep_freed_memory
     from cnnlab.visualization.gallery import Gallery
 
+    keep_freed_memory()
     settings = dict(override.split("=", 1) for override in overrides)
     opened = load(run, settings.get("evaluation.weights"), settings.get("trainer.device", "auto"), trusted)
     resize = settings.get("data.resize") or opened.config.data.resize or "crop"
@@ -82,9 +84,7 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(f"--to {folder}: a file; name a folder") from None
     pictures = [Path(name).expanduser() for name in line.values.get("--image", ())]
     form = "svg" if "--svg" in line.options else "png"
-    own = [override for override in overrides if override.startswith(("data.root=", "data.download="))]
-    source = composing.with_overrides(opened.config, own, to_train=False).data if own else opened.config.data
-    gallery = Gallery(opened, pictures, line.options.get("--layer"), cast("Resize", resize), source, folder)
+    gallery = Gallery(opened, pictures, line.options.get("--layer"), cast("Resize", resize), settings.get("data.root"), folder)
     return show(gallery, words or [*WHAT], form)
 
 

@@ -59,13 +59,14 @@ def test_without_the_data_what_needs_it_is_told(call, data_root: Path, picture: 
     run = fitted(tmp_path / "run", *CONV, "data=mnist", f"data.root={data_root}")
     data_root.rename(tmp_path / "moved")
     to = tmp_path / "to"
-    code, out, _ = call("visualize", run.directory.path, "data.download=false", "--image", picture, "--to", to)
+    code, out, _ = call("visualize", run.directory.path, "--image", picture, "--to", to)
     assert code == 0
     told = {line.split()[0] for line in out.splitlines() if "not drawn" in line}
     assert told == {"confusion", "mistakes", "classes", "embedding"}
     assert len(list(to.glob("maximal*.png"))) == 2
     code, out, _ = call("visualize", run.directory.path, "confusion", f"data.root={tmp_path / 'moved'}")
     assert (code, "not drawn" in out) == (0, False)
+    assert call("visualize", run.directory.path, "confusion", "data.root=/nonexistent")[0] == 2
 
 
 def test_no_convolution(call, tmp_path: Path) -> None:

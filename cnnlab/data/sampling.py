@@ -54,3 +54,9 @@ def limited(total: int, limit: int, seed: int) -> Tensor:
     if limit > total:
         raise ConfigError(f"data.limit={limit}: expected at most {total:,}, the number of training images")
     return torch.randperm(total, generator=seeding.fold(seed, "limit"))[:limit].sort().values
+
+
+def spread(total: int, at_most: int) -> Tensor:
+    """Indices into `total` images, evenly spread, `at_most` of them: int64. Many sets stand in the order of their classes."""
+    count = min(total, at_most)
+    return torch.arange(count) * total // max(1, count)

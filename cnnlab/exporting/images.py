@@ -1,36 +1,18 @@
 """The images on which a file is compared with the run that it was made of, and on which int8 is calibrated."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from cnnlab.data import DataSet, load_data, take
+from cnnlab.data import DataSet, take
+from cnnlab.data.sampling import spread
 from cnnlab.data.splits import chunks
-from cnnlab.errors import CnnlabError
 from cnnlab.opening import OpenedRun
 
 AT_ONCE = 100
 NUM_RANDOM = 1000  # where the run's data are not there
 NUM_CALIBRATION = 500  # training images, evenly spaced
-
-
-def run_data(opened: OpenedRun, root: str | None) -> DataSet | str:
-    """The run's data, or why they are not there; nothing is downloaded.
-
-    root: where they lie now; None: where they lay.
-
-    Raises:
-        CnnlabError: they are not in `root`.
-    """
-    cfg = replace(opened.config.data, download=False, shape=list(opened.description.input_shape))
-    try:
-        return load_data(replace(cfg, root=root or cfg.root), opened.config.seed)
-    except CnnlabError as error:
-        if root:
-            raise
-        return str(error)
 
 
 def dtype_of(data: DataSet | None) -> torch.dtype:
@@ -53,8 +35,7 @@ def of_sizes(opened: OpenedRun, sizes: list[tuple[int, int]], dtype: torch.dtype
 
 def calibration_batches(data: DataSet) -> Iterator[Tensor]:
     """Some training images."""
-    count = min(NUM_CALIBRATION, len(data.train))
-    return chunks(take(data.train, torch.arange(count) * len(data.train) // count), AT_ONCE)
+    return chunks(take(data.train, spread(len(data.train), NUM_CALIBRATION)), AT_ONCE)
 
 
 def _random(count: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

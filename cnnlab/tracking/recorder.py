@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from cnnlab.data.sampling import spread
 from cnnlab.errors import note
 from cnnlab.tracking import files
 from cnnlab.tracking.console import Console
@@ -64,9 +65,10 @@ class Recorder:
         """At the end, write test images as points for TensorBoard's projector."""
         from cnnlab.visualization.embedding import features, write_projector
 
-        images = test.images(torch.arange(min(NUM_POINTS, len(test.labels)))).cpu()
+        indices = spread(len(test.labels), NUM_POINTS)
+        images = test.images(indices).cpu()
         if images.ndim == 4:
-            captions = [test.classes[label] for label in test.labels[: len(images)].tolist()]
+            captions = [test.classes[label] for label in test.labels[indices].tolist()]
             write_projector(self.run.path, "embedding", features(inside.model, images), captions, images)
 
     def warn(self, mistakes: Iterable[tuple[str, str]]) -> None:

@@ -198,12 +198,8 @@ def curves(epochs: Sequence[Epoch], about: str) -> "Figure":
     from matplotlib.ticker import MaxNLocator
 
     metric = epochs[-1].metric
-    figure = new_figure(
-        "Learning curves: training against "
-        + " and ".join(s for s in ("validation", "test") if any(s in e.scores for e in epochs)),
-        about,
-        5.6,
-    )
+    beside = [split for split in ("validation", "test") if any(split in epoch.scores for epoch in epochs)]
+    figure = new_figure(f"Learning curves: training{' against ' if beside else ''}{' and '.join(beside)}", about, 5.6)
     for axes, key, label in zip(figure.subplots(1, 2), ("metric", "loss"), (metric.replace("_", " "), "loss"), strict=True):
         for split, color, style in zip(("train", "validation", "test"), COLORS, (":", "-", "--"), strict=False):
             points = [(epoch.epoch, getattr(epoch.scores[split], key)) for epoch in epochs if split in epoch.scores]

@@ -1,7 +1,7 @@
 """What a run has to show: each method gives figures with their file's name and what they show, or raises NotApplicable."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from cnnlab.data import DataSet, Split, load_data
+from cnnlab.data import DataSet, Split
 from cnnlab.data.pictures import Resize, Unreadable, decode_all
+from cnnlab.data.sampling import spread
 from cnnlab.data.splits import chunks
 from cnnlab.errors import CnnlabError, ConfigError, DataError
-from cnnlab.opening import OpenedRun
-from cnnlab.schema import DataConfig
+from cnnlab.opening import OpenedRun, run_data
 from cnnlab.tracking.confusion import confusion_counts
 from cnnlab.tracking.pictures import worst_errors, worst_mistakes
 from cnnlab.training.task import Regression
@@ -57,13 +57,13 @@ class Given(NamedTuple):
 @dataclass
 class Gallery:
     """opened: the run. files: pictures, brought to size by `resize`; none: test images. layer: the name of a convolution, or of
-    what holds some. source: of the run's images. folder: of the projector's files."""
+    what holds some. root: of the run's images, where they lay elsewhere in training. folder: of the projector's files."""
 
     opened: OpenedRun
     files: Sequence[Path]
     layer: str | None
     resize: Resize
-    source: DataConfig
+    root: str | None
     folder: Path
 
     def show(self, what: str) -> Iterator[Shown]:
@@ -164,7 +164,7 @@ class Gallery:
 
     def embedding(self) -> Iterator[Shown]:
         test = self._data.test
-        indices = torch.arange(min(NUM_POINTS, len(test)))
+        indices = spread(len(test), NUM_POINTS)
         images, labels = _gathered(test, indices), test.labels[indices]
         points = embedding.features(self.opened.model, images)
         embedding.write_projector(self.folder, "embedding", points, [self.opened.classes[label] for label in labels], images)
@@ -195,17 +195,13 @@ class Gallery:
             return trace(self.opened.model, blank).stages
 
     @cached_property
-    def data(self) -> DataSet | CnnlabError:
+    def data(self) -> DataSet | str:
         """The run's data set, or why it cannot be had."""
-        shape = list(self.opened.description.input_shape)
-        try:
-            return load_data(replace(self.source, shape=shape), self.opened.config.seed)
-        except CnnlabError as error:
-            return error
+        return run_data(self.opened, self.root)
 
     @property
     def _data(self) -> DataSet:
-        if isinstance(self.data, CnnlabError):
+        if isinstance(self.data, str):
             raise NotApplicableError(f"needs the run's images: {self.data}")
         return self.data
 

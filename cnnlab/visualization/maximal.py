@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cnnlab import seeding
 from cnnlab.data import Split
+from cnnlab.data.sampling import spread
 from cnnlab.visualization.stages import Stage, trace, unit_images
 
 CHUNK = 100  # images at a time
@@ -71,9 +72,9 @@ def blurred(images: Tensor, deviation: float) -> Tensor:
 
 
 def found_in(model: nn.Module, layer: str, channels: Sequence[int], split: Split, count: int, at_most: int) -> list[Found]:
-    """For each map the `count` images of the first `at_most` of a split in which its highest value is highest."""
+    """For each map the `count` images in which its highest value is highest, of `at_most` of a split."""
     device = next(model.parameters()).device
-    indices = torch.arange(min(at_most, len(split)), device=split.device)
+    indices = spread(len(split), at_most).to(split.device)
     with torch.no_grad():
         highest = torch.cat(
             [
@@ -81,7 +82,8 @@ def found_in(model: nn.Module, layer: str, channels: Sequence[int], split: Split
                 for some in torch.split(indices, CHUNK)
             ]
         )
-    values, best = highest.topk(min(count, len(highest)), 0)  # K x M
+    values, places = highest.topk(min(count, len(highest)), 0)  # K x M
+    best = indices.cpu()[places]
     found = []
     for column, channel in enumerate(channels):
         images = unit_images(split.gather(best[:, column].to(split.device))).to(device)

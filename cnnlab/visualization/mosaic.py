@@ -44,7 +44,8 @@ def mosaic(
     for number, cell in enumerate(cells):
         x, y = number % columns * (1 + GAP), number // columns * step
         drawn = axes.imshow(cell, extent=(x, x + 1, y + side, y), interpolation="nearest", **colors)
-        axes.add_patch(Rectangle((x, y), 1, side, fill=False, edgecolor="#999999", linewidth=0.5))  # round white ones, too
+        frame = Rectangle((x, y), 1, side, fill=False, edgecolor="#999999", linewidth=0.5, clip_on=False)
+        axes.add_patch(frame)  # round white pictures, too
         if names is not None:
             axes.text(x + 0.5, y - 0.02, names[number], ha="center", va="bottom", fontsize=min(11, 96 * scale / columns))
     axes.set(xlim=(0, columns * (1 + GAP) - GAP), ylim=(-(-len(cells) // columns) * step, 0 if names is None else side - step))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnlab.data.batches import epoch_order
-from cnnlab.data.sampling import held_out_count, limited, stratified
+from cnnlab.data.sampling import held_out_count, limited, spread, stratified
 from cnnlab.errors import ConfigError
 
 
@@ -97,3 +97,9 @@ def test_a_smaller_limit_gives_a_part_of_the_larger() -> None:
     assert limited(100, 100, 5).tolist() == list(range(100))
     with pytest.raises(ConfigError, match=r"data\.limit=101: "):
         limited(100, 101, 0)
+
+
+def test_a_spread_reaches_all_classes_of_a_sorted_set() -> None:
+    assert spread(10, 4).tolist() == [0, 2, 5, 7]
+    assert spread(3, 100).tolist() == [0, 1, 2]
+    assert spread(0, 5).tolist() == []
