@@ -97,7 +97,10 @@ def maximal(stage: Stage, channels: Sequence[int], made: Tensor, found: Sequence
             corner, size = (x + left / width, y + top / width), ((right - left) / width, (bottom - top) / width)
             axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=COLORS[1], linewidth=1.5))
     told = "top: made by gradient ascent"
-    axes.set_xlabel(told + ("; below: test images, with the map's highest value and where it comes from" if found else ""))
+    axes.set_xlabel(
+        told
+        + ("; below: test images, with the map's highest value before the activation, and where it comes from" if found else "")
+    )
     return figure
 
 

@@ -55,7 +55,7 @@ def made_for(
             given = images.roll((down, right), (2, 3)).requires_grad_()
             maps = stage_of(model, given, layer).linear
             (gradient,) = torch.autograd.grad(maps[rows, list(channels)].mean((1, 2)).sum(), given)
-        gradient = blurred(gradient, side / 80 * (1 - step / steps))
+        gradient = blurred(gradient, side / 80 * (1 - 0.75 * step / steps))
         size = gradient.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-12)
         images = (given.detach() + rate * gradient / size).clamp(0, 1).roll((-down, -right), (2, 3))
     return images.cpu()
@@ -72,13 +72,16 @@ def blurred(images: Tensor, deviation: float) -> Tensor:
 
 
 def found_in(model: nn.Module, layer: str, channels: Sequence[int], split: Split, count: int, at_most: int) -> list[Found]:
-    """For each map the `count` images in which its highest value is highest, of `at_most` of a split."""
+    """For each map the `count` images in which its highest value is highest, of `at_most` of a split.
+
+    Before the activation, since many images may reach the most that it gives, such as ReLU6's 6.
+    """
     device = next(model.parameters()).device
     indices = spread(len(split), at_most).to(split.device)
     with torch.no_grad():
         highest = torch.cat(
             [
-                stage_of(model, unit_images(split.gather(some)).to(device), layer).maps[:, list(channels)].amax((2, 3)).cpu()
+                stage_of(model, unit_images(split.gather(some)).to(device), layer).linear[:, list(channels)].amax((2, 3)).cpu()
                 for some in torch.split(indices, CHUNK)
             ]
         )
