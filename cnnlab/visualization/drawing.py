@@ -175,8 +175,7 @@ def confusion(counts: NDArray[np.int64], classes: Sequence[str], about: str) -> 
 def sheet(images: Tensor, captions: Sequence[str], title: str, about: str, columns: int = 6) -> "Figure":
     """Images (N x C x H x W), each below its caption."""
     figure = new_figure(title, about)
-    names = ["\n".join(short(line, 22) for line in caption.splitlines()) for caption in captions]
-    mosaic(figure.subplots(), [np.asarray(as_picture(one)) for one in images], names, min(columns, len(images)))
+    mosaic(figure.subplots(), [np.asarray(as_picture(one)) for one in images], captions, min(columns, len(images)))
     return figure
 
 

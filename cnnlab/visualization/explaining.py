@@ -13,6 +13,7 @@ from cnnlab.visualization.stages import spatial, trace
 Score = Callable[[Tensor], Tensor]  # of N images (N x C x H x W) what speaks for one class, N
 
 NUM_RANDOM = 19  # orders: the map's area below all of theirs has a chance of 1 in 20 if the map means nothing
+MARGIN = 0.005  # of the area: less is what a network gives that hardly looks at the image
 STEPS = 20  # shares of the pixels that are deleted, one after the other
 
 
@@ -107,8 +108,8 @@ class Deletion:
 
     @property
     def means_something(self) -> bool:
-        """Whether the probability falls faster than in every random order."""
-        return self.area < min(self.random_areas)
+        """Whether the probability falls faster than in every random order, and by enough to be seen."""
+        return self.area < min(self.random_areas) - MARGIN
 
 
 def deletion(probability: Score, image: Tensor, heat: Tensor, grain: tuple[int, int], fill: Tensor, seed: int = 0) -> Deletion:

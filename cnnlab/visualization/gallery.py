@@ -16,9 +16,10 @@ from cnnlab.data.splits import chunks
 from cnnlab.errors import CnnlabError, ConfigError, DataError
 from cnnlab.opening import OpenedRun, run_data
 from cnnlab.tracking.confusion import confusion_counts
+from cnnlab.tracking.console import counted
 from cnnlab.tracking.pictures import worst_errors, worst_mistakes
 from cnnlab.training.task import Regression
-from cnnlab.visualization import drawing, embedding, explaining, maximal
+from cnnlab.visualization import drawing, embedding, explaining, maximal, mosaic
 from cnnlab.visualization.stages import Stage, Trace, chosen, spatial, trace, unit_images
 
 if TYPE_CHECKING:
@@ -90,9 +91,8 @@ class Gallery:
             with torch.no_grad():
                 stages = self._chosen(self._trace(image).stages, NUM_STAGES)
             figure = drawing.activations(image.pixels, image.name, stages, self.about)
-            layers = (
-                f"{len(stages)} of {len(self.stages)} layers" if len(stages) < len(self.stages) else f"{len(stages)} layers"
-            )
+            of = f"{len(stages)} of " if len(stages) < len(self.stages) else ""
+            layers = of + counted(len(self.stages), "layer")
             yield Shown(f"activations-{image.stem}", f"maps of {image.name}, {layers}", figure)
 
     def maximal(self) -> Iterator[Shown]:
@@ -141,7 +141,8 @@ class Gallery:
             indices, captions = worst_errors(torch.tensor(self._data.numbers)[labels], predicted)
             title = "The largest errors on the test images"
         else:
-            indices, captions = worst_mistakes(labels, predicted, probability, self.opened.classes)
+            names = [mosaic.short(name, 16) for name in self.opened.classes]
+            indices, captions = worst_mistakes(labels, predicted, probability, names)
             title = f"The surest of {int((labels != predicted).sum()):,} mistakes on {len(labels):,} test images"
         if not len(indices):
             raise NotApplicableError("every test image is right")
@@ -160,7 +161,7 @@ class Gallery:
         if not epochs:
             raise NotApplicableError("no epoch has ended yet")
         splits = [split for split in ("train", "validation", "test") if any(split in one.scores for one in epochs)]
-        yield Shown("curves", f"{', '.join(splits)} over {len(epochs)} epochs", drawing.curves(epochs, self.about))
+        yield Shown("curves", f"{', '.join(splits)} over {counted(len(epochs), 'epoch')}", drawing.curves(epochs, self.about))
 
     def embedding(self) -> Iterator[Shown]:
         test = self._data.test

@@ -104,6 +104,13 @@ def test_a_map_of_what_the_class_depends_on_means_something_and_the_opposite_doe
     assert torch.equal(again.random_curves, check.random_curves)
 
 
+def test_no_map_means_something_to_a_network_that_hardly_looks() -> None:
+    image = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(4))
+    check = explaining.deletion(lambda images: 0.5 + 1e-4 * images.sum((1, 2, 3)), image, image[0], (4, 4), torch.zeros(1))
+    assert check.area < min(check.random_areas)
+    assert not check.means_something
+
+
 def test_the_strongest_maps_in_order() -> None:
     maps = torch.tensor([1.0, -5.0, 0.0, 3.0]).view(4, 1, 1).expand(4, 2, 2)
     assert explaining.strongest(maps, 2) == [1, 3]
