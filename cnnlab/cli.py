@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "what is in these pictures: their classes, with probabilities",
     "visualize": "look inside a run: filters, maps, Grad-CAM, mistakes, curves",
     "export": "a run's network as ONNX, as torch.export's .pt2, or as bare weights",
+    "convert": "flatten and dense layers as the equal convolutions, for images of any size",
     "compare": "runs side by side: seeds grouped, honest error bars, paired tests, curves, a report",
     "summary": "a network's layers, sizes, parameters and memory, before any training",
 }
@@ -116,6 +117,18 @@ def only_one_run(line: CommandLine, command: str) -> str:
         got = " ".join(line.words) or "none"
         raise ConfigError(f"{command}: expected one run, such as last or outputs/fashion-lenet/2026-11-20_10-11-12; got {got}")
     return line.words[0]
+
+
+def settings(overrides: Sequence[str], keys: Sequence[str], command: str) -> dict[str, str]:
+    """The overrides of a command that takes few, by key.
+
+    Raises:
+        ConfigError: another key.
+    """
+    for override in overrides:
+        if override.partition("=")[0] not in keys:
+            raise ConfigError(f"{override}: no such file, and no setting of {command}, which takes {', '.join(keys)}")
+    return dict(override.split("=", 1) for override in overrides)
 
 
 def run(command: str, arguments: Sequence[str], package: str = "cnnlab") -> int:

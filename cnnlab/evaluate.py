@@ -9,16 +9,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cnnlab import cli, composing, trust
+from cnnlab import cli, composing, targets, trust
 from cnnlab.errors import ConfigError
 from cnnlab.overrides import prepare
-from cnnlab.schema import Config
+from cnnlab.schema import Config, DataConfig
 from cnnlab.tracking.confusion import confusion_counts
 from cnnlab.tracking.console import wide_console
 from cnnlab.tracking.run import open_run
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from cnnlab import OpenedRun
 
@@ -26,6 +26,7 @@ HELP = """Score a run on the test images: loss, accuracy, a table of the classes
 
   python -m cnnlab.evaluate RUN                RUN: the directory of a run, or last
   python -m cnnlab.evaluate RUN data=mnist     other images of the same shape
+  python -m cnnlab.evaluate RUN data.size=40   other sizes, where it takes them
   python -m cnnlab.evaluate RUN evaluation.weights=best    by validation score
   python -m cnnlab.evaluate RUN data.root=DIR trainer.device=cpu trainer.threads=1
   python -m cnnlab.evaluate RUN trust=mine     a run that names code of mine
@@ -33,8 +34,8 @@ HELP = """Score a run on the test images: loss, accuracy, a table of the classes
 Nothing is written, and nothing downloaded unless data.download=true is asked for. The network, its preprocessing and the
 data set are those that the run recorded.
 """
-KEYS = ("data", "data.root", "data.download", "data.classes", "data.source", "evaluation.weights", "evaluation.batch_size",
-        "trainer.device", "trainer.threads", "trainer.precision")  # fmt: skip
+KEYS = ("data", "data.root", "data.size", "data.download", "data.classes", "data.source", "evaluation.weights",
+        "evaluation.batch_size", "trainer.device", "trainer.threads", "trainer.precision")  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -66,17 +67,18 @@ def report(opened: "OpenedRun", cfg: Config) -> None:
     from cnnlab.training.task import build_task
 
     runtime = configure(cfg.trainer)
-    data = load_data(dataclasses.replace(cfg.data, shape=list(opened.description.input_shape)), cfg.seed, runtime.device)
+    section, model = _of_size(opened, cfg.data)
+    data = load_data(section, cfg.seed, runtime.device)
     if len(opened.classes) != len(data.classes):
         raise ConfigError(f"data={data.name}: has {len(data.classes)} classes, the run has {len(opened.classes)}")
-    task, model = build_task(cfg.task, data.numbers), opened.model.to(runtime.device)
+    task, model = build_task(cfg.task, data.numbers), model.to(runtime.device)
     outputs = outputs_of(model, data.test, runtime, cfg.evaluation.batch_size, cfg.seed).cpu()
     scored = score(task, outputs, task.targets(data.test.labels))
     predicted, probability = task.predict(outputs)
 
     console = wide_console()
-    name = escape(opened.directory.name)
-    console.print(f"{name}\n{opened.weights} weights, on {len(data.test):,} test images of {data.name}\n")
+    name, size = escape(opened.directory.name), f" at {cfg.data.size} x {cfg.data.size}" if cfg.data.size else ""
+    console.print(f"{name}\n{opened.weights} weights, on {len(data.test):,} test images of {data.name}{size}\n")
     console.print(f"[bold]test {task.metric} {scored.metric:.4f}  loss {scored.loss:.4f}[/]")
     if probability is None:
         gap = predicted - task.targets(data.test.labels)
@@ -86,6 +88,27 @@ def report(opened: "OpenedRun", cfg: Config) -> None:
     correct = predicted == data.test.labels
     console.print(f"expected calibration error {calibration_error(probability, correct):.4f} (15 bins)\n")
     _print_classes(console, data.test.labels, predicted, data.classes)
+
+
+def _of_size(opened: "OpenedRun", data: DataConfig) -> "tuple[DataConfig, nn.Module]":
+    """The data section and the network for images of `data.size`: pictures are decoded to it, others resized, bilinear and
+    antialiased, in front of the network.
+
+    Raises:
+        GeometryError: a size that the network does not take.
+    """
+    from torch import nn
+
+    channels, *sides = opened.description.input_shape
+    if data.size is None:
+        return dataclasses.replace(data, shape=[channels, *sides]), opened.model
+    opened.require_size(data.size, data.size)
+    if "size" in targets.parameters_of(data.source, "data.source"):
+        return dataclasses.replace(data, shape=[channels, data.size, data.size]), opened.model
+    from torchvision.transforms.v2 import Resize
+
+    resized = nn.Sequential(Resize([data.size, data.size], antialias=True), opened.model)
+    return dataclasses.replace(data, shape=[channels, *sides], size=None), resized
 
 
 def _with_overrides(recorded: Config, overrides: Sequence[str]) -> Config:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cnnlab import OpenedRun
     from cnnlab.data import DataSet
-    from cnnlab.exporting import Agreement, Runner
+    from cnnlab.exporting import Runner
     from cnnlab.training.task import Task
 
 HELP = """Write a run's network as one file for other programs, preprocessing and class names inside.
@@ -51,10 +51,7 @@ def main(arguments: Sequence[str]) -> int:
         cli.print_help(HELP)
         return 0
     trusted, overrides = trust.split(line.overrides)
-    for override in overrides:
-        if override.partition("=")[0] not in KEYS:
-            raise ConfigError(f"{override}: no setting of export, which takes {', '.join(KEYS)}")
-    settings = dict(override.split("=", 1) for override in overrides)
+    settings = cli.settings(overrides, KEYS, "export")
     to, int8 = line.options.get("--to") or "onnx", "--int8" in line.options
     if to not in SUFFIXES:
         raise ConfigError(f"--to {to}: expected one of {', '.join(SUFFIXES)}")
@@ -83,13 +80,10 @@ def export(opened: "OpenedRun", to: str, output: Path, int8: bool = False, root:
             data, or a package that is not installed.
     """
     from cnnlab.exporting import compare, formats, images
-    from cnnlab.opening import run_data
 
-    found = run_data(opened, root)
-    data = None if isinstance(found, str) else found
-    compared = f"test images of {data.name}" if data else f"random images, without the run's own ({found})"
+    data, whence = images.compared_on(opened, root)
     if int8 and data is None:
-        raise ConfigError(f"--int8: needs the run's training images, to calibrate: {found}; data.root=DIR says where they are")
+        raise ConfigError(f"--int8: needs the run's training images, to calibrate; {whence}; data.root=DIR says where they are")
     made = formats.serialize(opened, to, images.dtype_of(data))
     content, exported = made.content, formats.read(opened, to, made.content)
     agreement = compare(opened.task, opened.model, exported, images.test_batches(opened, data))
@@ -97,7 +91,7 @@ def export(opened: "OpenedRun", to: str, output: Path, int8: bool = False, root:
     if made.any_size:
         others = images.of_sizes(opened, formats.other_sizes(opened), images.dtype_of(data))
         compare(opened.task, opened.model, exported, others).require(f"--to {to}: for images of other sizes the file")
-    checked = f"on {agreement.images:,} {compared}: {_agrees(agreement)}"
+    checked = f"on {agreement.images:,} {whence}: {agreement}"
     told = [("takes", made.facts["input"]), ("gives", made.facts["output"]), ("checked", checked)]
     rows: dict[str, tuple[Runner, int]] = {"the run, torch": (opened.model, 0), PROGRAMS[to]: (exported, len(content))}
     if int8 and data:
@@ -123,11 +117,6 @@ def _check_output(output: Path, suffix: str, run: RunDirectory, overwrite: bool)
         raise ConfigError(f"--output {output}: is a file of the run itself; choose another name")
     if output.exists() and not overwrite:
         raise ConfigError(f"{output}: exists already; add --overwrite, or choose another name by --output FILE")
-
-
-def _agrees(agreement: "Agreement") -> str:
-    ties = f" but {agreement.ties:,}, whose two best logits lie within 1e-4" if agreement.ties else ""
-    return f"the same answers{ties}; outputs differ by {agreement.largest:.1e} at most"
 
 
 def _cost(task: "Task", original: "Runner", quantized: "Runner", data: "DataSet") -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cnnlab import targets
 from cnnlab.data import DataSet, load_data
 from cnnlab.errors import CheckpointError, CnnlabError, ConfigError, DataError, GeometryError, as_known, known_errors
-from cnnlab.models import build_model
+from cnnlab.models import MLP, ConvNet, build_model
 from cnnlab.models.description import MEMORY_FORMATS, Description
 from cnnlab.models.preprocess import Preprocess
 from cnnlab.schema import Config
@@ -96,22 +96,25 @@ class OpenedRun:
             outputs = torch.cat([self.model(batch.to(device)).cpu() for batch in torch.split(given, batch_size)])
         return Predictions(*self.task.predict(outputs), self.task.probabilities(outputs))
 
-    def require_size(self, height: int, width: int) -> None:
-        """
+    def require_size(self, *sides: int) -> None:
+        """Try the network on a blank image of these sides: height and width.
+
         Raises:
-            GeometryError: the network does not take images of this size.
+            GeometryError: it does not take them.
         """
-        channels = self.description.input_shape[0]
+        own, asked = (" x ".join(map(str, size)) for size in (self.description.input_shape[1:], sides))
         try:
             with torch.no_grad():
-                self.model(torch.zeros(1, channels, height, width, device=self.preprocess.mean.device))
+                self.model(torch.zeros(1, self.description.input_shape[0], *sides, device=self.preprocess.mean.device))
         except Exception as error:
             known = as_known(error)
             if known is not None and not isinstance(known, GeometryError):
                 raise known from error
-            own = " x ".join(map(str, self.description.input_shape[1:]))
-            why = str(known) if known else targets.failure(error)
-            raise GeometryError(f"{height} x {width}: the network was trained on {own} and does not take it: {why}") from error
+            if isinstance(self.network, MLP) or (isinstance(self.network, ConvNet) and self.network.head_kind == "flatten"):
+                mend = f"python -m cnnlab.convert {self.directory.quoted} makes the equal network that takes any size"
+                raise GeometryError(f"{asked}: its dense layers take {own} alone; {mend}") from error
+            why = known or targets.failure(error)
+            raise GeometryError(f"{asked}: the network, trained on {own}, does not take it: {why}") from error
 
 
 def load(

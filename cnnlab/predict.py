@@ -33,6 +33,7 @@ HELP = """Say what is in pictures: their classes with probabilities, or their va
   python -m cnnlab.predict RUN photos --top 3    the most probable classes
   python -m cnnlab.predict RUN photos --csv      or --json, an object a line
   python -m cnnlab.predict RUN photos --invert   swap black and white
+  python -m cnnlab.predict RUN page.png --map    where on it is what, as a picture
   python -m cnnlab.predict RUN photos data.resize=pad    or crop, or stretch
   python -m cnnlab.predict RUN photos evaluation.weights=best trainer.device=cpu
   python -m cnnlab.predict RUN photos trust=mine    a run that names my code
@@ -40,6 +41,9 @@ HELP = """Say what is in pictures: their classes with probabilities, or their va
 RUN is the directory of a run, or last. JPEG, PNG, WebP, BMP and GIF of any size
 are brought to the size and color of the training images. Files that cannot be
 read are listed on stderr, the others predicted, and the exit code is 2.
+
+--map leaves a picture its size and writes page-map.png, the class scores at each
+place, here or into --output FOLDER. Networks with a flatten layer: convert first.
 """
 KEYS = ("data.resize", "evaluation.weights", "trainer.device")
 RESIZE = ("crop", "pad", "stretch")
@@ -50,20 +54,18 @@ Row = tuple[str, Answer]
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit code."""
-    line = cli.parse(arguments, ("--help", "-h", "--csv", "--json", "--invert"), ("--top",))
+    line = cli.parse(arguments, ("--help", "-h", "--csv", "--json", "--invert", "--map"), ("--top", "--output"))
     if "--help" in line.options or "-h" in line.options:
         cli.print_help(HELP)
         return 0
     trusted, overrides = trust.split(line.overrides)
-    for override in overrides:
-        if override.partition("=")[0] not in KEYS:
-            raise ConfigError(f"{override}: no such file, and no setting of predict, which takes {', '.join(KEYS)}")
-    settings = dict(override.split("=", 1) for override in overrides)
+    settings = cli.settings(overrides, KEYS, "predict")
     top = line.options.get("--top") or "1"
     if not (top.isdecimal() and int(top)):
         raise ConfigError(f"--top {top}: expected a number of classes, 1 or more")
     if "--csv" in line.options and "--json" in line.options:
         raise ConfigError("--csv and --json: choose one of them")
+    folder = _map_folder(line)
     if len(line.words) < 2:
         raise ConfigError("predict: expected a run and then pictures: files, folders, a 'pattern', or - for the standard input")
     cli.tell_loading("torch and the run")
@@ -81,6 +83,10 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(
             f"data.resize={resize}, {channels} channels: expected one of {', '.join(RESIZE)}, and 1 or 3 channels"
         )
+    if folder:
+        from cnnlab.visualization.score_map import write_maps
+
+        return write_maps(opened, list(_files(line.words[1:])), folder, "--invert" in line.options)
     how = "" if trained is None else ", as in training" if resize == trained else f", in training {trained}"
     note(f"brought to {sides[0]} x {sides[1]}, {'gray' if channels == 1 else 'color'}; data.resize={resize}{how}")
 
@@ -99,6 +105,23 @@ def main(arguments: Sequence[str]) -> int:
     if failed:
         note(f"{len(failed):,} of {len(files):,} cannot be read")
     return 2 if failed else 0
+
+
+def _map_folder(line: cli.CommandLine) -> Path | None:
+    """Where --map writes; None without it. ConfigError for options that do not go together, or no such folder."""
+    if "--map" not in line.options:
+        if "--output" in line.options:
+            raise ConfigError("--output: is the folder for --map, which is not there")
+        return None
+    if found := {"--csv", "--json", "--top"} & set(line.options):
+        raise ConfigError(f"--map: writes pictures; leave out {' and '.join(sorted(found))}")
+    from cnnlab.plots import require_matplotlib
+
+    require_matplotlib("--map")
+    folder = Path(line.options.get("--output") or ".")
+    if not folder.is_dir():
+        raise ConfigError(f"--output {folder}: no such folder")
+    return folder
 
 
 def _files(words: Iterable[str]) -> Iterator[Path]:

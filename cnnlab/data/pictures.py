@@ -29,18 +29,21 @@ class Unreadable:
     passing: bool
 
 
-def decode(file: Path | IO[bytes], shape: Shape, resize: Resize) -> NDArray[np.uint8] | Unreadable:
+def decode(file: Path | IO[bytes], shape: Shape, resize: Resize | None) -> NDArray[np.uint8] | Unreadable:
     """The picture in a file as uint8, C x H x W: the first frame, upright as its EXIF says, transparency over white.
 
     shape: C (1 is gray, 3 is RGB), H, W. resize: "crop" scales until H x W is filled and cuts off evenly what is over,
-    "pad" scales until all fits in and leaves the rest black, "stretch" changes the proportions; bilinear, antialiased.
+    "pad" scales until all fits in and leaves the rest black, "stretch" changes the proportions; bilinear, antialiased. None
+    leaves the picture its own H and W.
     """
     channels, height, width = shape
     try:
         with Image.open(file, formats=FORMATS) as picture:
-            picture.draft(None, (2 * max(height, width),) * 2)  # a JPEG decodes faster to a half, a quarter or an eighth
-            upright = ImageOps.exif_transpose(picture)
-            fitted = _fitted(_plain(upright, MODES[channels]), (width, height), resize)
+            if resize:
+                picture.draft(None, (2 * max(height, width),) * 2)  # a JPEG decodes faster to a half, a quarter or an eighth
+            fitted = _plain(ImageOps.exif_transpose(picture), MODES[channels])
+            if resize:
+                fitted = _fitted(fitted, (width, height), resize)
     except MemoryError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -50,10 +53,12 @@ def decode(file: Path | IO[bytes], shape: Shape, resize: Resize) -> NDArray[np.u
     except Exception as error:  # damaged files make Pillow raise nearly anything
         system = error.strerror if isinstance(error, OSError) and error.errno is not None else None
         return Unreadable(system or f"damaged: {error or type(error).__name__}", system is not None)
-    return np.ascontiguousarray(np.asarray(fitted).reshape(height, width, channels).transpose(2, 0, 1))
+    return np.ascontiguousarray(np.asarray(fitted).reshape(fitted.height, fitted.width, channels).transpose(2, 0, 1))
 
 
-def decode_all(files: Sequence[Path | IO[bytes]], shape: Shape, resize: Resize) -> Iterator[NDArray[np.uint8] | Unreadable]:
+def decode_all(
+    files: Sequence[Path | IO[bytes]], shape: Shape, resize: Resize | None
+) -> Iterator[NDArray[np.uint8] | Unreadable]:
     """`decode` of each file in turn, on all cores (Pillow works outside Python's lock)."""
     with ThreadPoolExecutor(num_cores()) as threads:
         for start in range(0, len(files), AT_ONCE):

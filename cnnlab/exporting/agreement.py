@@ -22,6 +22,10 @@ class Agreement:
     differing: int
     largest: float
 
+    def __str__(self) -> str:
+        ties = f" but {self.ties:,}, whose two best logits lie within {TIE:g}" if self.ties else ""
+        return f"the same answers{ties}; outputs differ by {self.largest:.1e} at most"
+
     def require(self, what: str) -> None:
         """Raise ExportError where an image differs."""
         if self.differing:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Runner = Callable[[Tensor], Tensor]  # images, as the file takes them, to outputs, N x num_outputs
 NEEDS = ("onnx", "onnxscript", "onnxruntime")  # of the extra `export`
+SIDES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 OUTPUTS = {
     Multiclass: ("logits", "N x classes; softmax over the classes gives their probabilities"),
     Binary: ("logit", "N x 1; above 0 it is the second class, whose probability is its sigmoid"),
@@ -44,17 +45,18 @@ class Format:
 def any_size(opened: OpenedRun) -> bool:
     """Whether the network takes images of other sizes than its own, tried on two."""
     try:
-        for height, width in other_sizes(opened):
-            opened.require_size(height, width)
+        for sides in other_sizes(opened):
+            opened.require_size(*sides)
     except GeometryError:
         return False
     return True
 
 
-def other_sizes(opened: OpenedRun) -> list[tuple[int, int]]:
-    """Two sizes beside the run's own, for trying: one with odd sides, one twice as large."""
-    _, height, width = opened.description.input_shape
-    return [(height // 2 * 2 + 13, width // 2 * 2 + 25), (2 * height, 2 * width)]
+def other_sizes(opened: OpenedRun) -> list[tuple[int, ...]]:
+    """Two sizes beside the run's own, for trying: one with odd sides, no two of them alike, and one twice as large."""
+    sides = opened.description.input_shape[1:]
+    odd = tuple(side // 2 * 2 + 13 + 6 * number for number, side in enumerate(sides))
+    return [odd, tuple(2 * side for side in sides)]
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,8 @@ def read(opened: OpenedRun, to: str, content: bytes) -> Runner:
 
 def facts(opened: OpenedRun, dtype: torch.dtype, sizes: bool) -> dict[str, str]:
     """What a file says of itself: its input, its output, the classes and the preprocessing."""
-    told, (channels, height, width) = opened.description, opened.description.input_shape
-    place = "height x width, any" if sizes else f"{height} x {width}"
+    told, (channels, *sides) = opened.description, opened.description.input_shape
+    place = f"{' x '.join(SIDES[len(sides)])}, any" if sizes else " x ".join(map(str, sides))
     pixels = "pixels from 0 to 255" if dtype == torch.uint8 else "as trained, pixels from 0 to 1"
     name, meaning = output_of(opened)
     return {
@@ -146,7 +148,7 @@ def run_onnx(session: "InferenceSession") -> Runner:
 
 def _to_onnx(opened: OpenedRun, example: Tensor, told: Mapping[str, str], sizes: bool) -> bytes:
     require_onnx()
-    axes = {0: "batch"} | ({2: "height", 3: "width"} if sizes else {})
+    axes = {0: "batch"} | (dict(enumerate(SIDES[example.ndim - 2], 2)) if sizes else {})
     program = _traced(
         opened.model,
         lambda model: torch.onnx.export(
@@ -168,7 +170,7 @@ def _read_onnx(opened: OpenedRun, content: bytes) -> Runner:
 
 
 def _to_torch(opened: OpenedRun, example: Tensor, told: Mapping[str, str], sizes: bool) -> bytes:
-    axes = dict.fromkeys((0, 2, 3) if sizes else (0,), torch.export.Dim.DYNAMIC)
+    axes = dict.fromkeys((0, *range(2, example.ndim)) if sizes else (0,), torch.export.Dim.DYNAMIC)
     program = _traced(
         opened.model,
         lambda model: torch.export.export(

@@ -62,7 +62,7 @@ def parse_block(keys: Mapping[str, Any], where: str, num_sides: int = 2) -> Bloc
     for key in () if conv else ("kernel", "stride", "padding", "batch_norm"):
         if key in keys:
             raise ConfigError(f"{where}.{key}: has no meaning without conv, a number of filters")
-    pool = None if keys.get("pool") is None else _sides(keys["pool"], f"{where}.pool", num_sides)
+    pool = None if keys.get("pool") is None else parse_sides(keys["pool"], f"{where}.pool", num_sides)
     for key in () if pool else ("pool_stride", "pool_type"):
         if key in keys:
             raise ConfigError(f"{where}.{key}: has no meaning without pool, a window")
@@ -77,11 +77,11 @@ def parse_block(keys: Mapping[str, Any], where: str, num_sides: int = 2) -> Bloc
         check_rate(dropout, f"{where}.dropout")
     return Block(
         conv,
-        _sides(keys.get("kernel", 3), f"{where}.kernel", num_sides),
-        _sides(keys.get("stride", 1), f"{where}.stride", num_sides),
+        parse_sides(keys.get("kernel", 3), f"{where}.kernel", num_sides),
+        parse_sides(keys.get("stride", 1), f"{where}.stride", num_sides),
         _paddings(keys.get("padding", "valid"), f"{where}.padding", num_sides),
         pool,
-        _sides(keys.get("pool_stride", pool or 1), f"{where}.pool_stride", num_sides),
+        parse_sides(keys.get("pool_stride", pool or 1), f"{where}.pool_stride", num_sides),
         pool_type,
         dropout,
         batch_norm,
@@ -105,7 +105,8 @@ def _positive(value: Any, where: str) -> int:
     return value
 
 
-def _sides(value: Any, where: str, num_sides: int) -> tuple[int, ...]:
+def parse_sides(value: Any, where: str, num_sides: int) -> tuple[int, ...]:
+    """A number for each side, from a list of them or one for all; ConfigError unless each is an integer of 1 or more."""
     if isinstance(value, list | tuple) and len(value) != num_sides:
         raise ConfigError(f"{where}={value}: expected a number, or {SIDES[num_sides]}")
     sides = value if isinstance(value, list | tuple) else [value] * num_sides

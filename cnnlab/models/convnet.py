@@ -4,12 +4,12 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
 from cnnlab.errors import ConfigError, GeometryError
-from cnnlab.models.blocks import Block, check_rate, parse_block
+from cnnlab.models.blocks import Block, check_rate, parse_block, parse_sides
 from cnnlab.models.geometry import Padding, output_size
 from cnnlab.models.initializers import Initializer, initialize
 from cnnlab.models.layers import (
@@ -39,8 +39,9 @@ class ConvNet(nn.Module):
         input_shape: C, H, W of the images; C, L of signals, or C, D, H, W of clips and voxels, for which the layers are those
             of one and of three dimensions.
         num_outputs: logits.
-        head: flatten | global_max | global_average, to dense layers, or conv, a 1 x 1 convolution to a map of logits, for
-            images of any size.
+        head: flatten | global_max | global_average, to dense layers, or conv, a convolution to a map of logits, for images of
+            any size.
+        head_kernel: of the head conv; [height, width] where the two differ.
         hidden: widths of the hidden dense layers; none with head conv.
         activation: after every convolution and every hidden dense layer.
         dropout: the share of values set to zero after every block.
@@ -63,6 +64,7 @@ class ConvNet(nn.Module):
         input_shape: tuple[int, ...],
         num_outputs: int,
         head: Head = "flatten",
+        head_kernel: int | Sequence[int] = 1,
         hidden: Sequence[int] = (),
         activation: Activation = "relu",
         dropout: float = 0.0,
@@ -81,14 +83,18 @@ class ConvNet(nn.Module):
             raise ConfigError(f"model.hidden={list(hidden)}: expected widths of 1 or more")
         if head == "conv" and hidden:
             raise ConfigError(f"model.hidden={list(hidden)}: head conv has no dense layers; use hidden=[]")
+        if head != "conv" and head_kernel != 1:
+            raise ConfigError(f"model.head_kernel={head_kernel}: has no meaning without model.head=conv")
 
         def scaled(width: int) -> int:
             return max(1, round(width * width_factor))
 
         parsed = [parse_block(keys, f"model.blocks[{number}]", len(input_shape) - 1) for number, keys in enumerate(blocks)]
         parsed = [replace(block, conv=scaled(block.conv)) if block.conv else block for block in parsed]
-        sizes = walk(parsed, input_shape)
         channels, num_sides = input_shape[0], len(input_shape) - 1
+        window = parse_sides(head_kernel, "model.head_kernel", num_sides)
+        last = [parse_block({"conv": num_outputs, "kernel": window}, "model.head", num_sides)] if head == "conv" else []
+        sizes = walk([*parsed, *last], input_shape)
         self.blocks = nn.Sequential()
         for number, block in enumerate(parsed):
             normed = batch_norm if block.batch_norm is None else block.batch_norm
@@ -98,7 +104,7 @@ class ConvNet(nn.Module):
         self.input_shape, self.head_kind = input_shape, head
         self.head: nn.Module
         if head == "conv":
-            self.head = CONVOLUTIONS[num_sides](channels, num_outputs, 1)
+            self.head = CONVOLUTIONS[num_sides](channels, num_outputs, window)
         else:
             pools = {"flatten": nn.Flatten, "global_max": GlobalMaxPool, "global_average": GlobalAveragePool}
             features = channels * prod(sizes) if head == "flatten" else channels
@@ -118,11 +124,20 @@ class ConvNet(nn.Module):
         return logits
 
     def logit_map(self, images: Tensor) -> Tensor:
-        """Class scores at each place, N x num_outputs x H' x W', for images of any size; with head conv only."""
-        if self.head_kind != "conv":
-            raise ConfigError(f"model.head={self.head_kind}: only head conv gives a map of logits")
-        logits: Tensor = self.head(self.blocks(images))
-        return logits
+        """Class scores at each place, N x num_outputs x H' x W', for images of any size.
+
+        With global pooling they are what the dense layers say of a place alone; with global_average and no hidden layers
+        their mean is the logits (Zhou et al. 2016, arXiv:1512.04150).
+
+        Raises:
+            ConfigError: head flatten, which knows no places.
+        """
+        if self.head_kind == "flatten":
+            raise ConfigError("model.head=flatten: gives no map of logits; the network that `cnnlab convert` makes of it does")
+        maps: Tensor = self.blocks(images)
+        if isinstance(self.head, nn.Sequential):  # behind the pooling
+            return cast(Tensor, self.head[1:](maps.movedim(1, -1))).movedim(-1, 1)
+        return cast(Tensor, self.head(maps))
 
 
 def walk(blocks: Sequence[Block], input_shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -97,9 +97,17 @@ def save_checkpoint(path: Path, state: State) -> None:
         "optimizer": kind,
         "optimizer_numbers": numbers,
     }
-    copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    said = json.dumps(meta, default=str)
-    files.write_atomic(path, save(copies, {"cnnlab": said, "sha256": content_hash(copies, said)}))
+    _write(path, tensors, meta)
+
+
+def save_weights(path: Path, model: nn.Module, description: Description) -> None:
+    """Write a checkpoint that holds a network alone, which opens but cannot be resumed, atomically and durably.
+
+    Raises:
+        OSError: the disk is full or not writable; the old file stays.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    _write(path, tensors, {"network": dataclasses.asdict(description)})
 
 
 def content_hash(tensors: Mapping[str, Tensor], said: str) -> str:
@@ -124,7 +132,9 @@ def load_checkpoint(path: Path, state: State) -> None:
     tensors, meta = _read(path)
     saved, own = meta.get("optimizer"), type(state.optimizer).__name__
     if saved != own:
-        raise CheckpointError(f"{path}: holds the state of the optimizer {saved}, this run's is {own}")
+        raise CheckpointError(
+            f"{path}: holds the state of {f'the optimizer {saved}' if saved else 'no optimizer'}, this run's is {own}"
+        )
     _require_same_network(meta, state.description, path)
     _copy_into(state.model, _of_network(tensors), path)
     optimizer = _optimizer_state(tensors, meta, state, path)
@@ -182,6 +192,12 @@ def read_description(path: Path) -> Description:
         return from_plain(Description, meta["network"])
     except ConfigError as error:
         raise CheckpointError(f"{path}: its description of the network is damaged: {error}") from error
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    said = json.dumps(meta, default=str)
+    files.write_atomic(path, save(copies, {"cnnlab": said, "sha256": content_hash(copies, said)}))
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -125,15 +125,29 @@ def test_head_conv_is_the_mean_of_a_dense_layer_at_each_place() -> None:
     torch.testing.assert_close(model(IMAGES), logits.mean((1, 2)))
 
 
-def test_flatten_alone_depends_on_the_size_and_head_conv_alone_gives_a_map() -> None:
+def test_flatten_alone_depends_on_the_size_and_gives_no_map() -> None:
     larger = torch.zeros(2, 3, 30, 17, dtype=torch.float64)
     for head in ("global_max", "global_average", "conv"):
         assert network({"conv": 5}, head=head)(larger).shape == (2, 4)
     with pytest.raises(GeometryError, match="3 x 30 x 17"):
         network({"conv": 5})(larger)
-    for head in ("flatten", "global_max", "global_average"):
-        with pytest.raises(ConfigError, match=rf"model\.head={head}"):
-            network({"conv": 5}, head=head).logit_map(IMAGES)
+    with pytest.raises(ConfigError, match=r"model\.head=flatten"):
+        network({"conv": 5}).logit_map(IMAGES)
+    for head in ("conv", "global_average"):
+        model = network({"conv": 5}, head=head)
+        torch.testing.assert_close(model.logit_map(larger).mean((2, 3)), model(larger), rtol=0, atol=1e-12)
+    model = network({"conv": 5}, head="global_max", hidden=[6])
+    place = model.head[1:](model.blocks(larger)[:, :, 3, 2])
+    torch.testing.assert_close(model.logit_map(larger)[:, :, 3, 2], place, rtol=0, atol=1e-12)
+
+
+def test_the_kernel_of_head_conv() -> None:
+    model = network({"conv": 5}, head="conv", head_kernel=[4, 2])
+    assert model.head.kernel_size == (4, 2)
+    for keys in ({"head_kernel": 2}, {"head": "conv", "head_kernel": 0}, {"head": "conv", "head_kernel": [1, 2, 3]},
+                 {"head": "conv", "head_kernel": 50}):  # fmt: skip
+        with pytest.raises(ConfigError):
+            network({"conv": 5}, **keys)
 
 
 def test_where_batch_norm_and_dropout_stand_and_a_block_overrules_the_model() -> None:

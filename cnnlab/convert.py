@@ -1,0 +1,89 @@
+"""`python -m cnnlab.convert RUN`: a trained flatten-and-dense network as the equal one of convolutions."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnlab import cli, trust
+from cnnlab.errors import ConfigError, known_errors
+from cnnlab.tracking.console import wide_console
+from cnnlab.tracking.run import RunDirectory, begun, find_run
+
+if TYPE_CHECKING:
+    from cnnlab import OpenedRun
+
+HELP = """Make the equal network of convolutions of a trained one with flatten and dense layers.
+
+  python -m cnnlab.convert RUN                 into a run beside it, RUN-conv
+  python -m cnnlab.convert RUN --output DIR    into DIR
+  python -m cnnlab.convert RUN evaluation.weights=best data.root=DIR
+
+RUN is the directory of a run, or last. The first dense layer becomes a convolution
+as large as the maps before it, the others 1 x 1 convolutions: the same weights, the
+same logits for images of its own size, a map of logits for larger ones. The new run
+can be evaluated, asked and exported as any other, but not resumed.
+"""
+KEYS = ("data.root", "evaluation.weights")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; the exit code."""
+    line = cli.parse(arguments, ("--help", "-h"), ("--output",))
+    if {"--help", "-h"} & set(line.options):
+        cli.print_help(HELP)
+        return 0
+    trusted, overrides = trust.split(line.overrides)
+    settings = cli.settings(overrides, KEYS, "convert")
+    run = RunDirectory(find_run(cli.only_one_run(line, "convert")))
+    output = Path(line.options.get("--output") or f"{run.name}-conv")
+    if output.exists():
+        raise ConfigError(f"{output}: exists already; choose another name by --output DIR")
+    cli.tell_loading("torch and the run")
+    from cnnlab import load
+
+    opened = load(run.path, settings.get("evaluation.weights"), trust=trusted)
+    with known_errors():
+        convert(opened, output, settings.get("data.root"))
+    return 0
+
+
+def convert(opened: "OpenedRun", output: Path, root: str | None = None) -> None:
+    """Write the run of the converted network and print what it is; `root`: where the run's data lie now.
+
+    Raises:
+        ConfigError: a network that cannot be converted. ExportError: the converted one gives other answers.
+    """
+    from torch import nn
+
+    from cnnlab.exporting import compare, images
+    from cnnlab.models import build_model
+    from cnnlab.models.convolutional import as_convolutions
+    from cnnlab.training.checkpoint import save_weights
+
+    told = opened.description
+    section, weights = as_convolutions(told.model, opened.network, told.input_shape)
+    network, _ = build_model(section, told.input_shape, opened.task.num_outputs, opened.config.seed)
+    network.load_state_dict(weights)
+    data, whence = images.compared_on(opened, root)
+    batches = images.test_batches(opened, data)
+    agreement = compare(opened.task, opened.model, nn.Sequential(told.preprocess(), network.eval()), batches)
+    agreement.require("the converted network")
+    cfg = dataclasses.replace(opened.config, model=section)
+    record = {"converted_from": opened.directory.name, "data": opened.directory.recorded("data")}
+    with begun(output, may_rename=False) as made:
+        save_weights(made.last, network, dataclasses.replace(told, model=section))
+        made.begin(cfg, record)
+    console = wide_console()
+    count = sum(parameter.numel() for parameter in network.parameters())
+    console.print(f"{made.name}: {count:,} parameters, as before", markup=False)
+    console.print(f"checked on {agreement.images:,} {whence}: {agreement}", markup=False)
+    if len(told.input_shape) != 3:  # no pictures
+        return
+    console.print(f"\nscore larger images   python -m cnnlab.evaluate {made.quoted} data.size=40", markup=False)
+    console.print(f"map a larger picture  python -m cnnlab.predict {made.quoted} picture.png --map", markup=False)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run("convert", sys.argv[1:]))

@@ -1,0 +1,218 @@
+"""Class scores at each place of a picture that is larger than the network's images, and the figure that shows them."""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
+
+from cnnlab.data.pictures import decode_all
+from cnnlab.errors import ConfigError, DataError, known_errors, note, printable
+from cnnlab.models import ConvNet
+from cnnlab.opening import OpenedRun
+from cnnlab.plots import rendered
+from cnnlab.tracking.files import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_PIXELS = 16_000_000  # of a picture: its first maps take gigabytes
+MAX_CLASSES = 10  # that are shown, those with the highest scores
+MAX_PEAKS = 100
+MARK = "#d0382c"
+COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#4477dd", "#d55e00", "#cc79a7", "#aa3377", "#bbbbbb", "#88cc44")
+
+
+@dataclass(frozen=True)
+class ScoreMap:
+    """scores: logits, float32, K x H' x W'; of a binary task those of both classes. names: K. step, first: pixels between
+    neighboring places and of the center of the first, (y, x)."""
+
+    scores: Tensor
+    names: tuple[str, ...]
+    step: tuple[int, int]
+    first: tuple[float, float]
+
+    def center(self, row: int, column: int) -> tuple[float, float]:
+        """Of a place in the picture: y, x in pixels."""
+        return self.first[0] + row * self.step[0], self.first[1] + column * self.step[1]
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A place whose best score no neighbor exceeds: the class, its score, the center in pixels."""
+
+    name: str
+    score: float
+    y: float
+    x: float
+
+
+def require_map(opened: OpenedRun) -> None:
+    """Raise ConfigError where the network gives no map of class scores."""
+    if not isinstance(opened.network, ConvNet):
+        raise ConfigError(f"--map: {opened.description.model['_target_']} gives no map of scores; a ConvNet does")
+    if opened.task.probabilities(torch.zeros(1, opened.task.num_outputs)) is None:
+        raise ConfigError(f"--map: {opened.directory.name} predicts a value; expected a run with classes")
+    if opened.network.head_kind == "flatten":
+        mend = f"python -m cnnlab.convert {opened.directory.quoted} makes the equal network that gives one"
+        raise ConfigError(f"--map: a network with a flatten layer gives no map of scores; {mend}")
+
+
+def score_map(opened: OpenedRun, picture: NDArray[np.uint8]) -> ScoreMap:
+    """The scores of a picture, C x H x W.
+
+    Raises:
+        ConfigError: the picture is too small or too large, or the network gives no map.
+    """
+    require_map(opened)
+    height, width = picture.shape[1:]
+    if height * width > MAX_PIXELS:
+        raise ConfigError(f"{width} x {height}: expected at most {MAX_PIXELS:,} pixels; scale the picture down")
+    opened.require_size(height, width)
+    assert isinstance(opened.network, ConvNet)
+    with known_errors(), torch.no_grad():
+        images = torch.tensor(picture)[None].to(opened.preprocess.mean.device)
+        scores = opened.network.logit_map(opened.preprocess(images))[0].float().cpu()
+    if len(scores) == 1:
+        scores = torch.cat([-scores, scores])
+    step = _step(opened.network)
+    first = [
+        (side - 1 - (places - 1) * one) / 2 for side, places, one in zip((height, width), scores.shape[1:], step, strict=True)
+    ]
+    return ScoreMap(scores, opened.classes, step, (first[0], first[1]))
+
+
+def peaks(found: ScoreMap, window: tuple[int, int]) -> list[Peak]:
+    """The places whose best score is the largest within three quarters of a `window` (height, width in pixels) to each side,
+    the best first; those below half of the best are left out."""
+    best, labels = found.scores.max(0)
+    reach = [max(1, 3 * side // (4 * step)) for side, step in zip(window, found.step, strict=True)]
+    around = F.max_pool2d(best[None, None], (2 * reach[0] + 1, 2 * reach[1] + 1), 1, (reach[0], reach[1]))[0, 0]
+    rows, columns = torch.nonzero((best == around) & (best > best.max() / 2), as_tuple=True)
+    order = best[rows, columns].argsort(descending=True)[:MAX_PEAKS]
+    places = [(int(rows[index]), int(columns[index])) for index in order]
+    return [Peak(found.names[int(labels[at])], float(best[at]), *found.center(*at)) for at in places]
+
+
+def _step(network: nn.Module) -> tuple[int, int]:
+    """Pixels between neighboring places: the product of all strides."""
+    down = across = 1
+    for layer in network.modules():
+        if isinstance(layer, _ConvNd | _MaxPoolNd | _AvgPoolNd):
+            stride = cast("int | tuple[int, int]", layer.stride)
+            rows, columns = stride if isinstance(stride, tuple) else (stride, stride)
+            down, across = down * rows, across * columns
+    return down, across
+
+
+def draw(picture: NDArray[np.uint8], found: ScoreMap, marked: list[Peak], window: tuple[int, int], title: str) -> bytes:
+    """A PNG: the picture, the best class of each place, and the map of each class.
+
+    picture: C x H x W. marked: places that are framed and named in it. window: height and width of a frame.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    shown = found.scores.flatten(1).amax(1).topk(min(MAX_CLASSES, len(found.names))).indices.sort().values.tolist()
+    rows = -(-len(shown) // 5)
+    shape = picture.shape[1] / picture.shape[2]
+    figure = Figure((11, 1 + 5 * min(shape, 1.5) + rows * 2.3 * min(shape, 1.5)), layout="constrained")
+    figure.suptitle(title)
+    upper, lower = cast("NDArray[Any]", figure.subfigures(2, 1, height_ratios=(5, 2.3 * rows)))
+    pixels = picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0)
+    left, right = upper.subplots(1, 2)
+    left.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+    left.set_title(f"the picture, {picture.shape[2]} x {picture.shape[1]}", fontsize=10)
+    _best(right, picture, found, shown)
+    height, width = window
+    for peak in marked:
+        corner = (peak.x - width / 2, peak.y - height / 2)
+        left.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=MARK, linewidth=1))
+        left.annotate(peak.name, corner, color="white", fontsize=8, annotation_clip=False,
+                      bbox={"boxstyle": "round,pad=0.1", "fc": MARK, "ec": "none"})  # fmt: skip
+    least, most = float(found.scores[shown].min()), float(found.scores[shown].max())
+    scale = Normalize(max(least, 0) if most > 0 else least, most)  # what speaks against a class is as dark as nothing
+    grid = lower.subplots(rows, 5, squeeze=False)
+    for axes in grid.flat[len(shown) :]:
+        axes.set_axis_off()
+    for axes, index in zip(grid.flat, shown, strict=False):
+        axes.imshow(found.scores[index].numpy(), cmap="magma", norm=scale, extent=_extent(found))
+        axes.set(xlim=(-0.5, picture.shape[2] - 0.5), ylim=(picture.shape[1] - 0.5, -0.5))
+        axes.set_title(f"{found.names[index]}, up to {found.scores[index].max():.1f}", fontsize=9)
+        axes.tick_params(labelsize=7)
+    lower.colorbar(ScalarMappable(scale, "magma"), ax=grid, label="logit", shrink=0.8)
+    return rendered(figure, "png", dpi=100)
+
+
+def _best(axes: "Axes", picture: NDArray[np.uint8], found: ScoreMap, shown: list[int]) -> None:
+    """The color of the best class at each place, the stronger the higher its score."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Patch
+
+    best, which = found.scores[shown].max(0)
+    low, high = float(best.min()), float(best.max())
+    strength = ((best - low) / max(high - low, 1e-12)).sqrt()[..., None].numpy()
+    colors = np.array([to_rgb(COLORS[number % len(COLORS)]) for number in range(len(shown))])
+    axes.imshow(1 - strength * (1 - colors[which.numpy()]), extent=_extent(found))
+    axes.set(xlim=(-0.5, picture.shape[2] - 0.5), ylim=(picture.shape[1] - 0.5, -0.5))
+    axes.set_title(f"the best class of {found.scores.shape[2]} x {found.scores.shape[1]} places", fontsize=10)
+    keys = [Patch(color=COLORS[number % len(COLORS)], label=found.names[index]) for number, index in enumerate(shown)]
+    axes.legend(handles=keys, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9, frameon=False)
+
+
+def _extent(found: ScoreMap) -> tuple[float, float, float, float]:
+    """Left, right, bottom, top of the map in the picture's pixels."""
+    (top, left), (down, right) = found.center(0, 0), found.center(*(side - 1 for side in found.scores.shape[1:]))
+    return left - found.step[1] / 2, right + found.step[1] / 2, down + found.step[0] / 2, top - found.step[0] / 2
+
+
+def write_maps(opened: OpenedRun, pictures: Sequence[Path], folder: Path, invert: bool) -> int:
+    """Write NAME-map.png of each picture NAME.* into a folder, and print what was found where; the exit code.
+
+    Pictures of one name are numbered; what lies there from another call is replaced.
+
+    Raises:
+        ConfigError: a network that gives no map.
+    """
+    require_map(opened)
+    shape = opened.description.input_shape
+    window, failed, used = (shape[1], shape[2]), 0, Counter[str]()
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for head in ("map", "class", "logit", "x", "y"):
+        table.add_column(head, overflow="fold", justify="left" if head in ("map", "class") else "right")
+    for file in pictures:
+        (picture,) = decode_all([file], (shape[0], *window), None)
+        try:
+            if not isinstance(picture, np.ndarray):
+                raise DataError(picture.cause)
+            shown = 255 - picture if invert else picture
+            found = score_map(opened, shown)
+        except (ConfigError, DataError) as error:
+            note(f"cannot map {file}: {error}")
+            failed += 1
+            continue
+        used[file.stem] += 1
+        number = f"_{used[file.stem]}" if used[file.stem] > 1 else ""
+        target, marked = folder / f"{file.stem}{number}-map.png", peaks(found, window)
+        write_atomic(target, draw(shown, found, marked, window, printable(f"{opened.directory.name}: {file.name}")))
+        table.add_row(printable(str(target)))
+        for peak in marked:
+            table.add_row("", Text(printable(peak.name)), f"{peak.score:.1f}", f"{peak.x:.0f}", f"{peak.y:.0f}")
+    if table.rows:
+        Console(highlight=False, width=None if sys.stdout.isatty() else 10_000).print(table)
+    return 2 if failed else 0
