@@ -101,7 +101,8 @@ def export(opened: "OpenedRun", to: str, output: Path, int8: bool = False, root:
         quantized = formats.read(opened, to, content)
         rows["onnxruntime, int8"] = (quantized, len(content))
         count, layers = count_quantized(made.content, content)
-        told.append(("int8", f"{count} of {layers} layers in integers, calibrated on {images.NUM_CALIBRATION} training images"))
+        calibrated = f"calibrated on {min(images.NUM_CALIBRATION, len(data.train))} training images"
+        told.append(("int8", f"{count} of {layers} layers in integers, {calibrated}"))
         told.append(("", _cost(opened.task, opened.model, quantized, data)))
     files.write_atomic(output, content)
     _print(output, told, rows, next(images.test_batches(opened, data)))

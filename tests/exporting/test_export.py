@@ -85,7 +85,7 @@ def test_torch_and_safetensors(call, conv: cnnlab.OpenedRun, mlp: cnnlab.OpenedR
 def test_int8_counts_and_costs_what_it_says(call, conv: cnnlab.OpenedRun) -> None:
     code, out, _ = call("export", conv.directory.path, "--int8")
     assert code == 0
-    assert "2 of 2 layers in integers" in out
+    assert "2 of 2 layers in integers, calibrated on 200 training images" in out
     session = onnxruntime.InferenceSession((conv.directory.path / "model-int8.onnx").read_bytes())
     said, _ = conv.task.predict(torch.from_numpy(session.run(None, {"images": images_of(conv).numpy()})[0]))
     changed = int((said != conv.predict(images_of(conv)).predicted).sum())
