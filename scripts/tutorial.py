@@ -21,13 +21,13 @@ HELP = """Run docs/TUTORIAL.md and docs/first-steps.ipynb in an empty directory,
   python -m scripts.tutorial                exit code 2 where something else is printed
   python -m scripts.tutorial --notebook     run the notebook and write what its cells print into it
 
-Call it in the repository's root. Accuracies and losses may differ by 0.03, since they depend on the machine; times and speeds
+Call it in the repository's root. Accuracies and losses may differ by 0.05, since they depend on the machine; times and speeds
 are not compared, all else has to be the same.
 """
 PAGE, NOTEBOOK = Path("docs/TUTORIAL.md"), Path("docs/first-steps.ipynb")
 NUMBER = re.compile(r"\d[\d,:]*(?:\.\d+)?")
 TIMES = re.compile(r"^ ?(?:s\b|ms\b|images/s| of training|MiB|KiB|bytes)")  # behind a number that is not compared
-TOLERANCE = 0.03  # of numbers of four decimals
+TOLERANCE = 0.05  # of numbers of four decimals
 
 Session = list[tuple[str, list[str]]]  # commands, each with the lines that it is to print
 
