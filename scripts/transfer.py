@@ -178,7 +178,7 @@ def page(text: str) -> str:
 
 def photo_table() -> list[str]:
     heads = " | ".join(f"{photos:,}" for photos in sorted(PHOTOS))
-    lines = [f"| photos a class | {heads} | training accuracy at 1,000 | seconds at 1,000 |", "|---" * 7 + "|"]
+    lines = [f"| photos a class | {heads} | training accuracy at 1,000 | seconds of training |", "|---" * 7 + "|"]
     for way, experiment in WAYS.items():
         found = {photos: measured(photo_arm(way, photos)) for photos in sorted(PHOTOS)}
         all_photos = found[1000]
@@ -223,13 +223,15 @@ def draw() -> None:
             found = {photos: [entry["test"] for entry in measured(photo_arm(way, photos))] for photos in sorted(PHOTOS)}
             there = {photos: values for photos, values in found.items() if values}
             if there:
-                drawing.curve(axes, list(there), list(there.values()), color, way)
+                drawing.curve(axes, list(there), list(there.values()), color)
+                axes.plot([], [], color=color, linewidth=3, label=f"experiment={WAYS[way]}")
                 seeds += map(len, there.values())
         axes.set(
             xscale="log", xlabel="training photos of each class", ylabel="test accuracy", xlim=(16, 2500), ylim=(0.5, 1.01)
         )
         axes.set_xticks(list(PHOTOS), [f"{photos:,}" for photos in PHOTOS])
         axes.minorticks_off()
+        axes.legend(loc="lower right")
         axes.set_title("Cats and dogs: three ways of transfer, and none", weight="bold")
         if seeds:
             drawing.save(figure, PICTURE, (min(seeds), max(seeds)))
