@@ -95,7 +95,7 @@ def test_binary_and_regression(call, pictures: Path, tmp_path: Path, task: str) 
     run = fitted(tmp_path / "run", "model=mlp", "model.hidden=[8]", f"task={task}", "data.classes=[3,5]")
     code, out, _ = call("predict", run.directory.path, pictures / "0.png", "--json", "--top", "5")
     assert code == 0
-    found, answer = run.predict(np.asarray(Image.open(pictures / "0.png"))[None, None]), json.loads(out)
+    found, answer = run.predict(np.asarray(Image.open(pictures / "0.png").copy())[None, None]), json.loads(out)
     if task == "regression":
         assert answer["value"] == pytest.approx(float(found.predicted))
     else:

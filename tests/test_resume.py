@@ -185,14 +185,14 @@ def test_what_a_killed_process_was_writing_is_cleared_away(call, short: Path) ->
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_keeps_the_last_good_checkpoint(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, original = tmp_path / "run", Path.open
+    run, original = tmp_path / "run", os.open
 
-    def full(path: Path, *arguments: object, **options: object):
-        late = path.name.startswith(".last") and (run / "last.safetensors").exists()
-        return original(Path("/dev/full") if late else path, *arguments, **options)
+    def full(path: Path, *arguments: int) -> int:
+        late = Path(path).name.startswith(".last") and (run / "last.safetensors").exists()
+        return original("/dev/full" if late else path, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.Path, "open", full)
+        patch.setattr(files.os, "open", full)
         code, _, err = call("train", *QUICK, "trainer.epochs=3", "checkpoint.every_s=0", f"hydra.run.dir={run}")
     assert code == 4
     assert "last.safetensors" in err

@@ -32,8 +32,8 @@ def test_everything_by_default(call, run) -> None:
     assert {path.name.split("-")[0].split(".")[0] for path in pictures} == set(WHAT)
     assert len(out.splitlines()) == 1 + len(pictures)
     for path in pictures:
-        width, height = Image.open(path).size
-        assert min(width, height) > 400
+        with Image.open(path) as image:
+            assert min(image.size) > 400
 
 
 def test_svg_of_one_picture_in_a_folder_of_its_own(call, run, picture: Path, tmp_path: Path) -> None:

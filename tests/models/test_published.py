@@ -84,7 +84,7 @@ def test_every_shape_and_count(name: str) -> None:
 
 
 def test_every_convolutional_network_of_the_configs_is_published() -> None:
-    own = {"mlp", "custom", "signal", "clip"}
+    own = {"mlp", "custom", "signal", "clip", "pretrained", "transfer"}
     assert set(composing.groups()["model"]) == {*NETWORKS, *own}
 
 

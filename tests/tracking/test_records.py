@@ -75,7 +75,8 @@ NO_COUNTS = [*NO_NUMBERS[:-1], None, math.inf, -5, 1.5]  # Python reads Infinity
 )
 def test_a_damaged_line_is_told(damage: dict[str, Any], tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
-    run.metrics.write_text(json.dumps(EPOCH.line() | damage) + "\n")
+    lines = (EPOCH.line() | damage, EPOCH.line())  # the last is passed over where it is incomplete
+    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(CheckpointError, match=r"metrics\.jsonl"):
         run.read_epochs()
 

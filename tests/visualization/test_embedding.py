@@ -37,6 +37,7 @@ def test_projector_files(tmp_path: Path) -> None:
     assert (tmp_path / one.metadata_path).read_text().splitlines() == ["a", "b", "c", "d", "e"]
     width, height = one.sprite.single_image_dim
     assert (width, height) == (24, 48)
-    sheet = Image.open(tmp_path / one.sprite.image_path)
+    with Image.open(tmp_path / one.sprite.image_path) as opened:
+        sheet = opened.copy()
     assert sheet.size == (3 * 24, 3 * 48)  # a square grid, row by row
     assert sheet.getpixel((24 + 12, 48 + 24)) == (255, 0, 0)
