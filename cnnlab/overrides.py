@@ -34,6 +34,8 @@ def prepare(overrides: Sequence[str], choices: Mapping[str, Sequence[str]], swee
     ready: list[str] = []
     for text, override in zip(overrides, _parse(overrides), strict=True):
         name = override.key_or_group
+        if name == "hydra":
+            raise ConfigError(f"{text}: hydra is a section; change one of its keys, such as hydra.run.dir=DIR")
         if text == "experiment=null":  # the default, which Hydra cannot be given
             continue
         if override.is_sweep_override() and not sweep:
@@ -105,7 +107,7 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     for text in overrides:
         try:
             parsed.append(parser.parse_override(text))
-        except HydraException as error:
+        except (HydraException, ValueError) as error:  # the second: a number of thousands of digits
             key, equals, value = text.partition("=")
             if not equals:
                 expected = "expected key=value"
