@@ -115,7 +115,7 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
                 expected = "ends in a comma; expected a value, or for a sweep two or more with commas between"
             else:
                 expected = f"{value!r} cannot be read as a value; quote it: '{key}=\"...\"'"
-            raise ConfigError(f"{text}: {expected}") from error
+            raise ConfigError(f"{text if len(text) < 200 else text[:200] + '...'}: {expected}") from error
     return parsed
 
 

@@ -69,7 +69,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         if isinstance(error, OSError) and error.filename is None:  # a full disk does not tell which file
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -106,7 +106,8 @@ def finite(content: Any) -> Any:
     return content
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

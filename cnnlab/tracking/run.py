@@ -146,7 +146,9 @@ class RunDirectory:
 
     def is_unused(self) -> bool:
         """Whether nothing is there but what a run leaves that was killed before it began."""
-        return {path.name for path in self.path.iterdir()} <= {".hydra", ".lock", self.environment.name}
+        left = set(self.path.glob(".*.tmp"))  # while it wrote the first of its files
+        names = {path.name for path in self.path.iterdir() if path not in left}
+        return names <= {".hydra", ".lock", self.environment.name}
 
     def discard(self) -> None:
         """Remove a run that failed before it began to train; files that are not its own stay."""
@@ -174,6 +176,7 @@ def claim(path: Path, may_rename: bool) -> Path:
             candidate = path if number == 1 else path.with_name(f"{path.name}_{number}")
             try:
                 candidate.mkdir()
+                files.sync_directory(path.parent)  # or a power cut takes the name of what was saved inside
                 return candidate
             except FileExistsError:
                 if may_rename:

@@ -78,8 +78,10 @@ def build_schedule(
     schedule = targets.bind(section, where, ("step",), total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     try:
         float(schedule(step=0))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{where}: {targets.failure(error)}; expected a function of step that gives a factor") from error
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}; expected a function of the step that gives a factor") from error
     return lambda step: float(schedule(step=step))
 
 
