@@ -15,7 +15,7 @@ from cnnlab.comparison import columns, curves, layout, presentation
 from cnnlab.comparison.filters import matching
 from cnnlab.comparison.runs import LeftOut, Run, read_runs
 from cnnlab.comparison.tables import Table, configurations, in_order, sort_rows, tables
-from cnnlab.errors import ConfigError
+from cnnlab.errors import ConfigError, cell
 from cnnlab.plots import require_matplotlib
 from cnnlab.tracking import files
 from cnnlab.tracking.console import Terminal
@@ -200,7 +200,7 @@ def _print_records(
                 cells[name] = " ".join(map(str, value)) if isinstance(value, list) else value
         if not number:
             writer.writerow(cells)
-        writer.writerow(cells.values())
+        writer.writerow(cell(value) if isinstance(value, str) else value for value in cells.values())
 
 
 def _print_markdown(made: Sequence[Table], sort: str | None) -> None:

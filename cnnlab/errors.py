@@ -20,6 +20,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
+def cell(text: str) -> str:
+    """A cell of text for CSV that no spreadsheet takes for a formula."""
+    return printable(f"'{text}" if text.startswith(("=", "+", "-", "@")) else text)
+
+
 def note(text: str) -> None:
     """Print a line for a person on stderr, made safe for the terminal; there it is folded at words, but not a command in it."""
     text = printable(text)

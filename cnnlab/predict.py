@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnnlab import cli, trust
-from cnnlab.errors import ConfigError, note, printable
+from cnnlab.errors import ConfigError, cell, note, printable
 from cnnlab.tracking.files import finite
 
 if TYPE_CHECKING:
@@ -182,9 +182,7 @@ def _write(rows: Iterable[Row], regression: bool, as_json: bool, as_csv: bool) -
         sheet.writerow(heads)
         for file, answer in rows:
             for rank, (name, value) in enumerate(answer, 1):
-                sheet.writerow(
-                    [_cell(file), f"{value:.6g}"] if name is None else [_cell(file), rank, _cell(name), f"{value:.6f}"]
-                )
+                sheet.writerow([cell(file), f"{value:.6g}"] if name is None else [cell(file), rank, cell(name), f"{value:.6f}"])
     else:
         table = Table(box=None, header_style="bold", pad_edge=False)
         for head in (head for head in heads if head != "rank"):
@@ -195,11 +193,6 @@ def _write(rows: Iterable[Row], regression: bool, as_json: bool, as_csv: bool) -
                 table.add_row(*(Text(printable(cell)) for cell in cells))
         if table.rows:
             Console(highlight=False, width=None if sys.stdout.isatty() else 10_000).print(table)
-
-
-def _cell(text: str) -> str:
-    """A cell of text that no spreadsheet takes for a formula."""
-    return printable(f"'{text}" if text.startswith(("=", "+", "-", "@")) else text)
 
 
 if __name__ == "__main__":
