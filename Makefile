@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint rerun wheel check-wheel clean
+.PHONY: demo test torture lint rerun wheel check-wheel clean
 
 demo: .venv/installed
 	@$(BIN)/python -m cnnlab.train model=lenet data=digits
@@ -10,6 +10,10 @@ demo: .venv/installed
 test: .venv/installed-dev
 	@echo 'The tests take about 4 minutes on two cores.'
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
+
+# Lets every file operation of a run fail in turn (docs/RELIABILITY.md); `make test` takes one in seven.
+torture: .venv/installed-dev
+	CNNLAB_TORTURE=1 $(BIN)/python -m pytest -q tests/test_faults.py
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from cnnlab.errors import CheckpointError
+from cnnlab.errors import CheckpointError, ResourceError, as_known
 
 MIB = 1 << 20
 MAX_CONFIG, MAX_RECORD, MAX_EVENTS = MIB, 64 * MIB, 4096 * MIB  # bytes: config.yaml; JSON and its lines; event files
@@ -26,12 +26,15 @@ def open_regular(path: Path) -> BinaryIO:
 
     Raises:
         CheckpointError: a link, a device, a pipe or a folder, or it cannot be read. FileNotFoundError: there is none.
+        OSError: the disk fails, or too many files are open.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise
     except OSError as error:
+        if isinstance(as_known(error), ResourceError):  # the disk, or too many open files
+            raise
         cause = "a link, and none is followed here" if error.errno == errno.ELOOP else error.strerror
         raise CheckpointError(f"{path}: cannot be read ({cause})") from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnlab import config, trust
-from cnnlab.errors import DISK_FULL, CheckpointError, ConfigError, RunTakenError
+from cnnlab.errors import CheckpointError, ConfigError, ResourceError, RunTakenError, as_known
 from cnnlab.reading import read_json, read_json_lines
 from cnnlab.schema import Config
 from cnnlab.status import Status
@@ -189,7 +189,7 @@ def claim(path: Path, may_rename: bool) -> Path:
                 message = f"{candidate}: holds another run or other files; choose another hydra.run.dir, or {going_on}"
                 raise RunTakenError(message) from None
     except OSError as error:
-        if error.errno in DISK_FULL:
+        if isinstance(as_known(error), ResourceError):
             raise
         raise ConfigError(f"{path}: cannot be created ({error.strerror}); choose another hydra.run.dir") from error
     raise RunTakenError(f"{path}: taken, and so are a thousand names after it")
