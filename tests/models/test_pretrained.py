@@ -101,6 +101,10 @@ def write_text(path: Path) -> None:
     path.write_text("not weights")
 
 
+def write_word(path: Path) -> None:
+    path.write_text("hello")  # to the reader of pickles: the memo 101, a KeyError
+
+
 def write_code(path: Path) -> None:
     torch.save({"a": os.system}, path)
 
@@ -122,7 +126,7 @@ def write_more(path: Path) -> None:
     torch.save(models.shufflenet_v2_x0_5().state_dict() | {"stage9.weight": torch.zeros(1)}, path)
 
 
-@pytest.mark.parametrize("write", [write_text, write_code, write_numbers, write_another, write_larger, write_more])
+@pytest.mark.parametrize("write", [write_text, write_word, write_code, write_numbers, write_another, write_larger, write_more])
 @pytest.mark.parametrize("suffix", [".pth"])
 def test_files_that_hold_something_else(write: "object", suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"weights{suffix}"
@@ -153,11 +157,12 @@ def test_without_network_the_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
         small(weights="imagenet").load_initial()
 
 
-def test_a_damaged_file_of_the_cache_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"PK cut off", b"", b"<!DOCTYPE html>"])
+def test_a_damaged_file_of_the_cache_is_named(content: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     name = models.ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
     (tmp_path / "hub/checkpoints").mkdir(parents=True)
-    (tmp_path / "hub/checkpoints" / name).write_bytes(b"PK cut off")
+    (tmp_path / "hub/checkpoints" / name).write_bytes(content)
     with pytest.raises(DataError, match=rf"{name}.*damaged"):
         small(weights="imagenet").load_initial()
 
