@@ -81,7 +81,8 @@ def convert(opened: "OpenedRun", output: Path, root: str | None = None) -> None:
     console.print(f"checked on {agreement.images:,} {whence}: {agreement}", markup=False)
     if len(told.input_shape) != 3:  # no pictures
         return
-    console.print(f"\nscore larger images   python -m cnnlab.evaluate {made.quoted} data.size=40", markup=False)
+    larger = 3 * max(told.input_shape[1:]) // 2  # on smaller ones than its own a converted layer does not fit
+    console.print(f"\nscore larger images   python -m cnnlab.evaluate {made.quoted} data.size={larger}", markup=False)
     console.print(f"map a larger picture  python -m cnnlab.predict {made.quoted} picture.png --map", markup=False)
 
 

@@ -108,7 +108,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _map_folder(line: cli.CommandLine) -> Path | None:
-    """Where --map writes; None without it. ConfigError for options that do not go together, or no such folder."""
+    """Where --map writes; None without it. ConfigError for options that do not go together, or a file in its place."""
     if "--map" not in line.options:
         if "--output" in line.options:
             raise ConfigError("--output: is the folder for --map, which is not there")
@@ -119,8 +119,8 @@ def _map_folder(line: cli.CommandLine) -> Path | None:
 
     require_matplotlib("--map")
     folder = Path(line.options.get("--output") or ".")
-    if not folder.is_dir():
-        raise ConfigError(f"--output {folder}: no such folder")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--output {folder}: a file; name a folder")
     return folder
 
 

@@ -85,8 +85,8 @@ def test_the_map_of_a_canvas_has_the_logits_of_its_windows(call, lenet, converte
     assert [word for word in out.split() if word.endswith(".png")] == ["canvas-map.png", "canvas_2-map.png"]
     with Image.open("canvas-map.png") as picture:
         assert (picture.format, picture.width) == ("PNG", 1100)
-    assert call("predict", converted.directory.path, "Canvas.jpg", "--map", "--invert", "--output", "maps")[0] == 0
-    assert Path("maps/Canvas-map.png").exists()
+    assert call("predict", converted.directory.path, "Canvas.jpg", "--map", "--invert", "--output", "new/maps")[0] == 0
+    assert Path("new/maps/Canvas-map.png").exists()
 
 
 def test_peaks_by_hand() -> None:
@@ -97,7 +97,7 @@ def test_peaks_by_hand() -> None:
 
 
 @pytest.mark.parametrize("words", [["--map"], ["--map", "--json"], ["--map", "--top", "2"], ["--output", "."],
-                                   ["--map", "--output", "nowhere"]])  # fmt: skip
+                                   ["--map", "--output", __file__]])  # fmt: skip
 def test_a_map_that_cannot_be_made_is_refused(call, lenet, tmp_path: Path, words: list[str]) -> None:
     code, out, err = call("predict", lenet.directory.path, tmp_path / "any.png", *words)
     assert (code, out, err.count("\n")) == (2, "", 1)

@@ -184,12 +184,13 @@ def _extent(found: ScoreMap) -> tuple[float, float, float, float]:
 def write_maps(opened: OpenedRun, pictures: Sequence[Path], folder: Path, invert: bool) -> int:
     """Write NAME-map.png of each picture NAME.* into a folder, and print what was found where; the exit code.
 
-    Pictures of one name are numbered; what lies there from another call is replaced.
+    The folder is made. Pictures of one name are numbered; what lies there from another call is replaced.
 
     Raises:
         ConfigError: a network that gives no map.
     """
     require_map(opened)
+    folder.mkdir(parents=True, exist_ok=True)
     shape = opened.description.input_shape
     window, failed, used = (shape[1], shape[2]), 0, Counter[str]()
     table = Table(box=None, header_style="bold", pad_edge=False)
