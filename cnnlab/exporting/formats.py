@@ -113,6 +113,7 @@ def facts(opened: OpenedRun, dtype: torch.dtype, sizes: bool) -> dict[str, str]:
         "input": f"images: {str(dtype).removeprefix('torch.')}, N x {channels} x {place}, {pixels}",
         "output": f"{name}: float32, {meaning}",
         "classes": json.dumps(told.classes, ensure_ascii=False),
+        "trained_on": json.dumps(sides),  # where the network takes any size, what it knows best
         "mean": json.dumps(told.mean),
         "std": json.dumps(told.std),
         "model": json.dumps(told.model),

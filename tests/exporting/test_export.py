@@ -55,6 +55,7 @@ def test_onnx_of_any_size_says_what_the_run_says(call, conv: cnnlab.OpenedRun, t
     session = onnxruntime.InferenceSession(file.read_bytes())
     assert [(one.type, one.shape) for one in session.get_inputs()] == [("tensor(uint8)", ["batch", 1, "height", "width"])]
     told = session.get_modelmeta().custom_metadata_map
+    assert json.loads(told["trained_on"]) == [28, 28]
     assert json.loads(told["classes"]) == list(conv.classes)
     assert json.loads(told["std"]) == list(conv.description.std)
     random = torch.Generator().manual_seed(1)
