@@ -66,7 +66,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # a full disk does not tell which file
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):  # a full disk does not tell which file
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_directory(path.parent)
