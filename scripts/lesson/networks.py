@@ -14,9 +14,10 @@ from scripts import ledger
 FIELD_NETWORK = ("model=maxpool", "model.width_factor=0.125", "data=fashion")
 
 
+@cache
 def _built(shape: tuple[int, ...], *settings: str) -> nn.Module:
-    """The network of these settings for images of C x H x W and ten classes."""
-    return build_model(ledger.configuration(*settings).model, shape, 10, 0)[0]
+    """The network of these settings for images of C x H x W and ten classes, in evaluation mode."""
+    return build_model(ledger.configuration(*settings).model, shape, 10, 0)[0].eval()
 
 
 @cache
@@ -69,7 +70,7 @@ def maps_of(side: int) -> tuple[tuple[int, ...], bool]:
 @cache
 def accepts(name: str, side: int) -> bool:
     """Whether a network of configs/model/, built for CIFAR-10, takes an image of `side` pixels."""
-    network = _built((3, 32, 32), f"model={name}").eval()
+    network = _built((3, 32, 32), f"model={name}")
     with torch.no_grad(), suppress(GeometryError, RuntimeError):  # torch's own, of a window that does not fit
         return bool(network(torch.zeros(1, 3, side, side)).shape == (1, 10))
     return False
