@@ -30,7 +30,7 @@ HELP = f"""cnnlab {__version__}: config-driven training of convolutional network
 {{}}
 
 cnnlab COMMAND --help explains each, cnnlab train model=lenet --help a choice.
-`python -m cnnlab.COMMAND` is the same as `cnnlab COMMAND`.
+`python -m cnnlab COMMAND` is the same.
 """
 
 
