@@ -10,7 +10,7 @@ from cnnlab import composing, config
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
 from scripts import ledger
-from scripts.published import comparison, figure, page
+from scripts.published import comparison, page
 from scripts.published.comparison import Comparison
 
 LEDGER, TABLE = Path("docs/results.json"), Path("docs/RESULTS.md")
@@ -61,6 +61,8 @@ def write() -> None:
 def keep_curve(name: str, run: RunDirectory) -> None:
     """Add the epochs of a run that scored the test images after each to docs/curves.json, unless they stand there, and draw the
     picture again."""
+    from scripts.published import figure  # the lessons' drawing loads torch, which --list need not wait for
+
     curves, epochs = measured_curves(), run.read_epochs()
     if len(curves.get(name, [[]])[0]) == 4 or any("test" not in epoch.scores for epoch in epochs):
         return
