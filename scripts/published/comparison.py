@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean
 from typing import Any
 
@@ -106,8 +107,12 @@ def num_intervals(rows: Sequence[Comparison]) -> int:
 
 def read_published(section: str) -> Any:
     """A section of configs/published.yaml."""
-    node: Any = OmegaConf.to_container(OmegaConf.load(config.config_dir() / "published.yaml"))
-    return node[section]
+    return _published()[section]
+
+
+@cache
+def _published() -> Any:
+    return OmegaConf.to_container(OmegaConf.load(config.config_dir() / "published.yaml"))
 
 
 def compare(
