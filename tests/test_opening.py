@@ -271,3 +271,8 @@ sys.exit(", ".join(loaded | unwanted & set(sys.modules)) or 0)
 def test_reading_and_opening_a_run_load_what_they_need_alone(lenet: cnnlab.OpenedRun) -> None:
     done = subprocess.run([sys.executable, "-c", FRESH, lenet.directory.path], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_opened_run_downloads_nothing(lenet: cnnlab.OpenedRun) -> None:
+    assert "download: true" in lenet.directory.config.read_text()
+    assert cnnlab.load(lenet.directory.path).config.data.download is False

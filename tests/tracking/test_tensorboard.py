@@ -1,5 +1,6 @@
 """The event file, read back as TensorBoard reads it."""
 
+import errno
 import io
 import itertools
 import math
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 from small_runs import epoch_lines, resume, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.tensorflow_stub.io.gfile import GFile
 from torch import Tensor
 
 from cnnlab.training.step import Step
@@ -157,3 +159,21 @@ def test_a_run_interrupted_before_its_first_point_waits_for_no_tensorboard(
     monkeypatch.setattr(Step, "update", interrupted)
     run = train(tmp_path / "run", *TEN, "trainer.steps=2", code=130)
     assert list(run.glob("events*")) == []
+
+
+@pytest.mark.parametrize("writes", [0, 1, 5, 12])
+def test_an_event_file_that_cannot_be_written_stops_no_run(
+    writes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    original, done = GFile.write, itertools.count()
+
+    def write(self: GFile, content: bytes) -> None:
+        if next(done) >= writes:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(self, content)
+
+    monkeypatch.setattr(GFile, "write", write)
+    run = train(tmp_path / "run", *TEN, "trainer.steps=18")
+    err = capfd.readouterr().err
+    assert (run / "result.json").exists()
+    assert (err.count("warning"), err.count("Traceback")) == (1, 0)
