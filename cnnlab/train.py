@@ -122,7 +122,7 @@ def _resume(directory: str, overrides: Sequence[str]) -> int:
     if done:
         print(done)
         return 0
-    with run.locked():
+    with run.locked(), signals_exit():
         from cnnlab.training.experiment import run_resumed
 
         run_resumed(cfg, run)

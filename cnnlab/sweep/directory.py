@@ -55,7 +55,7 @@ def locked(overrides: Sequence[str]) -> Iterator[list[str]]:
         directory = Path(named[-1])
         if directory.exists() and not directory.is_dir():
             raise RunTakenError(f"{directory}: is a file; choose another hydra.sweep.dir")
-        directory.mkdir(parents=True, exist_ok=True)
+        files.make_directory(directory)
     else:
         directory = claim(SWEEPS / time.strftime("%Y-%m-%d_%H-%M-%S"), may_rename=True)
     try:

@@ -18,6 +18,7 @@ from cnnlab.status import Status, Stop, StoppedError
 from cnnlab.sweep.display import Display
 from cnnlab.sweep.manifest import KILLED, Manifest
 from cnnlab.sweep.pool import Outcome, run_all
+from cnnlab.tracking import files
 from cnnlab.training.interrupt import signals_exit
 
 SHARED_DATA = "CNNLAB_SWEEP_DATA"  # the environment variable that cnnlab.sweep.preload reads
@@ -104,7 +105,7 @@ def _run(context: HydraContext, task_function: TaskFunction, node: DictConfig, o
     with open_dict(composed):
         composed.hydra.job.id = composed.hydra.job.num = number
     directory = Path(composed.hydra.sweep.dir, _directory(overrides))
-    directory.mkdir(parents=True, exist_ok=True)
+    files.make_directory(directory)
     log = os.open(directory / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(log, stream)

@@ -17,6 +17,7 @@ from cnnlab.sweep import telling
 from cnnlab.sweep.compose import Composer, job_key
 from cnnlab.sweep.grid import job_names, unused
 from cnnlab.sweep.manifest import Job, Manifest
+from cnnlab.tracking import files
 from cnnlab.tracking.console import counted
 
 
@@ -51,7 +52,7 @@ def run_grid(asked: Sequence[Sequence[str]], context: HydraContext, node: DictCo
 def open_manifest(node: DictConfig) -> Manifest:
     """The manifest of the sweep's directory, which is created, and what a killed process left behind set right."""
     manifest = Manifest(Path(node.hydra.sweep.dir))
-    manifest.directory.mkdir(parents=True, exist_ok=True)
+    files.make_directory(manifest.directory)
     manifest.reconcile()
     return manifest
 

@@ -106,6 +106,18 @@ def finite(content: Any) -> Any:
     return content
 
 
+def make_directory(path: Path) -> None:
+    """Create a folder, and those above it that are missing, durably.
+
+    Raises:
+        OSError: it cannot be; FileExistsError where there is a file.
+    """
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_directory(path.parent)
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a directory durable."""
     handle = os.open(path, os.O_RDONLY)

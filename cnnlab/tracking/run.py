@@ -171,7 +171,7 @@ def claim(path: Path, may_rename: bool) -> Path:
         RunTakenError: it is there already, not empty, and may not be renamed. ConfigError: it cannot be created.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_directory(path.parent)
         for number in range(1, 1000):
             candidate = path if number == 1 else path.with_name(f"{path.name}_{number}")
             try:

@@ -160,10 +160,11 @@ class Step:
         """Keep the sums and gradient norms after `step` updates, for the loss curve."""
         self.snapshots.append((step, self.sums.clone(), self.gradient_norms.clone()))
 
-    def weights_are_finite(self) -> bool:
-        """Whether every weight is a finite number; waits for the device."""
+    def is_finite(self) -> bool:
+        """Whether every weight is a finite number, and all that the optimizer keeps; waits for the device."""
+        kept = [value for state in self.optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
         with torch.no_grad():
-            largest = torch._foreach_norm(self.parameters, torch.inf)
+            largest = torch._foreach_norm([*self.parameters, *(value for value in kept if value.is_floating_point())], torch.inf)
         return bool(torch.isfinite(torch.stack(largest)).all())
 
     def gradient_names(self) -> list[str]:

@@ -140,12 +140,12 @@ def divergence(session: Session, progress: Progress) -> Stop | None:
     An update can also overflow a weight itself, which the next step's loss would tell too late for a checkpoint.
     """
     bad = int(session.step.first_bad)
-    if bad < 0 and not session.step.weights_are_finite():
+    if bad < 0 and not session.step.is_finite():
         bad = progress.step - 1
     if bad < 0:
         return None
     return Stop(
         Status.DIVERGED,
-        f"the loss, the gradient or a weight became infinite or nan at step {bad + 1}; "
+        f"the loss, a gradient, a weight or the optimizer's state became infinite or nan at step {bad + 1}; "
         "try a smaller optimizer.lr or trainer.clip_norm=1, or look for such numbers in the images",
     )
