@@ -13,13 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import assert_same_run, metrics, write_idx
 
 from cnnlab import cli
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
-from cnnlab.training import trainer
 
 # Dropout, augmentation, a short last batch, a schedule that moves, validation: everything that a position touches.
 SETTINGS = (
@@ -60,46 +58,6 @@ def begun(whole: Path, place: Path) -> Path:
     for name in ("config.yaml", "environment.json"):
         shutil.copy(whole / name, place)
     return place
-
-
-class Stop(BaseException):
-    """Stands for a kill: nothing after it runs."""
-
-
-def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Make the process die before update `step`, every checkpoint until then having been taken."""
-    monkeypatch.setattr(trainer, "LOOK_EVERY_S", 0.0)
-    original = trainer.epoch_order
-
-    class Order:
-        def __init__(self, order: torch.Tensor, first: int) -> None:
-            self.order, self.first = order, first
-
-        def __getitem__(self, part: slice) -> torch.Tensor:
-            if self.first + part.start // 64 >= step:
-                raise Stop
-            return self.order[part]
-
-    monkeypatch.setattr(
-        trainer, "epoch_order", lambda seed, epoch, *rest: Order(original(seed, epoch, *rest), epoch * STEPS_PER_EPOCH)
-    )
-
-
-@pytest.mark.parametrize("step", [1, 7, STEPS_PER_EPOCH - 1, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 1, 2 * STEPS_PER_EPOCH + 5])
-def test_stopped_before_any_step_and_resumed_gives_the_same_bits(
-    call, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
-    run = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        stop_at(patch, step)
-        with pytest.raises(Stop):
-            call("train", *SETTINGS, "checkpoint.every_s=0", f"hydra.run.dir={run}")
-    assert not (run / "result.json").exists()
-    before = sorted(os.listdir(tmp_path))
-    code, _, err = call("train", f"resume={run}")
-    assert (code, err) == (0, "")
-    assert sorted(os.listdir(tmp_path)) == before  # no second directory
-    assert_same_run(whole, run)
 
 
 def test_a_run_without_a_checkpoint_starts_at_step_0(call, whole: Path, tmp_path: Path) -> None:

@@ -1,22 +1,15 @@
-"""A run whose disk fails, or whose process dies, at any of its file operations: the same bits after it goes on.
+"""A disk that fails, or loses its power, at one of a process's file operations."""
 
-All operations of a run in its own directory are counted; each test lets one of them fail. CNNLAB_TORTURE=1 takes every one,
-else one in seven.
-"""
-
-import errno
 import os
-import shutil
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import assert_same_run
-from small_runs import SMALL
 
 OPERATIONS = ("open", "fsync", "replace", "mkdir", "unlink")
-STRIDE = 1 if os.environ.get("CNNLAB_TORTURE") else 7
 MOST = 70  # more than a run of two epochs has
 
 
@@ -24,78 +17,88 @@ class Killed(BaseException):
     """Stands for kill -9: nothing after it runs but `finally`, which a test cannot keep from running."""
 
 
-class Disk:
-    """Counts the operations below `folder` while it is entered, and lets the one of number `at` fail."""
+def watch(folder: Path, monkeypatch: pytest.MonkeyPatch, before: Callable[[], None], after: Callable[[str, Any], None]) -> None:
+    """Let every operation below `folder` call before(), which may raise, and then after(its name, its first argument)."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, at: int, failure: BaseException) -> None:
-        self.folder, self.count = str(folder), 0
-        for name in OPERATIONS:
-            monkeypatch.setattr(os, name, self._counted(getattr(os, name), at, failure))
-
-    def _counted(self, original: Callable[..., Any], at: int, failure: BaseException) -> Callable[..., Any]:
+    def watched(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def called(place: Any, *arguments: Any, **options: Any) -> Any:
-            if self._is_inside(place):
-                self.count += 1
-                if self.count == at or (self.count > at and isinstance(failure, Killed)):
-                    raise failure
-            return original(place, *arguments, **options)
+            path = os.readlink(f"/proc/self/fd/{place}") if isinstance(place, int) else os.fspath(place)
+            if not str(path).startswith(str(folder)) or threading.current_thread() is not threading.main_thread():
+                return original(place, *arguments, **options)  # no state hangs on what TensorBoard's thread writes
+            before()
+            result = original(place, *arguments, **options)
+            after(name, path)
+            return result
 
         return called
 
-    def _is_inside(self, place: Any) -> bool:
-        path = os.readlink(f"/proc/self/fd/{place}") if isinstance(place, int) else os.fspath(place)
-        return str(path).startswith(self.folder)
+    for name in OPERATIONS:
+        monkeypatch.setattr(os, name, watched(name, getattr(os, name)))
 
 
-def train(call, run: Path) -> int:
-    code: int = call("train", *SMALL, "trainer.epochs=2", "checkpoint.every_s=0", f"hydra.run.dir={run}")[0]
-    return code
+@dataclass
+class Failing:
+    """Raises `failure` at the operation of number `at`, and at all later ones if it lasts or stands for a process's death."""
+
+    at: int
+    failure: BaseException
+    lasts: bool = False
+    count: int = 0
+
+    def before(self) -> None:
+        self.count += 1
+        if self.count == self.at or (self.count > self.at and (self.lasts or isinstance(self.failure, Killed))):
+            raise self.failure
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from cnnlab import cli
+@dataclass
+class Durable:
+    """What of `root`, empty at first, would be left after a power cut: of a file its bytes when it was last synced, of a folder
+    the names that it had when it was.
 
-    run = tmp_path_factory.mktemp("whole") / "run"
-    assert cli.run("train", [*SMALL, "trainer.epochs=2", "checkpoint.every_s=0", f"hydra.run.dir={run}"]) == 0
-    return run
+    cuts: what is left, before each operation.
+    """
 
+    root: Path
+    content: dict[int, bytes] = field(default_factory=dict)  # by inode
+    names: dict[Path, dict[str, int]] = field(default_factory=dict)  # of a folder: the inodes of its entries
+    cuts: "list[Left]" = field(default_factory=list)
 
-def goes_on(call, run: Path) -> None:
-    """Resume what was begun, else begin it; both have to end well."""
-    if (run / "config.yaml").exists():
-        assert call("train", f"resume={run}")[0] == 0
-    else:
-        assert train(call, run) == 0
+    def before(self) -> None:
+        present = {path: _inodes(path) for path in (self.root, *self.root.rglob("*")) if path.is_dir()}
+        self.cuts.append(Left(self.root, dict(self.content), dict(self.names), present))
 
-
-@pytest.mark.parametrize("at", range(1, MOST, STRIDE))
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EMFILE], ids=["full", "broken", "too many open files"])
-def test_a_disk_that_fails_once(call, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, at: int) -> None:
-    run = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        disk = Disk(run, patch, at, OSError(code, os.strerror(code)))
-        exit_code, _, err = call("train", *SMALL, "trainer.epochs=2", "checkpoint.every_s=0", f"hydra.run.dir={run}")
-    if disk.count < at:
-        pytest.skip(f"a run has {disk.count} file operations")
-    assert exit_code in (0, 4)
-    assert err.count("\n") <= 1 + ("warning" in err)
-    goes_on(call, run)
-    assert_same_run(run, whole)
+    def after(self, name: str, path: str) -> None:
+        if name == "fsync":
+            if os.path.isdir(path):
+                self.names[Path(path)] = _inodes(Path(path))
+            else:
+                self.content[os.stat(path).st_ino] = Path(path).read_bytes()
 
 
-@pytest.mark.parametrize("at", range(1, MOST, STRIDE))
-def test_a_process_that_dies(call, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    run = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        disk = Disk(run, patch, at, Killed())
-        try:
-            train(call, run)
-        except Killed:
-            pass
-        else:
-            pytest.skip(f"a run has {disk.count} file operations")
-    goes_on(call, run)
-    assert_same_run(run, whole)
-    assert not list(run.glob(".*.tmp"))
-    shutil.rmtree(run)
+@dataclass
+class Left:
+    """What a power cut leaves; present: the names that were there, for a disk that keeps them without a sync."""
+
+    root: Path
+    content: dict[int, bytes]
+    names: dict[Path, dict[str, int]]
+    present: dict[Path, dict[str, int]]
+
+    def write(self, to: Path, keeps_names: bool) -> None:
+        """Make the folder `to` what is left of the root."""
+        names = self.present if keeps_names else self.names
+        self._write(self.root, to, names)
+
+    def _write(self, folder: Path, to: Path, names: dict[Path, dict[str, int]]) -> None:
+        to.mkdir(exist_ok=True)
+        for name, inode in names.get(folder, {}).items():
+            if folder / name in self.present:
+                self._write(folder / name, to / name, names)
+            else:
+                (to / name).write_bytes(self.content.get(inode, b""))
+
+
+def _inodes(folder: Path) -> dict[str, int]:
+    with os.scandir(folder) as entries:
+        return {entry.name: entry.inode() for entry in entries}

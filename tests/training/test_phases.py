@@ -7,12 +7,11 @@ import pytest
 import torch
 from conftest import assert_same_run
 from safetensors.torch import load_file
-from small_runs import SMALL, checkpoint_meta, epoch_lines, train
+from small_runs import SMALL, epoch_lines, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cnnlab import composing, config, trust
 from cnnlab.errors import ConfigError
-from cnnlab.training import trainer
 from cnnlab.training.session import build_session
 
 HEAD = '{epochs: 1, parameters: [{match: "blocks.*", frozen: true}]}'
@@ -26,35 +25,6 @@ STEPS = 12
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("whole") / "run", *PHASED)
-
-
-class Killed(BaseException):
-    """Nothing after it runs."""
-
-
-@pytest.mark.parametrize("step", range(1, STEPS))
-def test_resumed_after_any_step_it_is_the_same_run(
-    call, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
-    run, order = tmp_path / "run", trainer.epoch_order
-
-    class Order:
-        def __init__(self, indices: torch.Tensor, first: int) -> None:
-            self.indices, self.first = indices, first
-
-        def __getitem__(self, part: slice) -> torch.Tensor:
-            if self.first + part.start // 32 >= step:
-                raise Killed
-            return self.indices[part]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "LOOK_EVERY_S", 0.0)
-        patch.setattr(trainer, "epoch_order", lambda seed, epoch, *rest: Order(order(seed, epoch, *rest), epoch * 4))
-        with pytest.raises(Killed):
-            call("train", *SMALL, *PHASED, "checkpoint.every_s=0", f"hydra.run.dir={run}")
-    assert checkpoint_meta(run / "last.safetensors")["progress"]["step"] == step
-    assert call("train", f"resume={run}")[0] == 0
-    assert_same_run(whole, run)
 
 
 def session(*overrides: str) -> Any:

@@ -1,0 +1,70 @@
+"""What the rows of docs/RELIABILITY.md share: how many of its cases a row takes, and commands in processes of their own."""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TypeVar
+
+from conftest import WHOLE
+from small_runs import SMALL
+
+from cnnlab import cli
+from cnnlab.sweep.pool import PRELOADED
+
+TWO_EPOCHS = (*SMALL, "trainer.epochs=2", "checkpoint.every_s=0")
+
+
+Case = TypeVar("Case")
+
+
+def share(cases: Iterable[Case], one_in: int) -> list[Case]:
+    """All cases in the whole protocol, else one in so many."""
+    return list(itertools.islice(cases, 0, None, 1 if WHOLE else one_in))
+
+
+def goes_on(call, run: Path, settings: tuple[str, ...] = TWO_EPOCHS) -> None:
+    """Resume what was begun, else begin it, as its user would; both have to end well."""
+    begun = (run / "config.yaml").exists()
+    code, _, err = call("train", f"resume={run}") if begun else call("train", *settings, f"hydra.run.dir={run}")
+    assert code == 0, err
+
+
+def start(log: Path, *arguments: str) -> BaseProcess:
+    """Start `python -m cnnlab.train ARGUMENTS`, forked from a process that has torch loaded already; it prints to `log`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([PRELOADED])
+    process = context.Process(target=_command, args=(log, arguments))
+    process.start()
+    return process
+
+
+def _command(log: Path, arguments: tuple[str, ...]) -> None:
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    sys.exit(cli.run("train", arguments))
+
+
+def ended(process: BaseProcess, within_s: float = 60) -> int:
+    """The exit code of a process, negative for the signal that killed it. Fails, and kills it, where it does not end."""
+    process.join(within_s)
+    if process.exitcode is None:
+        os.kill(process.pid or 0, signal.SIGKILL)
+        raise AssertionError(f"still running after {within_s:.0f} s")
+    return process.exitcode
+
+
+def users_of(folder: Path) -> Iterator[int]:
+    """The processes, but for this one, that have a file below `folder` open."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            links = [os.readlink(link) for link in (process / "fd").iterdir()]
+        except OSError:
+            continue
+        if int(process.name) != os.getpid() and any(link.startswith(f"{folder.resolve()}/") for link in links):
+            yield int(process.name)
