@@ -163,8 +163,9 @@ class Step:
     def is_finite(self) -> bool:
         """Whether every weight is a finite number, and all that the optimizer keeps; waits for the device."""
         kept = [value for state in self.optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+        numbers = [*self.parameters, *(value for value in kept if value.is_floating_point())]
         with torch.no_grad():
-            largest = torch._foreach_norm([*self.parameters, *(value for value in kept if value.is_floating_point())], torch.inf)
+            largest = torch._foreach_norm(numbers, torch.inf)
         return bool(torch.isfinite(torch.stack(largest)).all())
 
     def gradient_names(self) -> list[str]:
