@@ -42,6 +42,14 @@ def send(process: int, chance: random.Random, first_s: float, last_s: float) -> 
     return codes
 
 
+def wait_for_none(folder: Path) -> None:
+    """Wait until no process uses the folder: a second signal ends the sweep at once, and its workers notice within seconds."""
+    end = time.monotonic() + 3
+    while list(users_of(folder)):
+        assert time.monotonic() < end, "a worker lives on"
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("seed", share(range(30), 10))
 def test_while_python_starts(call, whole: Path, tmp_path: Path, seed: int) -> None:
     run = tmp_path / "run"
@@ -74,7 +82,7 @@ def test_while_a_sweep_runs(call, whole: Path, tmp_path: Path, seed: int) -> Non
     codes = send(process.pid or 0, random.Random(seed), 0.1, 6)
     assert ended(process) in codes, log.read_text()
     assert "Traceback" not in log.read_text()
-    assert not list(users_of(sweep))
+    wait_for_none(sweep)
     assert call("train", *line)[0] == 0
     assert_same_run(sweep / "seed0", whole)
 
@@ -88,7 +96,7 @@ def test_while_a_search_prunes(call, tmp_path: Path, seed: int) -> None:
     codes = send(process.pid or 0, random.Random(seed), 0.5, 6)
     assert ended(process) in codes, log.read_text()
     assert "Traceback" not in log.read_text()
-    assert not list(users_of(sweep))
+    wait_for_none(sweep)
     assert call("train", *line)[0] == 0
 
 
