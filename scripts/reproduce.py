@@ -16,7 +16,7 @@ from cnnlab.tracking.run import RunDirectory
 from scripts import ledger
 from scripts.arguments import chosen, count
 from scripts.published import comparison, views
-from scripts.published.views import LEDGER, PRECISIONS, recipe
+from scripts.published.views import LEDGER, PRECISIONS
 
 HELP = """Run the experiments of the course notes, and write what was measured beside what was published.
 
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run_missing(names: Sequence[str], precision: str, seeds: int, jobs: int | None) -> int:
     """Run what the ledger lacks, cheapest first; 0 if all succeeded. jobs: at a time; None: what suits the machine."""
     directory = RUNS / precision
-    recipes = {name: recipe(name, precision) for name in names}
+    recipes = {name: views.recipes(name)[precision] for name in names}
     work = [(name, seed) for name in sorted(names, key=cost) for seed in range(seeds)]
     _collect(directory)  # what an earlier call that was killed has finished
     views.write()  # where it cannot be written, that is told before hours of training
@@ -89,7 +89,7 @@ def _rerun(names: Sequence[str], precision: str) -> int:
     """Train the first measured seed of each experiment again, with as many threads, and compare; 0 if all are the same."""
     bad = 0
     for name in names:
-        entries = ledger.of_recipe(ledger.read(LEDGER), recipe(name, precision))
+        entries = ledger.of_recipe(ledger.read(LEDGER), views.recipes(name)[precision])
         if not entries:
             raise ConfigError(f"{name}: {LEDGER} holds no {precision} result of its present recipe; measure it without --rerun")
         held = entries[0]

@@ -1,12 +1,16 @@
 """The published and the measured results as people read them: docs/RESULTS.md, README's table, the experiments' headers."""
 
 import json
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from cnnlab import composing, config
+from cnnlab.machine import num_cores
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
 from scripts import ledger
@@ -27,15 +31,24 @@ def experiments() -> list[str]:
     return [name for name in composing.groups()["experiment"] if name in {*results, *other}]
 
 
-def recipe(name: str, precision: str) -> str:
-    """The hash of an experiment's present recipe. Hydra, which is slow, composes it once for both precisions."""
+def recipes(name: str) -> dict[str, str]:
+    """By precision the hash of an experiment's present recipe. Hydra, which is slow, composes it once for both."""
     cfg = ledger.configuration(f"experiment={name}")
-    return config.recipe_hash(replace(cfg, trainer=replace(cfg.trainer, precision=precision)))
+    return {one: config.recipe_hash(replace(cfg, trainer=replace(cfg.trainer, precision=one))) for one in PRECISIONS}
+
+
+@cache
+def all_recipes() -> dict[tuple[str, str], str]:
+    """The recipes of all experiments by name and precision, composed on all cores: 80 ms each."""
+    names = experiments()
+    with ProcessPoolExecutor(num_cores(), multiprocessing.get_context("forkserver")) as pool:
+        found = zip(names, pool.map(recipes, names, chunksize=4), strict=True)
+        return {(name, precision): recipe for name, by_precision in found for precision, recipe in by_precision.items()}
 
 
 def comparisons(names: Sequence[str]) -> list[Comparison]:
     """Published against measured, of the present recipes."""
-    recipes = {(name, precision): recipe(name, precision) for name in names for precision in PRECISIONS}
+    recipes = {(name, precision): recipe for (name, precision), recipe in all_recipes().items() if name in names}
     return comparison.compare(comparison.read_published("results"), recipes, ledger.read(LEDGER))
 
 

@@ -140,7 +140,7 @@ def test_check(reproduce, names: str, fails: bool) -> None:
         "date": "2026-11-21",
     }
     tests = {"mlp-sigmoid-xavier": 0.75, "mlp-sigmoid-2": 0.80}
-    made = [{"id": name, "recipe": views.recipe(name, "fp32"), "train": test, "test": test} for name, test in tests.items()]
+    made = [{"id": name, "recipe": views.recipes(name)["fp32"], "train": test, "test": test} for name, test in tests.items()]
     Path("docs").mkdir()
     Path("docs/results.json").write_text(json.dumps([entry | more for entry in made]))
     assert reproduce("--check", *names.split())[0] == 1  # the table is not written yet
