@@ -227,16 +227,6 @@ def test_under_nohup_a_closed_terminal_stops_nothing(tmp_path: Path) -> None:
     assert process.returncode == 143
 
 
-def test_kill_9_in_a_real_process_and_resume_gives_the_same_bits(call, whole: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    process = start(run, "checkpoint.every_s=0")
-    wait_for(run / "last.safetensors", process)
-    process.kill()
-    process.communicate()
-    assert call("train", f"resume={run}")[0] == 0
-    assert_same_run(whole, run)
-
-
 def test_a_second_start_leaves_the_first_ones_directory(call, tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     (run.path / ".hydra").mkdir(parents=True)

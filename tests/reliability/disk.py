@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 OPERATIONS = ("open", "fsync", "replace", "mkdir", "unlink")
-MOST = 70  # more than a run of two epochs has
+MOST = 60  # more than a run of two epochs has
 
 
 class Killed(BaseException):

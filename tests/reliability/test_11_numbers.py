@@ -121,5 +121,5 @@ def test_an_extreme_setting(call, tmp_path: Path, setting: str) -> None:
     code, _, err = call("train", *RUN, setting, f"hydra.run.dir={run}")
     assert code in (0, 2, 3, 4)
     assert len(err.splitlines()) <= (code != 0) + err.count("warning:"), err
-    assert code == 0 or setting.partition("=")[0].rpartition(".")[2] in err or code == 3, err
+    assert code != 2 or setting.partition(".")[0] in err, err
     assert_finite(run)

@@ -20,7 +20,7 @@ NETWORKS = {  # dropout, augmentation, schedules, statistics, and optimizers wit
     "mlp": ("model=mlp", "model.hidden=[8]", "model.hidden_dropout=0.1", "augment=[crop,rotation]", "optimizer=rmsprop",
             "schedule=step", "schedule.every_epochs=1"),
     "lenet": ("model=lenet", "model.batch_norm=true", "optimizer=adam", "schedule=cosine", "augment=[flip]"),
-    "cifar-global-max": ("model=cifar-global-max", "optimizer=sgd", "optimizer.momentum=0.9", "trainer.clip_norm=1"),
+    "momentum": ("model=mlp", "model.hidden=[8,8]", "optimizer=sgd", "optimizer.momentum=0.9", "trainer.clip_norm=1"),
     "phases": ("model=lenet", "model.batch_norm=true", "model.dropout=0.1", f"phases=[{HEAD},{REST}]"),
 }  # fmt: skip
 

@@ -23,7 +23,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("kind", "lasts", "at"),
-    share(((kind, lasts, at) for at in range(1, MOST) for lasts in (False, True) for kind in CODES), 11),
+    share(((kind, lasts, at) for at in range(1, MOST) for lasts in (False, True) for kind in CODES), 17),
 )
 def test_an_operation_that_fails(
     call, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, lasts: bool, at: int

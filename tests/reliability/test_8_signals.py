@@ -50,7 +50,7 @@ def wait_for_none(folder: Path) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("seed", share(range(30), 10))
+@pytest.mark.parametrize("seed", share(range(30), 15))
 def test_while_python_starts(call, whole: Path, tmp_path: Path, seed: int) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "cnnlab.train", *LONG, f"hydra.run.dir={run}"]
@@ -74,7 +74,7 @@ def test_while_a_run_trains_scores_and_saves(call, whole: Path, tmp_path: Path, 
     assert_same_run(run, whole)
 
 
-@pytest.mark.parametrize("seed", share(range(20), 10))
+@pytest.mark.parametrize("seed", share(range(20), 20))
 def test_while_a_sweep_runs(call, whole: Path, tmp_path: Path, seed: int) -> None:
     sweep, log = tmp_path / "sweep", tmp_path / "log"
     line = ("-m", *LONG, "seed=0,1,2", f"hydra.sweep.dir={sweep}")
@@ -100,7 +100,7 @@ def test_while_a_search_prunes(call, tmp_path: Path, seed: int) -> None:
     assert call("train", *line)[0] == 0
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", share(SIGNALS, 3))
 def test_while_data_are_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
     asked, done = threading.Event(), threading.Event()
 

@@ -116,14 +116,13 @@ def test_a_killed_worker_ends_its_own_job_alone() -> None:
     assert "Traceback" not in out + err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_saves_the_jobs_that_run_and_begins_no_other(number: signal.Signals, code: int, call: Call) -> None:
+def test_a_signal_saves_the_jobs_that_run_and_begins_no_other(call: Call) -> None:
     process = start(*LONG, "seed=range(9)")
     wait_for(lambda: list(NIGHT.glob("*/metrics.jsonl")))
     assert call("train", "-m", *LONG, "seed=range(9)", "sweep.name=night")[0] == 5  # two never share a directory
-    process.send_signal(number)
+    process.terminate()
     out, err = process.communicate(timeout=30)
-    assert process.returncode == code
+    assert process.returncode == 143
     assert "Traceback" not in out + err
     assert set(states().values()) - {"finished"} == {"interrupted", "pending"}
     assert not workers(NIGHT)
