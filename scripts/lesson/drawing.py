@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scripts.lesson.claims import Measured
 from scripts.lesson.rules import estimate
 
 if TYPE_CHECKING:
@@ -71,12 +70,6 @@ def curve(axes: "Axes", xs: Sequence[float], series: Sequence[Sequence[float]], 
         axes.plot([x] * len(values), values, "o", color=color, **RING)
     if label:
         axes.annotate(label, (xs[-1], found[-1].mean), (14, 0), textcoords="offset points", color=color, va="center")
-
-
-def scored_rows(measured: Measured, colors: Sequence[str]) -> list[Row]:
-    """The test accuracies of the arms."""
-    names = [arm.name for arm in measured.arms]
-    return [(name, measured.values(name), color) for name, color in zip(names, colors, strict=True)]
 
 
 def chart(rows: Sequence[Row], title: str, label: str) -> "Figure":

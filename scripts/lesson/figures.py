@@ -16,13 +16,19 @@ from cnnlab.tracking.run import RunDirectory
 from scripts import ledger
 from scripts.lesson import sources
 from scripts.lesson.claims import Measured, probed, test, train
-from scripts.lesson.drawing import BLUE, GRAY, GREEN, ORANGE, PURPLE, chart, curve, dots, new_figure, scored_rows
+from scripts.lesson.drawing import BLUE, GRAY, GREEN, ORANGE, PURPLE, Row, chart, curve, dots, new_figure
 from scripts.lesson.measure import RUNS
 from scripts.lesson.networks import receptive_fields
 from scripts.lesson.probes import SHIFTS, SIZES, side_by_side, trained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def scored_rows(measured: Measured, colors: Sequence[str]) -> list[Row]:
+    """The test accuracies of the arms."""
+    names = [arm.name for arm in measured.arms]
+    return [(name, measured.values(name), color) for name, color in zip(names, colors, strict=True)]
 
 
 def shuffled(measured: Measured) -> "Figure":
