@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cnnlab import cli, config
+from cnnlab.sweep import parallel
 from cnnlab.sweep.manifest import Manifest
 from scripts import ledger
 from scripts.ledger import configuration
@@ -76,9 +77,10 @@ def test_the_readme_s_table_is_renewed_and_nothing_else() -> None:
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_root: Path) -> None:
-    """An empty directory and data small enough to train an experiment on in seconds."""
+    """An empty directory and data small enough to train an experiment on in seconds, for workers of an older server, too."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CNNLAB_DATA", str(data_root))
+    monkeypatch.setattr(parallel, "slots", lambda *_: [{"CNNLAB_DATA": str(data_root)}])
 
 
 @pytest.fixture
@@ -87,25 +89,13 @@ def reproduce(call) -> Any:
     return partial(call, "reproduce", package="scripts")
 
 
-def start(*arguments: str) -> "subprocess.Popen[str]":
-    env = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
-    command = [sys.executable, "-m", "scripts.reproduce", *arguments]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def run(*arguments: str) -> tuple[int, str]:
-    process = start(*arguments)
-    _, err = process.communicate(timeout=120)
-    return process.returncode, err
-
-
 def measured() -> list[tuple[str, int]]:
     return [(one["id"], one["seed"]) for one in ledger.read(Path("docs/results.json"))]
 
 
 @pytest.mark.usefixtures("tiny")
 def test_what_is_missing_is_trained_once_and_again_to_the_same_digits(reproduce) -> None:
-    assert run("mlp-sigmoid-xavier", "mlp-sigmoid-xavier", "--seeds", "2") == (0, "")
+    assert reproduce("mlp-sigmoid-xavier", "mlp-sigmoid-xavier", "--seeds", "2")[::2] == (0, "")
     assert measured() == [("mlp-sigmoid-xavier", 0), ("mlp-sigmoid-xavier", 1)]
     assert "| mlp-sigmoid-xavier | D | 0.7578, 0.7480 |" in Path("docs/RESULTS.md").read_text()
     before = Path("docs/results.json").read_bytes()
@@ -149,16 +139,19 @@ def test_check(reproduce, names: str, fails: bool) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
-def test_where_nothing_can_be_written_nothing_is_trained() -> None:
+def test_where_nothing_can_be_written_nothing_is_trained(reproduce) -> None:
     Path("docs").touch()
-    code, err = run("mlp-sigmoid-xavier")
+    code, _, err = reproduce("mlp-sigmoid-xavier")
     assert (code, err.count("\n"), "docs" in err) == (2, 1, True)
     assert not Path("outputs").exists()
 
 
 @pytest.mark.usefixtures("tiny")
 def test_what_was_finished_before_a_kill_is_kept(reproduce) -> None:
-    process, manifest = start("mlp-sigmoid-xavier", "--seeds", "2", "--jobs", "1"), Manifest(Path("outputs/reproduce/fp32"))
+    env = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    command = [sys.executable, "-m", "scripts.reproduce", "mlp-sigmoid-xavier", "--seeds", "2", "--jobs", "1"]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    manifest = Manifest(Path("outputs/reproduce/fp32"))
     while [job.status for job in manifest.jobs()][:1] != ["finished"]:
         assert process.poll() is None
         time.sleep(0.05)
@@ -168,15 +161,15 @@ def test_what_was_finished_before_a_kill_is_kept(reproduce) -> None:
     assert reproduce("--list", "mlp-sigmoid-xavier")[0] == 0
     assert measured() == [("mlp-sigmoid-xavier", 0)]
     first = Path("docs/results.json").read_text().splitlines()[1].rstrip(",")
-    assert run("mlp-sigmoid-xavier", "--seeds", "2") == (0, "")
+    assert reproduce("mlp-sigmoid-xavier", "--seeds", "2")[::2] == (0, "")
     assert measured() == [("mlp-sigmoid-xavier", 0), ("mlp-sigmoid-xavier", 1)]
     assert first in Path("docs/results.json").read_text()
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_run_that_fails_is_told_and_the_others_go_on(data_root: Path) -> None:
+def test_a_run_that_fails_is_told_and_the_others_go_on(reproduce, data_root: Path) -> None:
     (data_root / "MNIST/raw/train-images-idx3-ubyte.gz").write_bytes(b"x")
-    code, err = run("chollet-mnist", "mlp-sigmoid-xavier")
+    code, _, err = reproduce("chollet-mnist", "mlp-sigmoid-xavier")
     assert (code, err.count("\n")) == (2, 1)
     assert measured() == [("mlp-sigmoid-xavier", 0)]
 
