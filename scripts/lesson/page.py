@@ -10,9 +10,9 @@ from cnnlab.errors import CheckpointError, ConfigError, DataError
 from scripts import ledger, transfer
 from scripts.ledger import Entry
 from scripts.lesson import drawing, reuse, space, training
-from scripts.lesson.claims import Claim, Table
+from scripts.lesson.claims import Claim, Measured, Table
 from scripts.lesson.measure import LEDGER
-from scripts.lesson.rules import SIGNS, verdict
+from scripts.lesson.rules import SIGNS, Finding, verdict
 from scripts.published import views
 from scripts.published.comparison import read_published
 
@@ -89,17 +89,16 @@ def text(entries: Sequence[Entry]) -> str:
     sources = {entry["claim"]: entry["source"] for entry in read_published("claims")}
     summary, sections = ["| | claim | verdict |", "|---|---|---|"], []
     for number, claim in enumerate(CLAIMS, 1):
-        findings = claim.find(claim.measured(entries))
+        measured = claim.measured(entries)
+        findings = claim.find(measured)
         title, quote = (WORDS[claim.name][key] for key in ("title", "quote"))
         anchor = f"{number}-{title.lower().replace(',', '').replace(' ', '-')}"
         summary.append(f"| {number} | [{title}](#{anchor}): {quote} | {verdict(findings)} |")
-        sections.append(_section(number, claim, sources[quote], entries))
+        sections.append(_section(number, claim, sources[quote], measured, findings))
     return "\n".join([INTRODUCTION, *summary, "", *sections])
 
 
-def _section(number: int, claim: Claim, source: str, entries: Sequence[Entry]) -> str:
-    measured = claim.measured(entries)
-    findings = claim.find(measured)
+def _section(number: int, claim: Claim, source: str, measured: Measured, findings: Sequence[Finding]) -> str:
     words = WORDS[claim.name]
     lines = [f"## {number}. {words['title']}", "", f"> {words['quote']} ({source})", ""]
     lines += [f"**{verdict(findings).capitalize()}.**", ""]
