@@ -1,5 +1,6 @@
 """`convert` writes a run that opens, is scored at other sizes, asked and mapped."""
 
+import io
 import shutil
 from pathlib import Path
 
@@ -52,6 +53,20 @@ def test_other_sizes_are_scored_where_the_network_takes_them(call, lenet, conver
     for run, size in ((lenet, 40), (converted, 12), (converted, 0)):
         code, out, err = call("evaluate", run.directory.path, f"data.size={size}")
         assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+@pytest.mark.parametrize(("data", "model"), [("digit-rows", "signal"), ("moving-digits", "clip")])
+def test_signals_and_clips(call, tmp_path: Path, data: str, model: str) -> None:
+    run = fitted(tmp_path / "run", f"data={data}", f"model={model}", "model.head=flatten", "trainer.steps=2")
+    assert call("convert", run.directory.path)[0] == 0
+    made = cnnlab.load(f"{run.directory.path}-conv")
+    images = all_images(load_data(run.config.data, 0).test)[:50]
+    with torch.no_grad():
+        torch.testing.assert_close(made.model(images), run.model(images), rtol=0, atol=1e-5)
+        longer = torch.cat([images, images], -1)
+        assert made.model(longer).shape == (50, len(run.classes))
+    code, out, err = call("evaluate", made.directory.path, "data.size=40")  # of images alone
+    assert (code, out, err.count("\n")) == (2, "", 1)
 
 
 def test_what_cannot_be_converted_or_written_is_told_in_a_line(call, lenet, converted, tmp_path: Path) -> None:
@@ -112,8 +127,17 @@ def test_global_pooling_and_binary_give_maps_and_regression_none(call, tmp_path:
     logit = run.model(torch.from_numpy(picture)[None])[0, 0]
     assert found.names == ("3", "5")
     torch.testing.assert_close(found.scores.mean((1, 2)), torch.stack([-logit, logit]), rtol=0, atol=1e-5)
+    weak = maps.ScoreMap(torch.stack([torch.full((3, 4), 0.2), torch.full((3, 4), -0.2)]), ("3", "5"), (8, 8), (8.0, 8.0))
+    with Image.open(io.BytesIO(maps.draw(picture, weak, [], (28, 28), "weak"))) as drawn:
+        blue = np.asarray(drawn.convert("RGB")).astype(int)[:, 600:900] @ (-1, 0, 1) > 50
+    assert blue.mean() > 0.2  # not black: what is below 0 speaks for the first class
     Image.fromarray(picture[0]).save(tmp_path / "noise.png")
     assert call("predict", run.directory.path, tmp_path / "noise.png", "--map", "--output", tmp_path)[0] == 0
+    backbone = fitted(tmp_path / "backbone", "model=pretrained", "model.backbone=shufflenet_v2_x0_5", "model.weights=none",
+                      "trainer.epochs=1", "trainer.steps=1")  # fmt: skip
+    found = maps.score_map(backbone, picture)
+    assert (found.step, found.scores.shape) == ((32, 32), (10, 1, 2))
+    torch.testing.assert_close(found.scores.mean((1, 2)), backbone.model(torch.from_numpy(picture)[None])[0], rtol=0, atol=1e-4)
     values = fitted(tmp_path / "values", *average[:4], "task=regression")
     code, _, err = call("predict", values.directory.path, tmp_path / "noise.png", "--map")
     assert (code, err.count("\n")) == (2, 1)

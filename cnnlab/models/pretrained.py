@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -75,9 +75,9 @@ class Pretrained(nn.Module):
         own = expects.crop_size[0]
         if backbone.startswith(FIXED_SIZE) and self.image_size != (own, own):
             got = " x ".join(map(str, self.image_size))
-            raise GeometryError(f"model.backbone={backbone}: takes {own} x {own} alone, got {got}; set data.size={own}")
-        self.backbone, num_features = headless(backbone, own)
-        self.head = dense_stack(num_features, head, num_outputs, "relu", dropout)
+            raise GeometryError(f"model.backbone={backbone}: takes {own} x {own} alone, got {got} (folders: data.size={own})")
+        self.backbone, self.num_features = headless(backbone, own)
+        self.head = dense_stack(self.num_features, head, num_outputs, "relu", dropout)
         initialize(self.head, "glorot_uniform", 0.0)
         for name, values in (("mean", expects.mean), ("std", expects.std)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1))
@@ -90,6 +90,32 @@ class Pretrained(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """What the backbone makes of images, N x F."""
         return torch.flatten(self.backbone((images - self.mean) / self.std), 1)
+
+    def logit_map(self, images: Tensor) -> Tensor:
+        """Class scores at each place, N x num_outputs x H' x W': what the head says of a place alone.
+
+        Without hidden layers their mean is the logits.
+
+        Raises:
+            ConfigError: the features are not the means of maps over their places.
+        """
+        last: Tensor | None = None  # maps with as many channels as there are features
+
+        def called(_: nn.Module, inputs: Any, output: Any) -> None:
+            nonlocal last
+            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == self.num_features:
+                pooled = output.shape[2:].numel() == 1
+                last = last if pooled and last is not None else output
+
+        hooks = [module.register_forward_hook(called) for module in self.backbone.modules()]
+        try:
+            features = self.features(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if last is None or not torch.allclose(last.mean((2, 3)), features, rtol=1e-3, atol=1e-4):
+            raise ConfigError(f"model.backbone={self.name}: gives no map of scores; its features are no averages over places")
+        return cast(Tensor, self.head(last.movedim(1, -1))).movedim(-1, 1)
 
     def load_initial(self) -> None:
         """Load the backbone's weights.
@@ -108,7 +134,7 @@ class Pretrained(nn.Module):
             height, width = self.image_size
             note(
                 f"{self.name}: its weights were trained on {own} x {own}, these images are {height} x {width}; "
-                f"data=folder data.size={own} may score higher, at {own**2 / (height * width):.1f} times the work"
+                f"{own} x {own} (folders: data.size={own}) may score higher, at {own**2 / (height * width):.1f} times the work"
             )
 
     def _entry(self) -> Any:
@@ -142,7 +168,7 @@ class Pretrained(nn.Module):
             if name.endswith("num_batches_tracked") and name not in given:  # files of before torch 0.4.1
                 continue
             if name not in given or name not in own or given[name].shape != own[name].shape:
-                there, here = (tuple(side[name].shape) if name in side else "nothing" for side in (given, own))
+                there, here = (" x ".join(map(str, side[name].shape)) if name in side else "missing" for side in (given, own))
                 what = f"{name} is {there} there, {here} in {self.name}"
                 raise DataError(f"model.weights={source}: of another network than {self.name}: {what}")
         with torch.no_grad():

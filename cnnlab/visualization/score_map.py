@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -14,19 +14,20 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
 from cnnlab.data.pictures import decode_all
 from cnnlab.errors import ConfigError, DataError, known_errors, note, printable
-from cnnlab.models import ConvNet
+from cnnlab.models import MLP, ConvNet, Pretrained
 from cnnlab.opening import OpenedRun
 from cnnlab.plots import rendered
 from cnnlab.tracking.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
 
 MAX_PIXELS = 16_000_000  # of a picture: its first maps take gigabytes
 MAX_CLASSES = 10  # that are shown, those with the highest scores
@@ -62,13 +63,15 @@ class Peak:
 
 def require_map(opened: OpenedRun) -> None:
     """Raise ConfigError where the network gives no map of class scores."""
-    if not isinstance(opened.network, ConvNet):
-        raise ConfigError(f"--map: {opened.description.model['_target_']} gives no map of scores; a ConvNet does")
+    network = opened.network
     if opened.task.probabilities(torch.zeros(1, opened.task.num_outputs)) is None:
         raise ConfigError(f"--map: {opened.directory.name} predicts a value; expected a run with classes")
-    if opened.network.head_kind == "flatten":
+    if isinstance(network, MLP) or (isinstance(network, ConvNet) and network.head_kind == "flatten"):
         mend = f"python -m cnnlab.convert {opened.directory.quoted} makes the equal network that gives one"
         raise ConfigError(f"--map: a network with a flatten layer gives no map of scores; {mend}")
+    if not isinstance(network, ConvNet | Pretrained):
+        what = f"{opened.description.model['_target_']} gives no map of scores"
+        raise ConfigError(f"--map: {what}; a ConvNet and most networks of torchvision do")
 
 
 def score_map(opened: OpenedRun, picture: NDArray[np.uint8]) -> ScoreMap:
@@ -82,13 +85,13 @@ def score_map(opened: OpenedRun, picture: NDArray[np.uint8]) -> ScoreMap:
     if height * width > MAX_PIXELS:
         raise ConfigError(f"{width} x {height}: expected at most {MAX_PIXELS:,} pixels; scale the picture down")
     opened.require_size(height, width)
-    assert isinstance(opened.network, ConvNet)
+    assert isinstance(opened.network, ConvNet | Pretrained)
     with known_errors(), torch.no_grad():
         images = torch.tensor(picture)[None].to(opened.preprocess.mean.device)
         scores = opened.network.logit_map(opened.preprocess(images))[0].float().cpu()
+        step = _step(opened.network)
     if len(scores) == 1:
         scores = torch.cat([-scores, scores])
-    step = _step(opened.network)
     first = [
         (side - 1 - (places - 1) * one) / 2 for side, places, one in zip((height, width), scores.shape[1:], step, strict=True)
     ]
@@ -107,8 +110,12 @@ def peaks(found: ScoreMap, window: tuple[int, int]) -> list[Peak]:
     return [Peak(found.names[int(labels[at])], float(best[at]), *found.center(*at)) for at in places]
 
 
-def _step(network: nn.Module) -> tuple[int, int]:
-    """Pixels between neighboring places: the product of all strides."""
+def _step(network: ConvNet | Pretrained) -> tuple[int, int]:
+    """Pixels between neighboring places: the product of all strides, or, where branches have strides, too, what is measured."""
+    if isinstance(network, Pretrained):
+        blank = torch.zeros(1, 3, 512, 256, device=network.mean.device)
+        rows, columns = network.logit_map(blank).shape[2:]
+        return (256 // (rows - columns),) * 2
     down = across = 1
     for layer in network.modules():
         if isinstance(layer, _ConvNd | _MaxPoolNd | _AvgPoolNd):
@@ -119,44 +126,68 @@ def _step(network: nn.Module) -> tuple[int, int]:
 
 
 def draw(picture: NDArray[np.uint8], found: ScoreMap, marked: list[Peak], window: tuple[int, int], title: str) -> bytes:
-    """A PNG: the picture, the best class of each place, and the map of each class.
+    """A PNG: the picture, the best class of each place, and the map of each class; of two classes by one logit its map alone.
 
     picture: C x H x W. marked: places that are framed and named in it. window: height and width of a frame.
     """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
     shown = found.scores.flatten(1).amax(1).topk(min(MAX_CLASSES, len(found.names))).indices.sort().values.tolist()
-    rows = -(-len(shown) // 5)
-    shape = picture.shape[1] / picture.shape[2]
-    figure = Figure((11, 1 + 5 * min(shape, 1.5) + rows * 2.3 * min(shape, 1.5)), layout="constrained")
+    one_logit = len(found.names) == 2 and torch.equal(found.scores[0], -found.scores[1])
+    rows = 0 if one_logit else -(-len(shown) // 5)
+    height = min(picture.shape[1] / picture.shape[2], 1.5)
+    figure = Figure((11, 1 + 5 * height + rows * 2.3 * height), layout="constrained")
     figure.suptitle(title)
-    upper, lower = cast("NDArray[Any]", figure.subfigures(2, 1, height_ratios=(5, 2.3 * rows)))
-    pixels = picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0)
-    left, right = upper.subplots(1, 2)
-    left.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+    ratios = (5, 2.3 * rows) if rows else (1,)
+    parts = figure.subfigures(len(ratios), 1, squeeze=False, height_ratios=ratios)
+    left, right = parts[0, 0].subplots(1, 2)
+    left.imshow(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
     left.set_title(f"the picture, {picture.shape[2]} x {picture.shape[1]}", fontsize=10)
-    _best(right, picture, found, shown)
-    height, width = window
     for peak in marked:
-        corner = (peak.x - width / 2, peak.y - height / 2)
-        left.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=MARK, linewidth=1))
-        left.annotate(peak.name, corner, color="white", fontsize=8, annotation_clip=False,
+        corner = (peak.x - window[1] / 2, peak.y - window[0] / 2)
+        left.add_patch(Rectangle(corner, window[1], window[0], fill=False, edgecolor=MARK, linewidth=1))
+        place, side = (max(corner[0], 0), max(corner[1], 0)), "top" if corner[1] < 0 else "bottom"
+        left.annotate(peak.name, place, color="white", fontsize=8, va=side, annotation_clip=False,
                       bbox={"boxstyle": "round,pad=0.1", "fc": MARK, "ec": "none"})  # fmt: skip
+    if one_logit:
+        _signed(right, picture, found)
+    else:
+        _best(right, picture, found, shown)
+        _each(parts[1, 0], picture, found, shown)
+    return rendered(figure, "png", dpi=100)
+
+
+def _signed(axes: "Axes", picture: NDArray[np.uint8], found: ScoreMap) -> None:
+    """One logit at each place, above 0 for the second class."""
+    limit = float(found.scores.max()) or 1.0
+    drawn = axes.imshow(found.scores[1].numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, extent=_extent(found))
+    _over(axes, picture)
+    axes.set_title(f"{found.scores.shape[2]} x {found.scores.shape[1]} places", fontsize=10)
+    axes.figure.colorbar(drawn, ax=axes, shrink=0.8, label=f"logit: {found.names[1]} above 0, {found.names[0]} below")
+
+
+def _each(figure: "SubFigure", picture: NDArray[np.uint8], found: ScoreMap, shown: list[int]) -> None:
+    """The map of each class."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
     least, most = float(found.scores[shown].min()), float(found.scores[shown].max())
     scale = Normalize(max(least, 0) if most > 0 else least, most)  # what speaks against a class is as dark as nothing
-    grid = lower.subplots(rows, 5, squeeze=False)
+    grid = figure.subplots(-(-len(shown) // 5), 5, squeeze=False)
     for axes in grid.flat[len(shown) :]:
         axes.set_axis_off()
     for axes, index in zip(grid.flat, shown, strict=False):
         axes.imshow(found.scores[index].numpy(), cmap="magma", norm=scale, extent=_extent(found))
-        axes.set(xlim=(-0.5, picture.shape[2] - 0.5), ylim=(picture.shape[1] - 0.5, -0.5))
+        _over(axes, picture)
         axes.set_title(f"{found.names[index]}, up to {found.scores[index].max():.1f}", fontsize=9)
         axes.tick_params(labelsize=7)
-    lower.colorbar(ScalarMappable(scale, "magma"), ax=grid, label="logit", shrink=0.8)
-    return rendered(figure, "png", dpi=100)
+    figure.colorbar(ScalarMappable(scale, "magma"), ax=grid, label="logit", shrink=0.8)
+
+
+def _over(axes: "Axes", picture: NDArray[np.uint8]) -> None:
+    """The limits of the axes: the picture's sides."""
+    axes.set(xlim=(-0.5, picture.shape[2] - 0.5), ylim=(picture.shape[1] - 0.5, -0.5))
 
 
 def _best(axes: "Axes", picture: NDArray[np.uint8], found: ScoreMap, shown: list[int]) -> None:
@@ -169,7 +200,7 @@ def _best(axes: "Axes", picture: NDArray[np.uint8], found: ScoreMap, shown: list
     strength = ((best - low) / max(high - low, 1e-12)).sqrt()[..., None].numpy()
     colors = np.array([to_rgb(COLORS[number % len(COLORS)]) for number in range(len(shown))])
     axes.imshow(1 - strength * (1 - colors[which.numpy()]), extent=_extent(found))
-    axes.set(xlim=(-0.5, picture.shape[2] - 0.5), ylim=(picture.shape[1] - 0.5, -0.5))
+    _over(axes, picture)
     axes.set_title(f"the best class of {found.scores.shape[2]} x {found.scores.shape[1]} places", fontsize=10)
     keys = [Patch(color=COLORS[number % len(COLORS)], label=found.names[index]) for number, index in enumerate(shown)]
     axes.legend(handles=keys, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9, frameon=False)

@@ -51,6 +51,20 @@ def test_features_are_what_torchvision_gives_its_own_last_layer(backbone: str, l
         assert torch.equal(model(model.features(images)), model(images))
 
 
+@pytest.mark.parametrize("backbone", ["shufflenet_v2_x0_5", "squeezenet1_1", "resnet18", "mobilenet_v3_small"])
+def test_the_mean_of_the_score_map_is_the_logits(backbone: str) -> None:
+    model, images = small(backbone), torch.rand(2, 3, 70, 100)
+    with torch.no_grad():
+        scores = model.logit_map(images)
+        assert (scores.shape[1], scores.shape[2] < scores.shape[3]) == (2, True)
+        torch.testing.assert_close(scores.mean((2, 3)), model(images), rtol=1e-4, atol=1e-5)
+
+
+def test_features_of_a_fixed_number_of_places_give_no_score_map() -> None:
+    with pytest.raises(ConfigError, match="alexnet"), torch.no_grad():
+        small("alexnet").logit_map(torch.rand(1, 3, 64, 64))
+
+
 @pytest.mark.parametrize(
     ("settings", "shape", "error", "key"),
     [
