@@ -95,13 +95,16 @@ def _of_size(opened: "OpenedRun", data: DataConfig) -> "tuple[DataConfig, nn.Mod
     antialiased, in front of the network.
 
     Raises:
-        GeometryError: a size that the network does not take.
+        GeometryError: a size that the network does not take. ConfigError: it takes no images.
     """
     from torch import nn
 
     channels, *sides = opened.description.input_shape
     if data.size is None:
         return dataclasses.replace(data, shape=[channels, *sides]), opened.model
+    if len(sides) != 2:
+        shape = " x ".join(map(str, opened.description.input_shape))
+        raise ConfigError(f"data.size={data.size}: is of images (C x H x W); this network takes {shape}")
     opened.require_size(data.size, data.size)
     if "size" in targets.parameters_of(data.source, "data.source"):
         return dataclasses.replace(data, shape=[channels, data.size, data.size]), opened.model

@@ -113,6 +113,8 @@ class OpenedRun:
             if isinstance(self.network, MLP) or (isinstance(self.network, ConvNet) and self.network.head_kind == "flatten"):
                 mend = f"python -m cnnlab.convert {self.directory.quoted} makes the equal network that takes any size"
                 raise GeometryError(f"{asked}: its dense layers take {own} alone; {mend}") from error
+            if isinstance(self.network, ConvNet) and len(sides) == len(self.network.input_shape) - 1:
+                raise GeometryError(f"{asked}: too small for the layers of this network, which was trained on {own}") from error
             why = known or targets.failure(error)
             raise GeometryError(f"{asked}: the network, trained on {own}, does not take it: {why}") from error
 

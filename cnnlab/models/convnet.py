@@ -152,7 +152,7 @@ def walk(blocks: Sequence[Block], input_shape: tuple[int, ...]) -> tuple[int, ..
     except GeometryError as error:
         channels, num_sides = input_shape[0], len(input_shape) - 1
         needed = next((size for size in range(1, 2049) if _fits(blocks, (channels, *[size] * num_sides))), None)
-        mend = f": data=folder data.size={needed} brings your own to it" if num_sides == 2 else ""
+        mend = f"; folders: data.size={needed}" if num_sides == 2 else ""
         enough = f" ({' x '.join([str(needed)] * num_sides)} would do{mend})" if needed else ""
         raise GeometryError(f"{error}; use larger images{enough}, fewer or smaller layers, or padding") from None
 
