@@ -33,7 +33,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(exitstatus: int) -> None:
-    if WHOLE and exitstatus == 0:
+    if WHOLE and exitstatus in (0, pytest.ExitCode.NO_TESTS_COLLECTED):
         PASSED.unlink(missing_ok=True)
 
 
