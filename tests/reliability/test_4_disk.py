@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import assert_same_run
+from conftest import WHOLE, assert_same_run
 from disk import MOST, Failing, watch
 from protocol import TWO_EPOCHS, goes_on, share
 from small_runs import train
@@ -36,7 +36,7 @@ def test_an_operation_that_fails(
         code, _, err = call("train", *TWO_EPOCHS, f"hydra.run.dir={run}")
     if failing.count < at:
         pytest.skip(f"a run has {failing.count} file operations")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < (5 if WHOLE else 60)  # beside other tests everything takes longer
     assert code in (0, 4)
     assert len(err.splitlines()) <= 1 + err.count("warning:"), err
     goes_on(call, run)
