@@ -126,6 +126,6 @@ def test_while_data_are_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         _, err = process.communicate(timeout=60)
         done.set()
         server.shutdown()
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + number, err
     assert "Traceback" not in err
     assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
