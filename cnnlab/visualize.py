@@ -22,6 +22,7 @@ looks, what it confuses. Figures are written to RUN/visuals, a line each.
   python -m cnnlab.visualize RUN filters maximal   some of it, named below
   python -m cnnlab.visualize RUN gradcam --image cat.jpg --image dog.jpg
   python -m cnnlab.visualize RUN activations --layer blocks.1.conv
+  python -m cnnlab.visualize RUN --layers          the names for --layer
   python -m cnnlab.visualize RUN --to slides --svg     elsewhere, as SVG
   python -m cnnlab.visualize RUN data.root=DIR evaluation.weights=best
   python -m cnnlab.visualize RUN trainer.device=cpu trust=mine
@@ -50,7 +51,7 @@ KEYS = ("data.root", "data.resize", "evaluation.weights", "trainer.device")
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit code."""
-    line = cli.parse(arguments, ("--help", "-h", "--svg"), ("--image", "--layer", "--to"))
+    line = cli.parse(arguments, ("--help", "-h", "--svg", "--layers"), ("--image", "--layer", "--to"))
     if {"--help", "-h"} & set(line.options):
         cli.print_help(HELP.format("\n".join(f"  {name:<13}{what}" for name, what in WHAT.items())))
         return 0
@@ -78,13 +79,17 @@ def main(arguments: Sequence[str]) -> int:
     if resize not in RESIZE:
         raise ConfigError(f"data.resize={resize}: expected one of {', '.join(RESIZE)}")
     folder = Path(line.options.get("--to") or opened.directory.path / "visuals")
+    pictures = [Path(name).expanduser() for name in line.values.get("--image", ())]
+    form = "svg" if "--svg" in line.options else "png"
+    gallery = Gallery(opened, pictures, line.options.get("--layer"), cast("Resize", resize), settings.get("data.root"), folder)
+    if "--layers" in line.options:
+        for stage in gallery.stages:
+            print(f"{stage.name}  {stage.size}")
+        return 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise ConfigError(f"--to {folder}: a file; name a folder") from None
-    pictures = [Path(name).expanduser() for name in line.values.get("--image", ())]
-    form = "svg" if "--svg" in line.options else "png"
-    gallery = Gallery(opened, pictures, line.options.get("--layer"), cast("Resize", resize), settings.get("data.root"), folder)
     return show(gallery, words or [*WHAT], form)
 
 

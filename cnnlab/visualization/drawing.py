@@ -69,7 +69,7 @@ def activations(image: Tensor, name: str, stages: Sequence[Stage], about: str, s
         columns, names = columns_for(len(shown)) if len(stages) == 1 else per_row, [str(one) for one in shown]
         drawn = mosaic(axes, cells, names, columns, scale, cmap="viridis", vmin=low, vmax=max(high, low + 1e-9))
         axes.set_anchor("W")
-        size = f"{maps.shape[0]} maps of {maps.shape[1]} x {maps.shape[2]}{_share(len(shown), len(maps), 'strongest')}"
+        size = f"{stage.size}{_share(len(shown), len(maps), 'strongest')}"
         title = f"{stage.name}: {_spoken(stage)}{': ' if scale == 1 else chr(10)}{size}"
         axes.set_title(title, fontsize=11 if scale == 1 else 9, loc="left")
         figure.colorbar(drawn, ax=axes, pad=0.01, fraction=0.03, aspect=12)
@@ -109,7 +109,7 @@ def explanation(
 ) -> "Figure":
     """An image (C x H x W), the map over it (H x W), and the deletion check. said: "cat, probability 0.98"."""
     figure = new_figure(f"{method}: {name} is {said}", about, 5.6)
-    plain, over, chart = figure.subplots(1, 3, width_ratios=(1, 1.15, 1.2))
+    plain, over, scale, chart = figure.subplots(1, 4, width_ratios=(1, 1, 0.05, 1.2))
     picture(plain, image)
     plain.set_title("image", fontsize=12)
     limit = float(heat.abs().max()) or 1.0
@@ -121,7 +121,8 @@ def explanation(
     )
     over.set_axis_off()
     over.set_title(f"what speaks for it: {unit}", fontsize=12)
-    figure.colorbar(drawn, ax=over, shrink=0.75, pad=0.02)
+    figure.colorbar(drawn, cax=scale)
+    scale.set_box_aspect(20)
     shares = np.linspace(0, 1, STEPS + 1)
     for index, curve in enumerate(check.random_curves):
         chart.plot(
@@ -135,7 +136,7 @@ def explanation(
     plain_axes(chart)
     chart.set(xlabel="pixels deleted", ylabel="probability", ylim=(-0.02, 1.02))
     chart.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    chart.legend(edgecolor="none", framealpha=0.85, fontsize=10, loc="upper right")
+    chart.legend(frameon=False, fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     chart.set_title(verdict(check).replace(": ", ":\n"), fontsize=12)
     return figure
 

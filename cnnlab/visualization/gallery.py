@@ -75,7 +75,8 @@ class Gallery:
         """
         shape = self.opened.description.input_shape
         if len(shape) != 3 and what not in ("confusion", "curves"):
-            raise NotApplicableError(f"the network takes {' x '.join(map(str, shape))}, no images (C x H x W)")
+            told = " x ".join(map(str, (*shape[1:], shape[0])))
+            raise NotApplicableError(f"the network takes {told}, no images (height x width x channels)")
         found: Callable[[], Iterator[Shown]] = getattr(self, what)
         return found()
 

@@ -26,6 +26,12 @@ class Stage:
     maps: Tensor
     kinds: list[str] = field(default_factory=list)
 
+    @property
+    def size(self) -> str:
+        """Of its maps, in words."""
+        count, height, width = self.maps.shape[1:]
+        return f"{count} maps of {height} x {width}"
+
 
 @dataclass
 class Trace:
@@ -88,8 +94,10 @@ def chosen(stages: list[Stage], pattern: str | None, at_most: int) -> list[Stage
     if pattern is not None:
         found = [one for one in stages if one.name == pattern or one.name.startswith(f"{pattern}.")]
         if not found:
-            names = [one.name for one in stages]
-            raise ConfigError(f"--layer {pattern}: no such convolution.{suggest(pattern, names)} Layers: {', '.join(names)}.")
+            parts = [one.name.split(".") for one in stages]
+            names = dict.fromkeys(".".join(one[:depth]) for one in parts for depth in range(len(one), 0, -1))
+            which = f"--layers lists the {len(stages)}, {stages[0].name} to {stages[-1].name}"
+            raise ConfigError(f"--layer {pattern}: no such convolution.{suggest(pattern, names)} {which}")
         return found
     if len(stages) <= at_most:
         return stages

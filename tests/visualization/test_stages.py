@@ -68,3 +68,7 @@ def test_layers_are_chosen_by_name_or_evenly() -> None:
     assert len(chosen(stages, None, 64)) == len(spatial(stages)) == 10
     with pytest.raises(ConfigError, match="--layer nope"):
         chosen(stages, "nope", 1)
+    deep = trace(nn.Sequential(nn.Sequential(*(nn.Conv2d(1, 1, 1) for _ in range(50)))), torch.rand(1, 1, 2, 2)).stages
+    with pytest.raises(ConfigError, match=r"Did you mean 0\.4.*--layers") as told:
+        chosen(deep, "0.400", 1)
+    assert len(str(told.value)) < 160
