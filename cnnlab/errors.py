@@ -12,6 +12,10 @@ from contextlib import contextmanager
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 NO_MEMORY = ("can't allocate memory", "Storage size calculation overflowed")  # what torch says
 TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
+INSTALLED_WITH = {  # what cnnlab cannot do without, by the name that is imported
+    "torch": "torch", "torchvision": "torchvision", "PIL": "pillow", "numpy": "numpy", "scipy": "scipy", "yaml": "pyyaml",
+    "tensorboard": "tensorboard", "safetensors": "safetensors", "rich": "rich", "hydra": "hydra-core", "omegaconf": "omegaconf",
+}  # fmt: skip
 BAD_PATH = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT)
 
 
@@ -91,9 +95,14 @@ class FailedJobsError(CnnlabError):
 
 
 def as_known(error: BaseException) -> CnnlabError | None:
-    """The CnnlabError that an exception is, or amounts to when the disk or the memory caused it; None for a bug."""
+    """The CnnlabError that an exception is, or amounts to when the disk, the memory or the installation caused it; None for a
+    bug."""
     if isinstance(error, CnnlabError):
         return error
+    if isinstance(error, ModuleNotFoundError) and (package := INSTALLED_WITH.get(error.name or "")):
+        return ConfigError(f"{package} is not installed here: pip install {package}")
+    if isinstance(error, RuntimeError) and "operator torchvision::" in str(error):
+        return ConfigError("torchvision and torch are of versions that do not fit: pip install --upgrade torch torchvision")
     if isinstance(error, OSError) and error.errno is not None:
         place = f"{error.filename}: " if error.filename else ""
         if error.errno in DISK_FULL:

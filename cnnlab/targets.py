@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cnnlab.errors import CnnlabError, ConfigError, suggest
+from cnnlab.errors import CnnlabError, ConfigError, as_known, suggest
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ def locate(section: Mapping[str, Any], where: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_path)
     except ModuleNotFoundError as error:
+        if (known := as_known(error)) is not None:
+            raise known from error
         raise ConfigError(
             f"{where}._target_={path}: no module {error.name!r}; looked in the installed packages and in {os.getcwd()}"
         ) from error

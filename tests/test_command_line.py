@@ -321,6 +321,18 @@ def test_what_the_machine_does_is_told_apart_from_bugs(error: Exception, code: i
     assert known.exit_code == code
 
 
+@pytest.mark.parametrize(("module", "package"), [("torchvision", "torchvision"), ("PIL", "pillow")])
+def test_a_package_that_is_not_installed_is_told_with_the_line_that_brings_it(
+    call, monkeypatch: pytest.MonkeyPatch, module: str, package: str
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == module or name.startswith("cnnlab.data.folder")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    words = ["model=pretrained"] if module == "torchvision" else ["data=folder", "data.root=."]
+    code, _, err = call("summary", "data=digits", *words)
+    assert (code, f"pip install {package}" in one_line(err)) == (2, True)
+
+
 def test_a_bug_keeps_its_traceback() -> None:
     assert errors.as_known(KeyError("x")) is None
     assert errors.as_known(RuntimeError("shapes")) is None
