@@ -117,8 +117,8 @@ class Pretrained(nn.Module):
             raise ConfigError(f"model.backbone={self.name}: gives no map of scores; its features are no averages over places")
         return cast(Tensor, self.head(last.movedim(1, -1))).movedim(-1, 1)
 
-    def load_initial(self) -> None:
-        """Load the backbone's weights.
+    def load_initial(self, download: bool = True) -> None:
+        """Load the backbone's weights; `download`: those that torchvision has not fetched yet.
 
         Raises:
             ConfigError: `weights` names nothing. DataError: they cannot be fetched or read, or are another network's.
@@ -126,7 +126,7 @@ class Pretrained(nn.Module):
         if self.weights == "none":
             return
         if self.weights == "imagenet" or self.weights in self.entries:
-            self._load(self._fetched(self._entry()), self._entry().name)
+            self._load(self._fetched(self._entry(), download), self._entry().name)
         else:
             self._load(_state_dict(Path(self.weights).expanduser(), (*self.entries, "imagenet", "none")), self.weights)
         own = self._entry().transforms().crop_size[0]
@@ -141,21 +141,22 @@ class Pretrained(nn.Module):
         """torchvision's entry of the weights; for a file or none that of its first, which are normalized alike."""
         return self.entries.get(self.weights) or self.entries.get("IMAGENET1K_V1") or next(iter(self.entries.values()))
 
-    def _fetched(self, entry: Any) -> dict[str, Tensor]:
+    def _fetched(self, entry: Any, download: bool) -> dict[str, Tensor]:
         """The weights as torchvision downloads, caches and, for older files, renames them."""
         from torchvision import models
 
         file = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rpartition("/")[2]
+        mend = "put the file there, set TORCH_HOME to a folder with hub/checkpoints/ that holds it, or take model.weights=none"
+        if not (download or file.exists()):
+            raise DataError(f"{file}: missing, and data.download=false forbids to fetch {entry.url}; {mend}")
         try:
             with torch.random.fork_rng(devices=[]):
                 found: dict[str, Tensor] = models.get_model(self.name, weights=entry).state_dict()
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise
-            raise DataError(
-                f"{file}: missing, and {entry.url} does not deliver ({getattr(error, 'reason', error)}); put the file there, "
-                "set TORCH_HOME to a folder with hub/checkpoints/ that holds it, or take model.weights=none"
-            ) from error
+            reason = getattr(error, "reason", error)
+            raise DataError(f"{file}: missing, and {entry.url} does not deliver ({reason}); {mend}") from error
         except Exception as error:  # a page of a proxy, an empty file: as in _state_dict
             raise DataError(f"{file}: damaged ({type(error).__name__}); delete it and run again") from error
         return found

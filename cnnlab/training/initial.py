@@ -13,8 +13,8 @@ from cnnlab.tracking.run import RunDirectory, find_run
 from cnnlab.training.checkpoint import read_network
 
 
-def load_initial(model: nn.Module, section: Mapping[str, Any]) -> None:
-    """Load what a `model` section says that its network begins with; nothing for most.
+def load_initial(model: nn.Module, section: Mapping[str, Any], download: bool) -> None:
+    """Load what a `model` section says that its network begins with; nothing for most. download: what is not there yet.
 
     Raises:
         ConfigError, DataError, CheckpointError: it is not there, cannot be read, or does not fit.
@@ -22,7 +22,7 @@ def load_initial(model: nn.Module, section: Mapping[str, Any]) -> None:
     if targets.locate(section, "model") is transferred:
         take_over(model, section["run"])
     elif isinstance(model, Pretrained):
-        model.load_initial()
+        model.load_initial(download)
 
 
 def take_over(model: nn.Module, run: str) -> None:

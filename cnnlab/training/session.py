@@ -112,7 +112,7 @@ def build_session(cfg: Config, checkpoint: Path | None = None) -> Session:
     chosen = augmentations(cfg.augment, runtime.device)
     data = load_data(cfg.data, cfg.seed, runtime.device)
     if chosen and len(data.shape) != 3:
-        shape = " x ".join(map(str, data.shape))
+        shape = " x ".join(map(str, (*data.shape[1:], data.shape[0])))
         raise ConfigError(f"augment={[*chosen]}: changes images, and {data.name} gives {shape}; use augment=none")
     task = build_task(cfg.task, data.numbers)
     model, memory_format = build_model(cfg.model, data.shape, task.num_outputs, cfg.seed)
@@ -124,7 +124,7 @@ def build_session(cfg: Config, checkpoint: Path | None = None) -> Session:
     if last_batch == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
         rehearse(model, data.shape, memory_format, 1)
     if checkpoint is None:
-        load_initial(model, cfg.model)
+        load_initial(model, cfg.model, cfg.data.download)
     else:
         load_weights(checkpoint, model)
     model.to(runtime.device)

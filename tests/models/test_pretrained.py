@@ -171,6 +171,13 @@ def test_without_network_the_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
         small(weights="imagenet").load_initial()
 
 
+def test_what_may_not_be_downloaded_is_not_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", pytest.fail)
+    with pytest.raises(DataError, match=r"data\.download=false"):
+        small(weights="imagenet").load_initial(download=False)
+
+
 @pytest.mark.parametrize("content", [b"PK cut off", b"", b"<!DOCTYPE html>"])
 def test_a_damaged_file_of_the_cache_is_named(content: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
