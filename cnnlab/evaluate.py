@@ -103,8 +103,8 @@ def _of_size(opened: "OpenedRun", data: DataConfig) -> "tuple[DataConfig, nn.Mod
     if data.size is None:
         return dataclasses.replace(data, shape=[channels, *sides]), opened.model
     if len(sides) != 2:
-        shape = " x ".join(map(str, opened.description.input_shape))
-        raise ConfigError(f"data.size={data.size}: is of images (C x H x W); this network takes {shape}")
+        shape = " x ".join(map(str, (*sides, channels)))
+        raise ConfigError(f"data.size={data.size}: is of images, height x width x channels; this network takes {shape}")
     opened.require_size(data.size, data.size)
     if "size" in targets.parameters_of(data.source, "data.source"):
         return dataclasses.replace(data, shape=[channels, data.size, data.size]), opened.model

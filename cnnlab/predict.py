@@ -38,8 +38,8 @@ HELP = """Say what is in pictures: their classes with probabilities, or their va
   python -m cnnlab.predict RUN photos evaluation.weights=best trainer.device=cpu
   python -m cnnlab.predict RUN photos trust=mine    a run that names my code
 
-RUN is the directory of a run, or last. JPEG, PNG, WebP, BMP and GIF of any size
-are brought to the size and color of the training images. Files that cannot be
+RUN is the directory of a run, or last. JPEG, PNG, WebP, BMP, GIF and TIFF of any
+size are brought to the size and color of the training images. Files that cannot be
 read are listed on stderr, the others predicted, and the exit code is 2.
 
 --map leaves a picture its size and writes page-map.png, the class scores at each
@@ -47,6 +47,7 @@ place, here or into --output FOLDER. Networks with a flatten layer: convert firs
 """
 KEYS = ("data.resize", "evaluation.weights", "trainer.device")
 RESIZE = ("crop", "pad", "stretch")
+MOST_FILES = 200_000  # below one folder: /proc and / hold more, and take minutes to walk through
 
 Answer = list[tuple[str | None, float]]
 Row = tuple[str, Answer]
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
     resize = settings.get("data.resize") or trained or "crop"
     channels, *sides = opened.description.input_shape
     if len(sides) != 2:
-        raise ConfigError(f"{opened.directory.name}: takes {' x '.join(map(str, (channels, *sides)))}, which are no pictures")
+        raise ConfigError(f"{opened.directory.name}: takes {' x '.join(map(str, (*sides, channels)))}, which are no pictures")
     if resize not in RESIZE or channels not in (1, 3):
         raise ConfigError(
             f"data.resize={resize}, {channels} channels: expected one of {', '.join(RESIZE)}, and 1 or 3 channels"
@@ -126,7 +127,7 @@ def _map_folder(line: cli.CommandLine) -> Path | None:
 
 def _files(words: Iterable[str]) -> Iterator[Path]:
     """The files that the words of the command line name; what names none stands for itself, and cannot be read."""
-    from cnnlab.data.folder import files_below
+    from cnnlab.data.folder import files_below, tell_ignored
     from cnnlab.data.pictures import SUFFIXES
 
     for word in words:
@@ -135,7 +136,11 @@ def _files(words: Iterable[str]) -> Iterator[Path]:
             names = os.fsdecode(sys.stdin.buffer.read()).split("\n")
             yield from _files(name.rstrip("\r") for name in names if name)
         elif path.is_dir():
-            pictures = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES]
+            inside = list(itertools.islice(files_below(path), MOST_FILES + 1))
+            if len(inside) > MOST_FILES:
+                raise ConfigError(f"{path}: more than {MOST_FILES:,} files are below it; name the folders of the pictures")
+            pictures = [file for file in inside if file.suffix.lower() in SUFFIXES]
+            tell_ignored(path, [str(file.relative_to(path)) for file in inside if file.suffix.lower() not in SUFFIXES])
             yield from pictures or [path]
         elif not path.exists() and (matching := sorted(glob.glob(str(path), recursive=True))):
             yield from _files(matching)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,21 @@ def test_table_and_csv_are_safe_to_read(call, run, pictures: Path, monkeypatch) 
 def test_what_cannot_be_read_is_told_and_the_rest_predicted(call, run, pictures: Path) -> None:
     (pictures / "text.jpg").write_text("no picture")
     (pictures / "empty").mkdir()
+    os.mkfifo(pictures / "pipe.png")
     code, out, err = call("predict", run.directory.path, pictures, pictures / "empty", pictures / "none.png", "--json")
     assert (code, len(out.splitlines())) == (2, 10)
-    assert [name in err for name in ("text.jpg", "empty", "none.png", "3 of 13")] == [True] * 4
+    assert [name in err for name in ("text.jpg", "empty", "none.png", "pipe.png", "4 of 14")] == [True] * 5
+
+
+def test_what_a_folder_holds_beside_pictures_is_told_up_to_a_bound(call, run, pictures: Path, monkeypatch) -> None:
+    for name in ("a.heic", "notes.txt"):
+        (pictures / name).write_text("")
+    (pictures / "0.png").rename(pictures / "0.TIFF")
+    code, out, err = call("predict", run.directory.path, pictures, "--json")
+    assert (code, len(out.splitlines()), "2 left out" in err, "a.heic" in err) == (0, 10, True, True)
+    monkeypatch.setattr("cnnlab.predict.MOST_FILES", 11)
+    code, out, err = call("predict", run.directory.path, pictures)
+    assert (code, out, err.splitlines()[-1].startswith("error: ")) == (2, "", True)
 
 
 def test_other_sizes_colors_and_polarity(call, run, tmp_path: Path) -> None:

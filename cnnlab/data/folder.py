@@ -163,10 +163,15 @@ def _listed(root: Path, split: str, folder: Path, classes: tuple[str, ...]) -> l
         raise DataError(f"{folder}: holds no pictures ({', '.join(SUFFIXES)})")
     if folder.name != split and folder != root:
         note(f"{folder}: taken as the {split} pictures")
-    if ignored:
-        named = ", ".join(ignored[:3]) + (" ..." if len(ignored) > 3 else "")
-        note(f"{folder}: {len(ignored):,} files are no pictures by their names: {named}")
+    tell_ignored(folder, ignored)
     return found
+
+
+def tell_ignored(folder: Path, names: Sequence[str]) -> None:
+    """Say which files below a folder are left out, if there are any."""
+    if names:
+        few = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+        note(f"{folder}: {len(names):,} left out, no pictures by their names: {few}")
 
 
 def files_below(folder: Path) -> Iterator[Path]:

@@ -15,8 +15,8 @@ from cnnlab.data.source import Shape
 from cnnlab.machine import num_cores
 
 Resize = Literal["crop", "stretch", "pad"]
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # Pillow opens no other, of which some run programs or read other files
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow opens no other, of which some run programs or read other files
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 AT_ONCE = 256  # pictures that are decoded before the first of them is handed on
 MODES = {1: "L", 3: "RGB"}  # Pillow's names of what has so many channels
 
@@ -37,6 +37,8 @@ def decode(file: Path | IO[bytes], shape: Shape, resize: Resize | None) -> NDArr
     leaves the picture its own H and W.
     """
     channels, height, width = shape
+    if isinstance(file, Path) and file.exists() and not file.is_file():
+        return Unreadable("a folder, a pipe or a device", False)  # reading a pipe waits for a writer
     try:
         with Image.open(file, formats=FORMATS) as picture:
             if resize:
@@ -49,7 +51,7 @@ def decode(file: Path | IO[bytes], shape: Shape, resize: Resize | None) -> NDArr
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return Unreadable(f"more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels", False)
     except UnidentifiedImageError:
-        return Unreadable("no JPEG, PNG, WebP, BMP or GIF", False)
+        return Unreadable("no JPEG, PNG, WebP, BMP, GIF or TIFF", False)
     except Exception as error:  # damaged files make Pillow raise nearly anything
         system = error.strerror if isinstance(error, OSError) and error.errno is not None else None
         return Unreadable(system or f"damaged: {error or type(error).__name__}", system is not None)
@@ -70,6 +72,8 @@ def decode_all(
 
 
 def _plain(picture: Image.Image, mode: str) -> Image.Image:
+    if picture.mode == "F":  # of a TIFF
+        raise ValueError("pixels are floats, of which nobody says what is black and what white")
     if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
         picture = Image.fromarray((np.asarray(picture).clip(0, 65535) >> 8).astype(np.uint8))
     if picture.has_transparency_data:

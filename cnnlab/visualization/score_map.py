@@ -83,7 +83,7 @@ def score_map(opened: OpenedRun, picture: NDArray[np.uint8]) -> ScoreMap:
     require_map(opened)
     height, width = picture.shape[1:]
     if height * width > MAX_PIXELS:
-        raise ConfigError(f"{width} x {height}: expected at most {MAX_PIXELS:,} pixels; scale the picture down")
+        raise ConfigError(f"{height} x {width} (height x width): expected at most {MAX_PIXELS:,} pixels; scale it down")
     opened.require_size(height, width)
     assert isinstance(opened.network, ConvNet | Pretrained)
     with known_errors(), torch.no_grad():
@@ -143,7 +143,7 @@ def draw(picture: NDArray[np.uint8], found: ScoreMap, marked: list[Peak], window
     parts = figure.subfigures(len(ratios), 1, squeeze=False, height_ratios=ratios)
     left, right = parts[0, 0].subplots(1, 2)
     left.imshow(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
-    left.set_title(f"the picture, {picture.shape[2]} x {picture.shape[1]}", fontsize=10)
+    left.set_title(f"the picture, {picture.shape[1]} x {picture.shape[2]} (height x width)", fontsize=10)
     for peak in marked:
         corner = (peak.x - window[1] / 2, peak.y - window[0] / 2)
         left.add_patch(Rectangle(corner, window[1], window[0], fill=False, edgecolor=MARK, linewidth=1))
@@ -163,7 +163,7 @@ def _signed(axes: "Axes", picture: NDArray[np.uint8], found: ScoreMap) -> None:
     limit = float(found.scores.max()) or 1.0
     drawn = axes.imshow(found.scores[1].numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, extent=_extent(found))
     _over(axes, picture)
-    axes.set_title(f"{found.scores.shape[2]} x {found.scores.shape[1]} places", fontsize=10)
+    axes.set_title(f"{found.scores.shape[1]} x {found.scores.shape[2]} places", fontsize=10)
     axes.figure.colorbar(drawn, ax=axes, shrink=0.8, label=f"logit: {found.names[1]} above 0, {found.names[0]} below")
 
 
@@ -201,7 +201,7 @@ def _best(axes: "Axes", picture: NDArray[np.uint8], found: ScoreMap, shown: list
     colors = np.array([to_rgb(COLORS[number % len(COLORS)]) for number in range(len(shown))])
     axes.imshow(1 - strength * (1 - colors[which.numpy()]), extent=_extent(found))
     _over(axes, picture)
-    axes.set_title(f"the best class of {found.scores.shape[2]} x {found.scores.shape[1]} places", fontsize=10)
+    axes.set_title(f"the best class of {found.scores.shape[1]} x {found.scores.shape[2]} places", fontsize=10)
     keys = [Patch(color=COLORS[number % len(COLORS)], label=found.names[index]) for number, index in enumerate(shown)]
     axes.legend(handles=keys, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9, frameon=False)
 

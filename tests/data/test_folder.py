@@ -82,6 +82,8 @@ def test_numbered_classes_stand_in_the_order_of_the_numbers(tmp_path: Path) -> N
     ("I;16", 100 * 257, (100, 100, 100), "deep.png"),
     ("CMYK", (0, 255, 255, 0), (255, 0, 0), "print.jpg"),
     ("P", 0, (0, 0, 0), "palette.gif"),
+    ("CMYK", (0, 255, 255, 0), (255, 0, 0), "print.tiff"),
+    ("I;16", 100 * 257, (100, 100, 100), "deep.tif"),
 ])  # fmt: skip
 def test_every_kind_of_pixel_becomes_rgb(tmp_path: Path, mode: str, color: Any, expected: Any, name: str) -> None:
     path = paint(tmp_path / name, color, mode=mode, **({"lossless": True} if name.endswith("webp") else {}))
@@ -162,7 +164,7 @@ def test_what_is_no_picture_is_ignored(photos: Path, capsys: pytest.CaptureFixtu
     (photos / "b/gone.png").symlink_to(photos / "nowhere")
     source = read(photos)
     assert len(source.train) + len(source.test) == 20
-    assert "2 files are no pictures" in capsys.readouterr().err
+    assert "2 left out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("change", "word"), [
