@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cnnlab.errors import ConfigError
 from cnnlab.models.convnet import ConvNet
 from cnnlab.models.mlp import MLP
+from cnnlab.models.pretrained import Pretrained
 
 
 def as_convolutions(
@@ -27,8 +28,9 @@ def as_convolutions(
     Raises:
         ConfigError: a network without a flatten layer, or one of somebody's own.
     """
-    if isinstance(network, ConvNet) and network.head_kind != "flatten":
-        raise ConfigError(f"model.head={network.head_kind}: has no flatten layer, and takes images of any size already")
+    if isinstance(network, Pretrained) or (isinstance(network, ConvNet) and network.head_kind != "flatten"):
+        name = network.name if isinstance(network, Pretrained) else f"model.head={network.head_kind}"
+        raise ConfigError(f"{name}: has no flatten layer to convert; --map and data.size=N say which sizes it takes as it is")
     if not isinstance(network, ConvNet | MLP):
         raise ConfigError(f"model._target_={section['_target_']}: only a ConvNet with head=flatten and an MLP can be converted")
     body = network.blocks if isinstance(network, ConvNet) else nn.Sequential()
