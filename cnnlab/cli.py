@@ -94,8 +94,13 @@ def print_help(text: str) -> None:
 
 def tell_loading(what: str) -> None:
     """Say what takes the seconds before a command's first output, such as importing torch; on a terminal alone."""
+    tell_waiting(f"loading {what}")
+
+
+def tell_waiting(doing: str) -> None:
+    """Say what takes a while and prints nothing meanwhile; on a terminal alone."""
     if sys.stderr is not None and sys.stderr.isatty():
-        print(f"loading {what} ...", file=sys.stderr, flush=True)
+        print(f"{doing} ...", file=sys.stderr, flush=True)
 
 
 def config_directories(line: CommandLine) -> list[Path]:

@@ -67,6 +67,7 @@ def convert(opened: "OpenedRun", output: Path, root: str | None = None) -> None:
     network, _ = build_model(section, told.input_shape, opened.task.num_outputs, opened.config.seed)
     network.load_state_dict(weights)
     data, whence = images.compared_on(opened, root)
+    cli.tell_waiting(f"comparing on {whence}")
     batches = images.test_batches(opened, data)
     agreement = compare(opened.task, opened.model, nn.Sequential(told.preprocess(), network.eval()), batches)
     agreement.require("the converted network")

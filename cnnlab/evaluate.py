@@ -72,6 +72,7 @@ def report(opened: "OpenedRun", cfg: Config) -> None:
     if len(opened.classes) != len(data.classes):
         raise ConfigError(f"data={data.name}: has {len(data.classes)} classes, the run has {len(opened.classes)}")
     task, model = build_task(cfg.task, data.numbers), model.to(runtime.device)
+    cli.tell_waiting(f"scoring {len(data.test):,} test images")
     outputs = outputs_of(model, data.test, runtime, cfg.evaluation.batch_size, cfg.seed).cpu()
     scored = score(task, outputs, task.targets(data.test.labels))
     predicted, probability = task.predict(outputs)

@@ -84,6 +84,7 @@ def export(opened: "OpenedRun", to: str, output: Path, int8: bool = False, root:
     data, whence = images.compared_on(opened, root)
     if int8 and data is None:
         raise ConfigError(f"--int8: needs the run's training images, to calibrate; {whence}; data.root=DIR says where they are")
+    cli.tell_waiting(f"writing {to}, comparing it with the run on {whence}")
     made = formats.serialize(opened, to, images.dtype_of(data))
     content, exported = made.content, formats.read(opened, to, made.content)
     agreement = compare(opened.task, opened.model, exported, images.test_batches(opened, data))
@@ -97,6 +98,7 @@ def export(opened: "OpenedRun", to: str, output: Path, int8: bool = False, root:
     if int8 and data:
         from cnnlab.exporting.int8 import count_quantized, quantize
 
+        cli.tell_waiting("quantizing, comparing once more")
         content = quantize(made.content, images.calibration_batches(data))
         quantized = formats.read(opened, to, content)
         rows["onnxruntime, int8"] = (quantized, len(content))

@@ -108,7 +108,7 @@ def explanation(
     image: Tensor, heat: Tensor, name: str, said: str, method: str, unit: str, check: Deletion, about: str
 ) -> "Figure":
     """An image (C x H x W), the map over it (H x W), and the deletion check. said: "cat, probability 0.98"."""
-    figure = new_figure(f"{method}: {name} is {said}", about, 5.6)
+    figure = new_figure(f"{method}: {name} is {said}", about, 5.2)
     plain, over, scale, chart = figure.subplots(1, 4, width_ratios=(1, 1, 0.05, 1.2))
     picture(plain, image)
     plain.set_title("image", fontsize=12)
