@@ -13,7 +13,9 @@ from typing import Any
 
 from cnnlab import composing, config
 from cnnlab.errors import CheckpointError
+from cnnlab.overrides import prepare
 from cnnlab.schema import Config
+from cnnlab.sweep.compose import Composer
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
 
@@ -22,9 +24,16 @@ TEXTS, NUMBERS = ("id", "recipe", "precision", "device", "date"), ("seed", "trai
 
 
 @cache
+def composer() -> Composer:
+    """Of what scripts train, much of which differs only in plain values."""
+    return Composer(composing.compose)
+
+
+@cache
 def configuration(*settings: str) -> Config:
     """The checked configuration of `python -m cnnlab.train SETTINGS`."""
-    return composing.typed(composing.compose(settings))
+    compose = composer()
+    return compose(prepare(settings, compose.groups))
 
 
 def recipe(*settings: str) -> str:

@@ -1,7 +1,7 @@
 """The configuration of each job of a sweep, composed and checked before any job runs."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -19,14 +19,24 @@ def job_key(cfg: Config) -> tuple[str, int]:
     return config.recipe_hash(cfg), cfg.seed
 
 
+def of_sweep(context: HydraContext, node: DictConfig) -> "Composer":
+    """Of the jobs of a sweep, whose own configuration is `node`."""
+
+    def whole(overrides: Sequence[str]) -> DictConfig:
+        setup_globals()
+        return context.config_loader.load_sweep_config(node, list(overrides))
+
+    return Composer(whole)
+
+
 class Composer:
     """The checked configuration of a job, from its overrides.
 
-    Hydra takes 60 ms to compose one, so jobs that differ only in plain values share one composition.
+    Hydra takes 60 ms to compose one, so jobs that differ only in plain values share one composition. whole: composes overrides.
     """
 
-    def __init__(self, context: HydraContext, node: DictConfig) -> None:
-        self.context, self.node, self.groups = context, node, composing.groups()
+    def __init__(self, whole: Callable[[Sequence[str]], DictConfig]) -> None:
+        self.whole, self.groups = whole, composing.groups()
         self.composed: dict[tuple[str, ...], DictConfig] = {}
 
     def __call__(self, overrides: Sequence[str]) -> Config:
@@ -38,9 +48,7 @@ class Composer:
         values = {override.key_or_group: override for override in parsed if self._is_value(override)}
         key = tuple(override.input_line or "" for override in parsed if override.key_or_group not in values)
         if key not in self.composed:
-            setup_globals()
-            whole = self.context.config_loader.load_sweep_config(self.node, list(key))
-            self.composed[key] = composing.own_node(whole)
+            self.composed[key] = composing.own_node(self.whole(key))
         own = copy.deepcopy(self.composed[key])
         for name, override in values.items():
             OmegaConf.update(own, name, override.value(), merge=True, force_add=True)

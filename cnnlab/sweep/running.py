@@ -14,7 +14,7 @@ from cnnlab.errors import ConfigError, FailedJobsError, GeometryError
 from cnnlab.overrides import quoted
 from cnnlab.schema import Config
 from cnnlab.sweep import telling
-from cnnlab.sweep.compose import Composer, job_key
+from cnnlab.sweep.compose import job_key, of_sweep
 from cnnlab.sweep.grid import job_names, unused
 from cnnlab.sweep.manifest import Job, Manifest
 from cnnlab.tracking import files
@@ -77,7 +77,7 @@ def register(
     known = {job.key: job for job in manifest.jobs()}
     taken = {job.directory for job in known.values()}
     jobs: dict[tuple[str, int], Job] = {}
-    compose = Composer(context, node)
+    compose = of_sweep(context, node)
     composed = [compose(overrides) for overrides in asked]
     if sizes:
         check_sizes(asked, composed)

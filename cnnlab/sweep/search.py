@@ -21,7 +21,7 @@ from cnnlab import config
 from cnnlab.errors import ConfigError
 from cnnlab.status import Status
 from cnnlab.sweep import running, study, telling
-from cnnlab.sweep.compose import Composer
+from cnnlab.sweep.compose import of_sweep
 from cnnlab.sweep.manifest import Job, Manifest
 from cnnlab.sweep.pruning import epoch_scores, higher_is_better
 from cnnlab.sweep.space import Space, parse
@@ -99,7 +99,7 @@ def search(given: Search, overrides: Sequence[Override]) -> list[Job]:
 
 def _check(space: Space, given: Search) -> tuple[dict[str, str], bool]:
     """What the study is to search, and whether higher scores are better; configurations at the ends of the space checked."""
-    compose = Composer(given.context, given.node)
+    compose = of_sweep(given.context, given.node)
     cfgs = [compose(overrides) for params in space.probes() for overrides in space.jobs(params)]
     for cfg in cfgs:
         if not cfg.data.validation:

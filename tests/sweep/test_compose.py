@@ -10,7 +10,7 @@ from hydra.types import HydraContext, RunMode
 
 from cnnlab import composing, config
 from cnnlab.errors import ConfigError
-from cnnlab.sweep.compose import Composer
+from cnnlab.sweep.compose import Composer, of_sweep
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def compose() -> Iterator[Composer]:
     with initialize_config_dir(str(config.config_dir()), version_base="1.3"):
         loader: ConfigLoader = GlobalHydra.instance().config_loader()
         node = loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
-        yield Composer(HydraContext(loader, None), node)  # type: ignore[arg-type]
+        yield of_sweep(HydraContext(loader, None), node)  # type: ignore[arg-type]
     GlobalHydra.instance().clear()
 
 

@@ -1,6 +1,7 @@
 """The lessons: claims that can go either way, what is trained for them and once only, the page and its pictures."""
 
 import shutil
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def full_ledger() -> list[dict[str, Any]]:
 
 def test_the_page_and_its_pictures(mnist: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)  # no trained network for the mosaic
-    monkeypatch.setattr(idx, "load", lambda *_: idx_load(mnist, False, "MNIST"))
+    monkeypatch.setattr(idx, "load", wraps(idx_load)(lambda *_: idx_load(mnist, False, "MNIST")))
     Path("docs").mkdir()
     monkeypatch.setattr(page, "read", list)
     page.write(page.CLAIMS)
