@@ -21,6 +21,12 @@ TWO_EPOCHS = (*SMALL, "trainer.epochs=2", "checkpoint.every_s=0")
 
 Case = TypeVar("Case")
 
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if (
+        signal.getsignal(number) == signal.SIG_IGN
+    ):  # by nohup, or in the background of a script: processes started here inherit it
+        signal.signal(number, handler)
+
 
 def share(cases: Iterable[Case], one_in: int) -> list[Case]:
     """All cases in the whole protocol, else one in so many."""
