@@ -21,10 +21,9 @@ TWO_EPOCHS = (*SMALL, "trainer.epochs=2", "checkpoint.every_s=0")
 
 Case = TypeVar("Case")
 
+# By nohup, or in the background of a script, these are ignored, and so they would be in every process that is started here.
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
-    if (
-        signal.getsignal(number) == signal.SIG_IGN
-    ):  # by nohup, or in the background of a script: processes started here inherit it
+    if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, handler)
 
 
