@@ -15,7 +15,7 @@ from cnnlab.comparison import columns, curves, layout, presentation
 from cnnlab.comparison.filters import matching
 from cnnlab.comparison.runs import LeftOut, Run, read_runs
 from cnnlab.comparison.tables import Table, configurations, in_order, sort_rows, tables
-from cnnlab.errors import ConfigError, cell
+from cnnlab.errors import ConfigError, cell, printable
 from cnnlab.plots import require_matplotlib
 from cnnlab.tracking import files
 from cnnlab.tracking.console import Terminal
@@ -199,7 +199,7 @@ def _print_records(
             elif name != "settings":
                 cells[name] = " ".join(map(str, value)) if isinstance(value, list) else value
         if not number:
-            writer.writerow(cells)
+            writer.writerow(map(cell, cells))
         writer.writerow(cell(value) if isinstance(value, str) else value for value in cells.values())
 
 
@@ -226,7 +226,7 @@ def _row(cells: Sequence[str]) -> str:
 
 def _escaped(text: str) -> str:
     """Text that stays itself in a Markdown table."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return printable(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ INSTALLED_WITH = {  # what cnnlab cannot do without, by the name that is importe
     "torch": "torch", "torchvision": "torchvision", "PIL": "pillow", "numpy": "numpy", "scipy": "scipy", "yaml": "pyyaml",
     "tensorboard": "tensorboard", "safetensors": "safetensors", "rich": "rich", "hydra": "hydra-core", "omegaconf": "omegaconf",
 }  # fmt: skip
-BAD_PATH = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT)
+BAD_PATH = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT,
+            errno.ENXIO)  # fmt: skip
 
 
 def printable(text: str) -> str:
@@ -26,7 +27,7 @@ def printable(text: str) -> str:
 
 def cell(text: str) -> str:
     """A cell of text for CSV that no spreadsheet takes for a formula."""
-    return printable(f"'{text}" if text.startswith(("=", "+", "-", "@")) else text)
+    return printable(f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text)
 
 
 def note(text: str) -> None:

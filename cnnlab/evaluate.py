@@ -79,7 +79,7 @@ def report(opened: "OpenedRun", cfg: Config) -> None:
 
     console = wide_console()
     name, size = escape(opened.directory.name), f" at {cfg.data.size} x {cfg.data.size}" if cfg.data.size else ""
-    console.print(f"{name}\n{opened.weights} weights, on {len(data.test):,} test images of {data.name}{size}\n")
+    console.print(f"{name}\n{opened.weights} weights, on {len(data.test):,} test images of {escape(data.name)}{size}\n")
     console.print(f"[bold]test {task.metric} {scored.metric:.4f}  loss {scored.loss:.4f}[/]")
     if probability is None:
         gap = predicted - task.targets(data.test.labels)
@@ -135,16 +135,16 @@ def _print_classes(console: Console, labels: "Tensor", predicted: "Tensor", clas
     for index, name in enumerate(classes):
         hits, truly, guessed = (int(n) for n in (counts[index, index], counts[index].sum(), counts[:, index].sum()))
         ratios = [(hits, guessed), (hits, truly), (2 * hits, truly + guessed)]
-        table.add_row(name, f"{truly:,}", *(f"{part / whole:.4f}" if whole else "-" for part, whole in ratios))
+        table.add_row(escape(name), f"{truly:,}", *(f"{part / whole:.4f}" if whole else "-" for part, whole in ratios))
     console.print(table)
     console.print("\n[bold]Confusion[/]: a row a class, a column a prediction")
     matrix = Table("", box=None, header_style="bold", pad_edge=False)
     widest = 4 if console.is_terminal and Console().width < 100 else 6
     for name in classes:
-        matrix.add_column(name if len(name) <= widest else name[: widest - 1] + "…", justify="right")
+        matrix.add_column(escape(name if len(name) <= widest else name[: widest - 1] + "…"), justify="right")
     for index, name in enumerate(classes):
         cells = [f"[bold]{n}[/]" if column == index else str(n or "·") for column, n in enumerate(counts[index].tolist())]
-        matrix.add_row(name, *cells)
+        matrix.add_row(escape(name), *cells)
     console.print(matrix)
 
 

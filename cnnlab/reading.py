@@ -9,6 +9,7 @@ import json
 import math
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +20,12 @@ from cnnlab.errors import CheckpointError, ResourceError, as_known
 MIB = 1 << 20
 MAX_CONFIG, MAX_RECORD, MAX_EVENTS = MIB, 64 * MIB, 4096 * MIB  # bytes: config.yaml; JSON and its lines; event files
 MAX_DEPTH = 50  # of lists and mappings in a file
+MAX_NODES = 100_000  # scalars, lists and mappings of config.yaml
+MAX_VALUES, BYTES_A_VALUE = (
+    500_000,
+    32,
+)  # of JSON: so many, and one more each so many bytes; Python takes up to 92 bytes for one
+LARGEST_INTEGER = (1 << 64) - 1
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -71,7 +78,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         CheckpointError: cannot be read, or not an object of ordinary numbers and depth.
     """
     try:
-        return _object(read_bytes(path, MAX_RECORD))
+        return _object(_countable(read_bytes(path, MAX_RECORD)))
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -85,9 +92,11 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         CheckpointError: another line is damaged.
     """
     try:
-        lines = read_bytes(path, MAX_RECORD).split(b"\n")
+        lines = _countable(read_bytes(path, MAX_RECORD)).split(b"\n")
     except FileNotFoundError:
         return []
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     found, ended = [], lines.pop()  # after the last line's end: nothing, or what is incomplete
     for number, line in enumerate(lines, 1):
         try:
@@ -113,18 +122,25 @@ def read_yaml(path: Path) -> dict[Any, Any]:
 def parse_yaml(content: bytes, path: Path) -> dict[Any, Any]:
     """The mapping in the text of the YAML file `path`; an interpolation such as `${oc.env:HOME}` is these characters.
 
-    Aliases, tags and deep nesting, which nothing here writes, are refused: a few lines of aliases can stand for a terabyte.
+    Aliases, tags, deep nesting and integers of more than 64 bits, which nothing here writes, are refused: a few lines of
+    aliases can stand for a terabyte.
 
     Raises:
         CheckpointError: not YAML, or not a mapping.
     """
     loader, depth = getattr(yaml, "CSafeLoader", yaml.SafeLoader), 0
     try:
-        for event in yaml.parse(content, loader):
+        for number, event in enumerate(yaml.parse(content, loader)):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
-                raise ValueError(f"it uses aliases (*name), or nests deeper than {MAX_DEPTH}")
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None):
+                raise ValueError("it uses aliases (*name) or tags (!name)")
+            if depth > MAX_DEPTH or number > MAX_NODES:
+                raise ValueError(f"it nests deeper than {MAX_DEPTH}, or holds more than {MAX_NODES:,} values")
         node = yaml.load(content, loader)
+        for level in _levels(node):
+            for value in level:
+                if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+                    raise ValueError(f"{value:.3g} is larger than any number that is written here")
     except (ValueError, yaml.YAMLError) as error:
         raise CheckpointError(f"{path}: cannot be read as a configuration: {error}") from error
     if not isinstance(node, dict):
@@ -143,13 +159,29 @@ def _object(text: bytes) -> dict[str, Any]:
         raise ValueError(f"it nests deeper than {MAX_DEPTH}") from None
     if not isinstance(content, dict):
         raise ValueError("expected an object")
-    level: list[Any] = [content]
-    for _ in range(MAX_DEPTH):
-        inner = [each.values() if isinstance(each, dict) else each for each in level]
-        level = [each for values in inner for each in values if isinstance(each, dict | list)]
-    if level:
+    if sum(1 for _ in _levels(content)) > MAX_DEPTH:
         raise ValueError(f"it nests deeper than {MAX_DEPTH}")
     return content
+
+
+def _levels(content: Any) -> Iterator[list[Any]]:
+    """What lists and mappings hold, a level of nesting after the other."""
+    level: list[Any] = [content]
+    while level:
+        yield level
+        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
+        level = [each for values in inner for each in values]
+
+
+def _countable(text: bytes) -> bytes:
+    """`text`, unless it is JSON of more values than memory was meant for: 64 MiB of `[],` are 2 GB in Python.
+
+    Raises:
+        ValueError: it is.
+    """
+    if sum(map(text.count, (b",", b"[", b"{", b"\n"))) > MAX_VALUES + len(text) // BYTES_A_VALUE:
+        raise ValueError("it holds more values than anything that is written here")
+    return text
 
 
 def _number(text: str) -> float:

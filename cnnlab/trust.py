@@ -28,6 +28,7 @@ OWN: dict[str, dict[str, tuple[str, ...]]] = {  # by the kind of a section (`cnn
     "source": {"cnnlab.data.idx": ("load",), "cnnlab.data.cifar": ("load",), "cnnlab.data.digits": ("load",),
                "cnnlab.data.folder": ("load",), "cnnlab.data.sequences": ("rows", "moving")},
 }  # fmt: skip
+ONLINE = ("weights", "pretrained")  # the arguments of torchvision's classifiers that download
 FOREIGN: dict[str, tuple[str, ...]] = {"model": ("torch.nn", "torchvision.models"), "optimizer": ("torch.optim",)}
 
 
@@ -55,6 +56,8 @@ def check_section(where: str, kind: Kind, section: Any, trusted: Sequence[str] =
             "and the files of a run may name no other code; "
             f"if you trust the package {package}, add trust={package}"
         )
+    if package == "torchvision" and package not in trusted and isinstance(section, Mapping) and set(ONLINE) & section.keys():
+        raise ConfigError(f"{where}: {path} would fetch weights ({', '.join(ONLINE)}), and a run has its own; take them out")
 
 
 def packages(given: str | Sequence[str]) -> list[str]:

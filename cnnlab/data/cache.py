@@ -61,7 +61,12 @@ def _write(path: Path, name: str, files: Sequence[Path], shape: Shape, resize: R
     """Decode into a temporary file: the images in numpy's format, then what failed, as JSON; complete, it gets its name."""
     start, failed, blank = time.monotonic(), {}, np.zeros(shape, np.uint8).tobytes()
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), *shape)}
-    columns = (TextColumn("decoding {task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("decoding {task.description}", markup=False),
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     bar = Progress(*columns, transient=True, console=Console(stderr=True))
     temporary = None
     try:

@@ -20,7 +20,8 @@ CLASSES = {
         "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
     ),
 }  # fmt: skip
-LARGEST = 1 << 31  # bytes of one array, 40 times MNIST's: a compressed file of a few MB can stand for more than any memory
+CHUNK = 1 << 20  # bytes that are read at a time
+UNPACKED = 64 << 20  # bytes, more than MNIST's 47 million, that a compressed file may stand for, and three times its own size
 
 
 def describe(name: str) -> Declared:
@@ -69,6 +70,7 @@ def read(path: Path) -> NDArray[np.uint8]:
     """
     again = "delete it and run again to download it"
     try:
+        held = path.stat().st_size
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             magic = file.read(4)
             if len(magic) < 4 or magic[:3] != b"\x00\x00\x08" or magic[3] > 4:
@@ -76,15 +78,19 @@ def read(path: Path) -> NDArray[np.uint8]:
                 raise DataError(f"{path}: not an IDX file of bytes (starts with {got}, expected 000008..); {again}")
             shape = tuple(int(size) for size in np.frombuffer(file.read(4 * magic[3]), ">u4"))
             expected = prod(shape)
-            if len(shape) < magic[3] or expected > LARGEST:
-                raise DataError(f"{path}: its header says {' x '.join(map(str, shape))} bytes of data; {again}")
-            data = file.read(expected + 1)
+            if len(shape) < magic[3] or expected > (UNPACKED + 3 * held if path.suffix == ".gz" else held):
+                raise DataError(f"{path}: its header says {' x '.join(map(str, shape))} bytes of data; {again}, or unpack it")
+            data, length = np.empty(expected, np.uint8), 0
+            while length < expected and (chunk := file.read(min(CHUNK, expected - length))):
+                data[length : length + len(chunk)] = np.frombuffer(chunk, np.uint8)
+                length += len(chunk)
+            more = len(file.read(1))
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); {again}") from error
-    if len(data) != expected:
-        held = "more" if len(data) > expected else f"{len(data):,} bytes of data"
-        raise DataError(f"{path}: holds {held}, its header says {expected:,}; {again}")
-    return np.frombuffer(data, np.uint8).reshape(shape)
+    if more or length != expected:
+        found = "more" if more else f"{length:,} bytes of data"
+        raise DataError(f"{path}: holds {found}, its header says {expected:,}; {again}")
+    return data.reshape(shape)
 
 
 def _split(folder: Path, prefix: str, num_classes: int) -> InMemory:
@@ -100,4 +106,4 @@ def _split(folder: Path, prefix: str, num_classes: int) -> InMemory:
         raise DataError(f"{image_path} holds {len(images):,} images and {label_path.name} {len(labels):,} labels")
     if labels.max() >= num_classes:
         raise DataError(f"{label_path}: holds the label {labels.max()}, expected 0 to {num_classes - 1}")
-    return InMemory(torch.from_numpy(images[:, None].copy()), torch.from_numpy(labels.astype(np.int64)))
+    return InMemory(torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64)))

@@ -1,5 +1,6 @@
 """Pictures of any size and kind, as files hold them, brought to the one shape that a network takes."""
 
+import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,8 @@ def decode(file: Path | IO[bytes], shape: Shape, resize: Resize | None) -> NDArr
     if isinstance(file, Path) and file.exists() and not file.is_file():
         return Unreadable("a folder, a pipe or a device", False)  # reading a pipe waits for a writer
     try:
+        if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
+            return Unreadable("no regular file", False)
         with Image.open(file, formats=FORMATS) as picture:
             if resize:
                 picture.draft(None, (2 * max(height, width),) * 2)  # a JPEG decodes faster to a half, a quarter or an eighth

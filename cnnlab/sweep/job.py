@@ -4,6 +4,7 @@ import sys
 import time
 import traceback
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -77,4 +78,7 @@ def train_or_resume(
     if (config.recipe(recorded), recorded.seed) != (config.recipe(cfg), cfg.seed):
         raise RunTakenError(f"{run.name}: holds a run of another configuration; choose another sweep.name")
     result = run.read_result()
-    return result if result is not None and result.status.is_final else run_resumed(recorded, run, prune_reason)
+    if result is not None and result.status.is_final:
+        return result
+    recorded.data = replace(recorded.data, root=cfg.data.root, download=cfg.data.download)  # as asked for now
+    return run_resumed(recorded, run, prune_reason)

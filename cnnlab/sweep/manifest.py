@@ -1,6 +1,7 @@
 """The manifest of a sweep, manifest.json: its jobs, and how far each has come. Every job writes its own entry."""
 
 import dataclasses
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from cnnlab.status import Status
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
 
+NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,254}")  # of a job's directory, as `grid.job_names` makes them
 KILLED = "killed before it could say why (by someone, or by the system for want of memory)"
 
 
@@ -74,12 +76,17 @@ class Manifest:
             entries = content["jobs"]
             jobs = [from_plain(Job, entry, f"jobs[{number}]") for number, entry in enumerate(entries)]
             for job in jobs:
-                if Path(job.directory).name != job.directory or (self.directory / job.directory).is_symlink():
-                    raise ValueError(f"directory {job.directory!r} is none of the sweep's")
+                self.require_own(job.directory)
             return jobs
         except (ValueError, TypeError, KeyError, CheckpointError, ConfigError) as error:
             message = f"{self.path}: not the manifest of a sweep ({error}); remove it, the runs are kept"
             raise CheckpointError(message) from error
+
+    def require_own(self, directory: str) -> None:
+        """Raise ConfigError unless a job's directory lies in the sweep's, or can: a name alone, no link and no file."""
+        place = self.directory / directory
+        if not NAME.fullmatch(directory) or place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise ConfigError(f"{place}: no directory of a job in the sweep's own; remove or rename it")
 
     def higher_is_better(self, job: Job) -> bool:
         """Whether a higher score of a job that has ended is a better one."""

@@ -106,7 +106,7 @@ def _run(context: HydraContext, task_function: TaskFunction, node: DictConfig, o
         composed.hydra.job.id = composed.hydra.job.num = number
     directory = Path(composed.hydra.sweep.dir, _directory(overrides))
     files.make_directory(directory)
-    log = os.open(directory / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    log = files.open_to_append(directory / LOG)
     for stream in (1, 2):
         os.dup2(log, stream)
     with signals_exit():

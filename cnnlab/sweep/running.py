@@ -85,6 +85,7 @@ def register(
     for key, overrides, name in zip(keys, asked, names, strict=True):
         if key not in jobs:
             entered = known.get(key) or Job(unused(name, taken), [], *key, drawn=list(drawn))
+            manifest.require_own(entered.directory)
             jobs[key] = replace(entered, overrides=list(overrides))  # as asked for now, whatever the file says
             taken.add(jobs[key].directory)
     manifest.add([job for key, job in jobs.items() if key not in known])

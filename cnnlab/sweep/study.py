@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cnnlab import seeding
 from cnnlab.errors import CheckpointError, ConfigError
+from cnnlab.reading import MAX_RECORD, read_bytes
 from cnnlab.sweep.space import Space
 from cnnlab.tracking import files
 
@@ -56,8 +57,13 @@ def open_study(path: Path, searched: Mapping[str, str], higher_is_better: bool) 
     try:
         storage = JournalStorage(JournalFileBackend(str(path)))
         study = optuna.create_study(storage=storage, study_name="search", direction=direction, load_if_exists=True)
-        before = study.user_attrs.get(SEARCHED)
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        before, trials = study.user_attrs.get(SEARCHED), study.get_trials(deepcopy=False)
+        runs = [run for trial in trials for run in trial.user_attrs.get("runs", ())]
+        if not isinstance(before, dict | None) or not all(isinstance(run, str) for run in runs):
+            raise ValueError("its attributes are not those of a search")
+    except OSError:
+        raise
+    except Exception as error:  # on a damaged journal Optuna raises nearly anything
         raise CheckpointError(f"{path}: not a study that Optuna can read ({error}); choose another sweep.name") from error
     if before is None:
         study.set_user_attr(SEARCHED, dict(searched))
@@ -75,14 +81,16 @@ def ask(study: "Study", space: Space, sampler: str, seed: int) -> "FrozenTrial":
 
 
 def unfinished(study: "Study", space: Space) -> "list[FrozenTrial]":
-    """Trials that were asked for and not told; one that was cut off while it was asked for is given up."""
+    """Trials that were asked for and not told; one that was cut off while it was asked for, or drew from another space, is
+    given up."""
     from optuna.trial import TrialState
 
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    whole = [trial for trial in running if trial.distributions == space.distributions]
     for trial in running:
-        if trial.params.keys() != space.keys.keys():
+        if trial not in whole:
             study.tell(trial.number, state=TrialState.FAIL)
-    return [trial for trial in running if trial.params.keys() == space.keys.keys()]
+    return whole
 
 
 def report(study: "Study", trial: "FrozenTrial", scores: Sequence[float | None]) -> None:
@@ -110,10 +118,15 @@ def _sampler(kind: str, seed: int) -> "BaseSampler":
 
 
 def _drop_broken_end(path: Path) -> None:
-    """Remove a last line that a kill or a power cut left incomplete."""
-    if not path.exists():
+    """Remove a last line that a kill or a power cut left incomplete.
+
+    Raises:
+        CheckpointError: not a regular file.
+    """
+    try:
+        content = read_bytes(path, MAX_RECORD)
+    except FileNotFoundError:
         return
-    content = path.read_bytes()
     lines = content.splitlines(keepends=True)
     if lines and not _is_whole(lines[-1]):
         files.write_atomic(path, b"".join(lines[:-1]))

@@ -5,21 +5,31 @@ import shlex
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console as RichConsole
+from rich.console import ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.segment import Segment
 
 from cnnlab import machine, trust
+from cnnlab.errors import printable
 from cnnlab.status import Status
 from cnnlab.tracking.records import Epoch, EpochProgress, Result, RunInfo
 from cnnlab.tracking.run import RunDirectory
 
 
 class Terminal(RichConsole):
-    """Where a person reads. When the reader goes away (`| head`), training goes on in silence."""
+    """Where a person reads. When the reader goes away (`| head`), training goes on in silence. Control characters of names and
+    of what stands in files do not reach it."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            safe = "\n".join(map(printable, segment.text.split("\n")))
+            yield segment if segment.control else segment._replace(text=safe)
 
     def on_broken_pipe(self) -> None:
         self.quiet = True

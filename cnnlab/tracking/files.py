@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ def exclusive(path: Path, wait: bool = False, create: bool = True) -> Iterator[N
         BlockingIOError: another process holds it, and `wait` is false. FileNotFoundError: there is none, and `create` is false.
     """
     while True:
-        handle = os.open(path, (os.O_CREAT | os.O_RDWR if create else os.O_RDONLY) | os.O_NOFOLLOW, 0o644)
+        handle = os.open(path, (os.O_CREAT | os.O_RDWR if create else os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
         try:
             _lock(handle, path, wait)
             if not path.exists() or not os.path.samestat(os.fstat(handle), path.stat()):
@@ -77,9 +78,26 @@ def write_json(path: Path, content: Any) -> None:
     write_atomic(path, (json.dumps(finite(content), indent=2) + "\n").encode())
 
 
+def open_to_append(path: Path) -> int:
+    """A handle on a file, which is created, that appends.
+
+    Raises:
+        OSError: a link, a pipe or a device, or it cannot be opened.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.ENXIO, "expected a regular file", str(path))
+    return handle
+
+
 def append_json_line(path: Path, content: Any) -> None:
-    """Append one line of JSON durably."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644), "a") as file:
+    """Append one line of JSON durably.
+
+    Raises:
+        OSError: as `open_to_append`, or the disk is full.
+    """
+    with os.fdopen(open_to_append(path), "a") as file:
         file.write(json.dumps(finite(content)) + "\n")
         file.flush()
         os.fsync(file.fileno())

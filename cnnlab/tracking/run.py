@@ -148,16 +148,14 @@ class RunDirectory:
         """Whether nothing is there but what a run leaves that was killed before it began."""
         left = set(self.path.glob(".*.tmp"))  # while it wrote the first of its files
         names = {path.name for path in self.path.iterdir() if path not in left}
-        return names <= {".hydra", ".lock", self.environment.name}
+        return names <= {".lock", self.environment.name}
 
     def discard(self) -> None:
         """Remove a run that failed before it began to train; files that are not its own stay."""
-        hydra_files = [f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")]
-        for name in (*hydra_files, ".lock", self.config.name, self.environment.name):
+        for name in (".lock", self.config.name, self.environment.name):
             (self.path / name).unlink(missing_ok=True)
-        for folder in (self.path / ".hydra", self.path):
-            with suppress(OSError):  # not empty, or not there
-                folder.rmdir()
+        with suppress(OSError):  # not empty, or not there
+            self.path.rmdir()
 
 
 def claim(path: Path, may_rename: bool) -> Path:
@@ -228,7 +226,7 @@ def find_run(path: str) -> Path:
             found
             for pattern in ("*", "*/*", "*/*/*")
             for found in folder.glob(f"{pattern}/config.yaml")
-            if not found.parent.name.startswith(".")  # Hydra's own, of a sweep's job
+            if not found.parent.name.startswith(".")  # Hydra's own, of a job of an earlier version
         ),
         key=lambda found: found.stat().st_mtime,
     )

@@ -1,6 +1,8 @@
-"""What a continued run may change: its end, where that leaves the steps so far as they are, and the console. Loads no torch."""
+"""What a continued run may change: its end, where that leaves the steps so far as they are, the console, and whether data that
+are gone are downloaded. Loads no torch."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cnnlab import composing
 from cnnlab.errors import ConfigError
@@ -10,7 +12,7 @@ from cnnlab.tracking.console import counted
 from cnnlab.tracking.run import RunDirectory
 from cnnlab.training.schedule import depends_on_end
 
-KEYS = ("trainer.epochs", "trainer.steps", "console")
+KEYS = ("trainer.epochs", "trainer.steps", "console", "data.download")
 
 
 def with_overrides(run: RunDirectory, recorded: Config, overrides: Sequence[str]) -> Config:
@@ -30,7 +32,8 @@ def with_overrides(run: RunDirectory, recorded: Config, overrides: Sequence[str]
             raise ConfigError(f"{override}: a continued run keeps its settings; only {', '.join(KEYS)} may change")
         if recorded.phases and override.startswith("trainer."):
             raise ConfigError(f"{override}: {run.name} ends with its last phase, and cannot be lengthened; start a new one")
-    cfg = composing.with_overrides(recorded, overrides)
+    here = replace(recorded, data=replace(recorded.data, download=False))  # the run's files are perhaps somebody else's
+    cfg = composing.with_overrides(here, overrides)
     unit, before = _end(recorded)
     for override in overrides:
         key = override.partition("=")[0]

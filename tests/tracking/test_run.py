@@ -46,10 +46,7 @@ def own_files(path: Path) -> RunDirectory:
     """What a run has written when it fails before its first step."""
     run = RunDirectory(path)
     path.mkdir(parents=True, exist_ok=True)
-    names = [".lock", "config.yaml", "environment.json"]
-    names += [f".hydra/{name}.yaml" for name in ("config", "hydra", "overrides")]
-    for name in names:
-        (path / name).parent.mkdir(exist_ok=True)
+    for name in (".lock", "config.yaml", "environment.json"):
         (path / name).write_text("x")
     return run
 
@@ -66,9 +63,10 @@ def test_what_a_start_that_was_killed_has_left_is_taken_over(tmp_path: Path) -> 
         claim(run.path, may_rename=False)
 
 
-@pytest.mark.parametrize("foreign", ["notes.txt", ".hydra/mine.yaml", "../other"])
+@pytest.mark.parametrize("foreign", ["notes.txt", "mine/mine.yaml", "../other"])
 def test_discard_removes_a_run_and_leaves_foreign_files(foreign: str, tmp_path: Path) -> None:
     run = own_files(tmp_path / "run")
+    (run.path / foreign).parent.mkdir(exist_ok=True)
     (run.path / foreign).write_text("mine")
     run.discard()
     assert [path.resolve() for path in tmp_path.rglob("*") if path.is_file()] == [(run.path / foreign).resolve()]
