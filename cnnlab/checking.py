@@ -30,7 +30,7 @@ def check_values(cfg: Config) -> None:
             )
         check_groups(phase.parameters, f"phases[{number}].parameters")
     for name, section in cfg.augment.items():
-        if not section.get("_target_"):
+        if not isinstance(section, dict) or not section.get("_target_"):
             raise ConfigError(
                 f"augment.{name}: is not chosen; add 'augment=[{name}]', or say what it calls, augment.{name}._target_"
             )

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnlab.checking import check_training, check_values
 from cnnlab.config import config_dir
 from cnnlab.errors import ConfigError, suggest
-from cnnlab.overrides import explain, prepare, quoted
+from cnnlab.overrides import explain, prepare, quoted, values
 from cnnlab.schema import Config, from_plain
 from cnnlab.tracking.inherit import with_network
 
@@ -129,8 +129,11 @@ def with_overrides(recorded: Config, overrides: Sequence[str], to_train: bool = 
     Raises:
         ConfigError: a value that is not legal.
     """
+    node = OmegaConf.create()
     try:
-        new = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)), resolve=True)
+        for key, value in values(overrides).items():
+            OmegaConf.update(node, key, value)
+        new = OmegaConf.to_container(node, resolve=True)
     except OmegaConfBaseException as error:
         raise explain(error, overrides) from error
     cfg = from_plain(Config, _merged(dataclasses.asdict(recorded), new))

@@ -46,10 +46,10 @@ def prepare(overrides: Sequence[str], choices: Mapping[str, Sequence[str]], swee
         if name in choices and not override.is_delete():
             _check_choice(name, override, choices[name])
             ready.append(text)
-        elif name.startswith("hydra") or override.is_add() or override.is_force_add() or override.is_delete():
+        elif name.startswith("hydra") or override.is_delete():
             ready.append(text)
         elif any(name.startswith(f"{key}.") for key, hint in keys.items() if get_origin(hint) is dict):
-            ready.append(f"++{text}")
+            ready.append(text if override.is_add() or override.is_force_add() else f"++{text}")
         elif name in keys:
             ready.append(text)
         elif name in sections:
@@ -63,6 +63,20 @@ def prepare(overrides: Sequence[str], choices: Mapping[str, Sequence[str]], swee
         if named and group not in changed and "custom" in choices[group]:
             ready.insert(0, f"{group}=custom")
     return ready
+
+
+def values(overrides: Sequence[str]) -> dict[str, Any]:
+    """What overrides of one value each set, by key.
+
+    Raises:
+        ConfigError: not `key=value`, or several values.
+    """
+    found: dict[str, Any] = {}
+    for text, override in zip(overrides, _parse(overrides), strict=True):
+        if override.is_sweep_override():
+            raise ConfigError(f"{text}: several values, where one is expected")
+        found[override.key_or_group] = override.value()
+    return found
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> ConfigError:

@@ -132,8 +132,9 @@ def parse_yaml(content: bytes, path: Path) -> dict[Any, Any]:
     try:
         for number, event in enumerate(yaml.parse(content, loader)):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None):
-                raise ValueError("it uses aliases (*name) or tags (!name)")
+            said = f"*{event.anchor}" if isinstance(event, yaml.AliasEvent) else getattr(event, "tag", None)
+            if said:
+                raise ValueError(f"{said}: aliases (*name) and tags (!name) are not read")
             if depth > MAX_DEPTH or number > MAX_NODES:
                 raise ValueError(f"it nests deeper than {MAX_DEPTH}, or holds more than {MAX_NODES:,} values")
         node = yaml.load(content, loader)

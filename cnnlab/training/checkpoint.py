@@ -234,7 +234,7 @@ def _progress(meta: Mapping[str, Any]) -> Progress:
     counts = (progress.step, progress.best_step, progress.bad_epochs)
     seconds = (progress.train_s, progress.seconds)
     finite = all(map(math.isfinite, (*seconds, progress.best or 0.0)))
-    if min(*counts, *seconds) < 0 or progress.best_step > progress.step or not finite:
+    if min(*counts, *seconds) < 0 or max(progress.best_step, progress.bad_epochs) > progress.step or not finite:
         raise ValueError(f"{progress}")
     return progress
 

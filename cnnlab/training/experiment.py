@@ -82,8 +82,8 @@ def _train(session: Session, run: RunDirectory, prune_reason: PruneReason | None
             raise CheckpointError(f"{run.last}: at step {step:,} of {session.total_steps:,}; it is of another run")
         session.enter_phase(max(step - 1, 0))  # that of the last update, whose optimizer was saved
         load_checkpoint(run.last, state)
+    run.keep_metrics(state.progress.step, session.steps_per_epoch, session.total_steps)  # fails before anything is removed
     run.reopen(session.cfg)
-    run.keep_metrics(state.progress.step, session.steps_per_epoch, session.total_steps)
     recorder = Recorder(run_info(session, state.progress.step), run)
     try:
         with StopRequest() as request:

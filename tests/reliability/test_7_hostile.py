@@ -5,6 +5,7 @@ import csv
 import gzip
 import html.parser
 import io
+import itertools
 import json
 import re
 import shutil
@@ -15,8 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib.font_manager  # noqa: F401 - it keeps a cache of its own, which is written here
+import matplotlib.font_manager  # noqa: F401 - it keeps a cache of its own, and so do torchvision's; they are written here
 import pytest
+import torchvision.models  # noqa: F401
 import yaml
 from made import (
     FLIP,
@@ -49,8 +51,7 @@ EVIL = "os.system"
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current directory, with a canary: a file, and modules that would remove it. What is not in `work` stays as it is."""
-    for kind in ("run", "transfer", "sweep", "search"):
-        original(kind)
+    original("run")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "work/cache"))
@@ -101,9 +102,10 @@ def of_kind(section: str, folder: Path, value: Any) -> Path:
     return run
 
 
-@pytest.mark.parametrize("number", share(range(len(PAYLOADS)), 3))
+@pytest.mark.parametrize("number", share(range(len(PAYLOADS)), 5))
 def test_a_name_in_a_run(call, place: Path, number: int) -> None:
     payload = PAYLOADS[number]
+    original("transfer")
     with watched(place) as seen:
         for section in SECTIONS:
             cfg = config.read(original("transfer") / "config.yaml")
@@ -133,18 +135,23 @@ def test_a_name_in_a_run(call, place: Path, number: int) -> None:
     assert said(output).count("\n") == 1
     assert "error: " in output[1]
     assert state(run) == before
-    with watched() as seen, pytest.raises((CheckpointError, ConfigError)):
-        load(run)
-    assert seen == []
-    with watched() as seen:
-        code, *output = call("compare", run, "--runs", "--csv")
-    assert (code, seen) == (0, []), output
-    said(output)
+    if command == "evaluate":
+        with watched() as seen, pytest.raises((CheckpointError, ConfigError)):
+            load(run)
+        assert seen == []
+        with watched() as seen:
+            code, *output = call("compare", run, "--runs", "--csv")
+        assert (code, seen) == (0, []), output
+        said(output)
 
 
-@pytest.mark.parametrize("part", ["model", "task"])
-@pytest.mark.parametrize("payload", share([EVIL, "canary_module.Net", "cnnlab.targets.instantiate", "torch.load"], 3))
-@pytest.mark.parametrize("command", ["evaluate", "resume", "predict", "transfer"])
+SAYING = (EVIL, "canary_module.Net", "cnnlab.targets.instantiate", "torch.load")
+
+
+@pytest.mark.parametrize(
+    ("part", "payload", "command"),
+    share(itertools.product(("model", "task"), SAYING, ("evaluate", "resume", "predict", "transfer")), 7),
+)
 def test_a_name_in_a_checkpoint(call, place: Path, part: str, payload: str, command: str) -> None:
     run = copied("run", place)
     for name in ("last", "best"):
@@ -167,8 +174,9 @@ ONLINE = [
 ]
 
 
-@pytest.mark.parametrize("command", ["evaluate", "predict", "resume"])
-@pytest.mark.parametrize("number", share(range(len(ONLINE)), 3))
+@pytest.mark.parametrize(
+    ("number", "command"), share(itertools.product(range(len(ONLINE)), ("evaluate", "predict", "resume")), 5)
+)
 def test_what_is_listed_goes_online_for_nothing(
     call, place: Path, number: int, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,8 +190,10 @@ def test_what_is_listed_goes_online_for_nothing(
     said(output)
 
 
-@pytest.mark.parametrize("source", ["idx.load", "cifar.load", "folder.load"])
-@pytest.mark.parametrize("command", ["evaluate", "visualize", "export", "resume"])
+@pytest.mark.parametrize(
+    ("source", "command"),
+    share(itertools.product(("idx.load", "cifar.load", "folder.load"), ("evaluate", "visualize", "export", "resume")), 3),
+)
 def test_missing_data_of_a_run_make_no_folder_and_go_online_for_nothing(call, place: Path, source: str, command: str) -> None:
     run = copied("run", place)
 
@@ -255,8 +265,10 @@ INTERPOLATIONS = ["${oc.env:SECRET}", "${oc.env:HOME}", "${.seed}", "${hydra:run
                   "$SECRET", "${eval:1}", "~", "$(rm canary)", "`rm canary`", "%(SECRET)s", "{SECRET}"]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", share(INTERPOLATIONS, 3))
-@pytest.mark.parametrize("key", ["data.name", "data.root", "model.activation", "trainer.device"])
+@pytest.mark.parametrize(
+    ("text", "key"),
+    share(itertools.product(INTERPOLATIONS, ("data.name", "data.root", "model.activation", "trainer.device")), 9),
+)
 def test_an_interpolation_is_these_characters(call, place: Path, text: str, key: str) -> None:
     run = copied("run", place)
     edit_yaml(run / "config.yaml", lambda cfg: put(cfg, key, text))
@@ -289,8 +301,7 @@ INSTEAD: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("instead", INSTEAD)
-@pytest.mark.parametrize("name", share(FILES, 3))
+@pytest.mark.parametrize(("name", "instead"), share(itertools.product(FILES, INSTEAD), 11))
 def test_something_else_in_the_place_of_a_file(call, place: Path, name: str, instead: str) -> None:
     run = copied("run", place)
     if name in ("result.json", ".lock", "metrics.jsonl"):
@@ -303,12 +314,12 @@ def test_something_else_in_the_place_of_a_file(call, place: Path, name: str, ins
         assert code in (0, 2), output
         said(output)
     with watched(run, place) as seen:
-        code, *output = call("visualize", run, "curves")
-        assert code == (2 if name == "visuals" else code), output
-        code, *output = call("compare", run, "--html", place / "report.html", "--plot", place / "plot.png")
+        code, *output = call("compare", run, "--html", place / "report.html")
+        assert code in (0, 2)
+        said(output)
+        if name == "visuals":
+            assert call("visualize", run, "curves")[0] == 2
     assert seen == []
-    assert code in (0, 2)
-    said(output)
 
 
 SWEEP_FILES = ("manifest.json", ".manifest.lock", ".lock", "multirun.yaml", "seed1", "seed1/.hydra", "seed1/.hydra/config.yaml",
@@ -326,9 +337,10 @@ def unfinished(sweep: Path) -> None:
     (sweep / "seed1/result.json").unlink()
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["in the manifest", "not in it"])
-@pytest.mark.parametrize("instead", ["a link", "a link to a folder", "a link to nothing", "a pipe"])
-@pytest.mark.parametrize("name", share(SWEEP_FILES, 4))
+@pytest.mark.parametrize(
+    ("name", "instead", "known"),
+    share(itertools.product(SWEEP_FILES, ("a link", "a link to a folder", "a link to nothing", "a pipe"), (True, False)), 21),
+)
 def test_something_else_in_a_sweep(call, place: Path, name: str, instead: str, known: bool) -> None:
     sweep = copied("sweep", place)
     unfinished(sweep)
@@ -352,7 +364,7 @@ DIRECTORIES = ["..", ".", "", "../../canary", "../x", "/", "/var/cnnlab-stolen",
                "nul\0", "seed1'/../../x", "[x]", "é", "\u202e", ".hydra", ".lock"]  # fmt: skip
 
 
-@pytest.mark.parametrize("directory", share(DIRECTORIES, 3))
+@pytest.mark.parametrize("directory", share(DIRECTORIES, 7))
 def test_a_directory_in_a_manifest(call, place: Path, directory: str) -> None:
     sweep = copied("sweep", place)
     unfinished(sweep)
@@ -374,7 +386,7 @@ OVERRIDES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("override", share(OVERRIDES, 3))
+@pytest.mark.parametrize("override", share(OVERRIDES, 8))
 def test_an_override_in_a_manifest_is_not_executed(call, place: Path, override: str) -> None:
     sweep = copied("sweep", place)
     unfinished(sweep)
@@ -419,7 +431,7 @@ JOURNALS: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("kind", share(JOURNALS, 2))
+@pytest.mark.parametrize("kind", share(JOURNALS, 4))
 def test_a_journal_of_a_search(call, place: Path, kind: str) -> None:
     pytest.importorskip("optuna")
     search = copied("search", place)
@@ -474,7 +486,7 @@ def speaking(folder: Path, name: str, text: str) -> Path:
 TEXTS = [ESCAPE, MARKUP, "$\\frac{", "[bold]x[/bold][/]", "a|b`c*d_", "{0}{x}%s%(x)d", "🏳️‍🌈", *FORMULAS]
 
 
-@pytest.mark.parametrize("text", share(TEXTS, 2))
+@pytest.mark.parametrize("text", share(TEXTS, 7))
 def test_a_text_steers_nothing(call, place: Path, text: str) -> None:
     safe = re.sub(r"[/\0]", "", text)[:200]
     speaking(place / "runs", f"one{safe}", text)
@@ -496,7 +508,7 @@ def test_a_text_steers_nothing(call, place: Path, text: str) -> None:
     assert {"img", "onerror", "src"}.isdisjoint(Tags(page.read_text()).found)
 
 
-@pytest.mark.parametrize("text", share([ESCAPE, "[/x]", "[red]cat[/]", "=1+1", MARKUP.replace("/", ""), "$\\frac{"], 2))
+@pytest.mark.parametrize("text", share([ESCAPE, "[/x]", "[red]cat[/]", "=1+1", MARKUP.replace("/", ""), "$\\frac{"], 3))
 def test_names_of_classes_and_pictures(call, place: Path, text: str) -> None:
     """A folder of somebody's pictures, trained on, scored, shown and predicted."""
     text = text.replace("/", "\u2215")

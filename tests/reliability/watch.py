@@ -74,6 +74,29 @@ def ends_within(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+MIB = 1 << 20
+
+
+@contextmanager
+def small(size: int) -> Iterator[None]:
+    """Raise where the resident memory grew meanwhile by more than 64 MiB and three times `size` (Linux alone can tell)."""
+    peak = Path("/proc/self/clear_refs")
+    if not peak.exists():
+        yield
+        return
+    peak.write_text("5")  # the peak so far is what is held now
+    before = _resident("VmRSS")
+    yield
+    assert _resident("VmHWM") - before < 64 * MIB + 3 * size
+
+
+def _resident(kind: str) -> int:
+    return (
+        next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(kind))
+        * 1024
+    )
+
+
 @contextmanager
 def watched(*may_write: Path) -> Iterator[list[str]]:
     """While entered, what happens that must not is listed: other programs, code, sockets, and writing outside `may_write`."""

@@ -1,0 +1,99 @@
+"""Row 6: whatever bytes a file holds, its reader gives right data or a CnnlabError, does not hang, and takes little memory.
+
+`python tests/reliability/test_6_fuzzing.py READER -runs=100000` looks for such bytes with atheris, led by coverage.
+"""
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+from conftest import WHOLE
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from readers import EXPECTED, READERS
+from watch import ends_within, small
+
+from cnnlab.errors import CnnlabError
+
+EXAMPLES = 200_000 if WHOLE else 2_000
+GUIDED = 20_000  # runs of each reader
+PIECES = [
+    b"", b"\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80", b"[", b"]", b"{", b"}", b'"', b":", b",", b"\n", b" ",
+    b"'", b"\\", b"null", b"true", b"-1", b"0", b"1e999", b"-0.0", b"NaN", b"9" * 30, b"1" * 400, b"&a ", b"*a", b"- ",
+    b"? ", b"!!python/name:os.system", b"<<: ", b"${oc.env:HOME}", b"\x1b[31m", b"/", b"..", b"\xed\xa0\x80",
+    b"\xef\xbb\xbf", b"[" * 200, b"PK\3\4", b"\x1f\x8b",
+]  # fmt: skip
+
+
+@st.composite
+def _contents(draw: st.DrawFn, valid: list[bytes]) -> bytes:
+    """Any bytes, or a valid file with some changes at some places."""
+    if draw(st.integers(0, 5)) == 0:
+        return draw(st.binary(max_size=400))
+    content = draw(st.sampled_from(valid))
+    for _ in range(draw(st.integers(1, 5))):
+        start = draw(st.integers(0, len(content)))
+        end = min(len(content), start + draw(st.sampled_from([0, 1, 1, 2, 4, 8, 40, len(content)])))
+        piece = draw(st.one_of(st.sampled_from(PIECES), st.binary(max_size=8), st.just(content[start:end] * 2)))
+        content = content[:start] + piece + content[end:]
+    return content
+
+
+def tried(name: str, content: bytes, folder: Path) -> None:
+    """Let a reader read it, in a folder of its own."""
+    reader, path = READERS[name], folder / READERS[name].name
+    path.write_bytes(content)
+    with ends_within(20), small(len(content)), suppress(CnnlabError, *EXPECTED.get(name, ())):
+        reader.read(path)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_reader(name: str, tmp_path: Path) -> None:
+    valid = READERS[name].valid()
+    for content in valid:
+        tried(name, content, tmp_path)  # what is built once, is
+
+    @settings(
+        max_examples=EXAMPLES // len(READERS),
+        deadline=None,
+        database=None,
+        derandomize=not WHOLE,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(_contents(valid))
+    def check(content: bytes) -> None:
+        tried(name, content, tmp_path)
+
+    check()
+
+
+@pytest.mark.skipif(not WHOLE, reason="takes minutes; CNNLAB_TORTURE=1")
+@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed: pip install atheris, where it has a wheel")
+@pytest.mark.parametrize("name", READERS)
+def test_a_reader_led_by_coverage(name: str, tmp_path: Path) -> None:
+    """libFuzzer keeps its process, so that each reader has one of its own."""
+    place = os.pathsep.join([*(str(Path(__file__).parents[level]) for level in (0, 1, 2)), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, __file__, name, f"-runs={GUIDED}", "-timeout=30", "-rss_limit_mb=4096", "-verbosity=0"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": place}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+if __name__ == "__main__":
+    import atheris
+
+    reader, own = sys.argv.pop(1), Path(mkdtemp())
+    corpus = own / "corpus"
+    corpus.mkdir()
+    for number, one in enumerate(READERS[reader].valid()):
+        (corpus / str(number)).write_bytes(one)
+        tried(reader, one, own)
+    atheris.instrument_all()
+    atheris.Setup([*sys.argv, str(corpus)], lambda content: tried(reader, content, own))
+    atheris.Fuzz()
