@@ -21,10 +21,7 @@ MIB = 1 << 20
 MAX_CONFIG, MAX_RECORD, MAX_EVENTS = MIB, 64 * MIB, 4096 * MIB  # bytes: config.yaml; JSON and its lines; event files
 MAX_DEPTH = 50  # of lists and mappings in a file
 MAX_NODES = 100_000  # scalars, lists and mappings of config.yaml
-MAX_VALUES, BYTES_A_VALUE = (
-    500_000,
-    32,
-)  # of JSON: so many, and one more each so many bytes; Python takes up to 92 bytes for one
+MAX_VALUES, BYTES_A_VALUE = 500_000, 32  # of JSON: so many, and one more each so many bytes (in Python up to 92 bytes each)
 LARGEST_INTEGER = (1 << 64) - 1
 
 
