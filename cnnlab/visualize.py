@@ -79,7 +79,6 @@ def main(arguments: Sequence[str]) -> int:
     if resize not in RESIZE:
         raise ConfigError(f"data.resize={resize}: expected one of {', '.join(RESIZE)}")
     folder = Path(line.options.get("--to") or opened.directory.path / "visuals")
-<<<<<<< HEAD
     pictures = [Path(name).expanduser() for name in line.values.get("--image", ())]
     form = "svg" if "--svg" in line.options else "png"
     gallery = Gallery(opened, pictures, line.options.get("--layer"), cast("Resize", resize), settings.get("data.root"), folder)
@@ -87,10 +86,8 @@ def main(arguments: Sequence[str]) -> int:
         for stage in gallery.stages:
             print(f"{stage.name}  {stage.size}")
         return 0
-=======
     if "--to" not in line.options and folder.is_symlink():
         raise ConfigError(f"{folder}: a link, and nothing is written through one; name a folder by --to")
->>>>>>> 14088ba (Sweeps, pictures, texts and downloads of somebody else's: what row 7's attacks found, mended)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
