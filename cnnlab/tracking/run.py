@@ -226,7 +226,7 @@ def find_run(path: str) -> Path:
             found
             for pattern in ("*", "*/*", "*/*/*")
             for found in folder.glob(f"{pattern}/config.yaml")
-            if not found.parent.name.startswith(".")  # Hydra's own, of a job of an earlier version
+            if not found.parent.name.startswith(".")  # Hydra's own, of another program
         ),
         key=lambda found: found.stat().st_mtime,
     )
