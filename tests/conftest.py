@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from cnnlab import cli, composing, data
 
 WHOLE = bool(os.environ.get("CNNLAB_TORTURE"))  # tests/reliability: every case, and not CI's share
-PASSED = Path("outputs/torture.txt")  # by an earlier call that was stopped; removed when all have passed
+PASSED = Path("outputs/torture.txt").absolute()  # by an earlier call that was stopped; removed when all have passed
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

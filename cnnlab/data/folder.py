@@ -175,11 +175,18 @@ def tell_ignored(folder: Path, names: Sequence[str]) -> None:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files below a folder that are not hidden, sorted; links are followed, each folder is entered once."""
+    """All files below a folder that are not hidden, sorted; links are followed, but not to what lies above, and each folder is
+    entered once."""
     entered: set[tuple[int, int]] = set()
+    start = folder.resolve()
     for path, inner, names in os.walk(folder, followlinks=True):
-        status = os.stat(path)
-        inner[:] = sorted(name for name in inner if not name.startswith((".", "__")))
+        within = (name for name in inner if not start.is_relative_to(os.path.realpath(os.path.join(path, name))))
+        inner[:] = sorted(name for name in within if not name.startswith((".", "__")))
+        try:
+            status = os.stat(path)
+        except OSError:  # it vanished, or is a process that ended
+            inner.clear()
+            continue
         if (status.st_dev, status.st_ino) in entered:
             inner.clear()
             continue

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM, Signals
@@ -12,7 +13,7 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cnnlab.errors import CnnlabError
+from cnnlab.errors import CnnlabError, as_known, note
 from cnnlab.machine import num_cores
 from cnnlab.status import Status, Stop, StoppedError
 from cnnlab.sweep.display import Display
@@ -106,7 +107,14 @@ def _run(context: HydraContext, task_function: TaskFunction, node: DictConfig, o
         composed.hydra.job.id = composed.hydra.job.num = number
     directory = Path(composed.hydra.sweep.dir, _directory(overrides))
     files.make_directory(directory)
-    log = files.open_to_append(directory / LOG)
+    try:
+        log = files.open_to_append(directory / LOG)
+    except OSError as error:
+        known = as_known(error)
+        if known is None:
+            raise
+        note(f"error: {known}")
+        sys.exit(known.exit_code)
     for stream in (1, 2):
         os.dup2(log, stream)
     with signals_exit():

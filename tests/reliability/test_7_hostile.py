@@ -20,6 +20,7 @@ import matplotlib.font_manager  # noqa: F401 - it keeps a cache of its own, and 
 import pytest
 import torchvision.models  # noqa: F401
 import yaml
+from conftest import WHOLE
 from made import (
     FLIP,
     SWEPT,
@@ -39,7 +40,7 @@ from protocol import share
 from small_runs import SMALL
 from watch import ends_within, said, state, watched
 
-from cnnlab import config, trust
+from cnnlab import cli, config, trust
 from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.opening import load
 from cnnlab.schema import PhaseConfig
@@ -355,6 +356,20 @@ def test_something_else_in_a_sweep(call, place: Path, name: str, instead: str, k
     assert seen == []
     assert code in (0, 1, 2), output
     said(output)
+
+
+@pytest.mark.skipif(not WHOLE, reason="worker processes take seconds; CNNLAB_TORTURE=1")
+@pytest.mark.parametrize("instead", ["a link", "a link to nothing", "a pipe", "a folder"])
+def test_something_else_in_the_place_of_a_workers_log(capfd, place: Path, instead: str) -> None:
+    sweep = copied("sweep", place)
+    unfinished(sweep)
+    log = sweep / "seed1/output.log"
+    if instead == "a folder":
+        log.mkdir()
+    else:
+        INSTEAD[instead](log)
+    assert cli.run("train", [*SWEPT, "hydra/launcher=parallel", f"hydra.sweep.dir={sweep}"]) == 2
+    said(capfd.readouterr())
 
 
 # --- a sweep's own records
