@@ -1,7 +1,6 @@
 """What a run's files may name: everything that cnnlab offers, and nothing that only looks like it."""
 
 import copy
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,25 +8,11 @@ from typing import Any
 import pytest
 from conftest import choices
 
-from cnnlab import composing, config, trust
+from cnnlab import composing, trust
 from cnnlab.errors import ConfigError
 from cnnlab.schema import Config
 
 SECTIONS = ("model", "task", "optimizer", "schedule", "augment.flip", "data.source")
-HOSTILE = [
-    "os.system", "subprocess.call", "builtins.eval", "runpy.run_path", "shutil.rmtree", "logging.os.system",
-    "canary_module.Net", "cnnlab.targets.instantiate", "cnnlab.targets.importlib.import_module", "cnnlab.train.main",
-    "cnnlab.trust.import_module", "cnnlab.models.targets.instantiate", "cnnlab.models.build_model",
-    "cnnlab.models.torch.load", "cnnlab.data.load_data", "cnnlab.training.task.torch.load", "cnnlab.training.task.Task",
-    "cnnlab.training.schedule.build_schedule", "cnnlab.data.augment.torch.load", "cnnlab.data.idx.fetch_idx",
-    "cnnlab.data.idx.Path", "cnnlab.data.idx.gzip.open", "torch.load", "torch.hub.load", "torch.zeros",
-    "torch.nn.modules.module.warnings.warn", "torch.nn.init.zeros_", "torch.nn.os", "torch.nn.functional.relu",
-    "torch.nn.Parameter", "torch.nn.parallel.data_parallel.torch.load", "torch.optim.lr_scheduler.StepLR",
-    "torch.optim.optimizer.functools.partial", "torch.utils.data.DataLoader", "torch.nn.Module.load_state_dict",
-    "torchvision.models.get_model", "torchvision.models.get_weight", "torchvision.models.resnet.ResNet",
-    "torchvision.datasets.MNIST", "torchvision.models.segmentation.fcn_resnet50", "torchvision.io.write_file", "torch.nn.",
-    ".nn", "nn", "torch.nn..Linear", "", "torch nn.Linear",
-]  # fmt: skip
 HONEST = composing.typed(composing.compose(["data=digits", "augment=flip"]))
 NETWORK, OPTIMIZER = "torch.nn.Flatten", "torch.optim.NAdam"
 ALLOWED = {
@@ -71,18 +56,13 @@ def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("where", SECTIONS)
-def test_each_section_takes_its_own_kind_and_nothing_else(where: str, canary: Path) -> None:
+def test_each_section_takes_its_own_kind_and_no_other(where: str) -> None:
     for kind, paths in ALLOWED.items():
         for path in paths:
             trust.check(naming(kind, {"_target_": path}))
             if kind != where:
                 with pytest.raises(ConfigError, match=rf"^{where}\._target_={path}: "):
                     trust.check(naming(where, {"_target_": path}))
-    for path in HOSTILE:
-        with pytest.raises(ConfigError, match="^" + re.escape(f"{where}._target_={path}")):
-            trust.check(naming(where, {"_target_": path}))
-    assert not canary.exists()
-    assert "canary_module" not in sys.modules
 
 
 @pytest.mark.parametrize("where", SECTIONS)
@@ -125,27 +105,6 @@ def test_the_argument_of_a_printed_command() -> None:
     assert trust.argument({"model": {"inner": {"_target_": "mine.Net"}}}) == ""  # which nobody calls
     odd = {"model": {"_target_": "$(rm -rf x).Net"}, "task": {"_target_": 3}, "augment": None, "data": "x"}
     assert trust.argument(odd) == ""
-
-
-@pytest.mark.parametrize("command", ["evaluate", "train"])
-def test_a_run_of_someone_else_runs_nothing_of_theirs(call, canary: Path, command: str) -> None:
-    quick = ("data=digits", "data.limit=100", "data.validation=0", "trainer.steps=1", "console=quiet")
-    assert call("train", *quick, "model._target_=canary_module.Net", "hydra.run.dir=run")[0] == 2  # 784 outputs
-    assert canary.exists()  # what the command line names is called
-    canary.unlink()
-    assert call("train", *quick, "model=mlp", "hydra.run.dir=run")[0] == 0
-    path, arguments = Path("run/config.yaml"), (["run"] if command == "evaluate" else ["resume=run", "trainer.steps=9"])
-    honest = path.read_text()
-    for where in SECTIONS:
-        for target in ("os.system", "canary_module.Net", "cnnlab.targets.instantiate"):
-            path.write_text(config.to_yaml(naming(where, {"_target_": target, "command": f"touch {canary}"})))
-            code, out, err = call(command, *arguments)
-            assert (code, out) == (2, "")
-            assert f"{where}._target_={target}" in err
-            assert err.count("\n") == 1
-    assert not canary.exists()
-    path.write_text(honest)
-    assert call(command, *arguments)[0] == 0
 
 
 OWN = """
