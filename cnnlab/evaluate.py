@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cnnlab import cli, composing, targets, trust
-from cnnlab.errors import ConfigError
+from cnnlab.errors import ConfigError, note
 from cnnlab.overrides import prepare
 from cnnlab.schema import Config, DataConfig
 from cnnlab.tracking.confusion import confusion_counts
@@ -71,8 +71,11 @@ def report(opened: "OpenedRun", cfg: Config) -> None:
     data = load_data(section, cfg.seed, runtime.device)
     if len(opened.classes) != len(data.classes):
         raise ConfigError(f"data={data.name}: has {len(data.classes)} classes, the run has {len(opened.classes)}")
+    if opened.classes != (names := tuple(map(str, data.classes))):
+        ours, theirs = ((", ".join(few[:3]) + (", ..." if len(few) > 3 else "")) for few in (opened.classes, names))
+        note(f"the run's classes are {ours}, these {theirs}: taken for each other in this order")
     task, model = build_task(cfg.task, data.numbers), model.to(runtime.device)
-    cli.tell_waiting(f"scoring {len(data.test):,} test images")
+    cli.tell_waiting("scoring the test images")
     outputs = outputs_of(model, data.test, runtime, cfg.evaluation.batch_size, cfg.seed).cpu()
     scored = score(task, outputs, task.targets(data.test.labels))
     predicted, probability = task.predict(outputs)

@@ -49,6 +49,8 @@ def test_another_set_of_the_same_shape_is_normalised_as_in_training(call, traine
     code, before, _ = call(*line)
     assert code == 0
     assert "best weights, on 100 test images of mnist" in before
+    assert call(*line)[2] == ""
+    assert call("evaluate", trained, "data=fashion", f"data.root={data_root}")[2].count("\n") == 1  # other classes: told
     write_idx(data_root / "MNIST/raw/train-images-idx3-ubyte.gz", np.zeros((300, 28, 28), np.uint8))
     assert call(*line)[1] == before
 
