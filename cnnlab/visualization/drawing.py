@@ -16,6 +16,7 @@ from cnnlab.visualization.mosaic import GAP, SIZE, columns_for, label_gap, mosai
 from cnnlab.visualization.stages import Stage
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST = 64  # filters or maps in one figure
@@ -136,7 +137,7 @@ def explanation(
     plain_axes(chart)
     chart.set(xlabel="pixels deleted", ylabel="probability", ylim=(-0.02, 1.02))
     chart.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    chart.legend(frameon=False, fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    _legend_below(chart)
     chart.set_title(verdict(check).replace(": ", ":\n"), fontsize=12)
     return figure
 
@@ -217,10 +218,12 @@ def curves(epochs: Sequence[Epoch], about: str) -> "Figure":
                     marker="o" if len(points) < 3 else "",
                 )
         plain_axes(axes)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if len(epochs) == 1:
+            axes.set_xlim(0.5, 1.5)
         axes.set_xlabel("epoch", fontsize=12)
         axes.set_title(label, fontsize=13)
-        axes.legend(frameon=False, fontsize=10)
+        _legend_below(axes)
     return figure
 
 
@@ -239,6 +242,11 @@ def scatter(points: Tensor, shares: Tensor, labels: Tensor, names: Sequence[str]
     axes.set(xlabel=f"first principal component, {first}", ylabel=f"second, {second}")
     axes.legend(frameon=False, fontsize=11, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2)
     return figure
+
+
+def _legend_below(axes: "Axes") -> None:
+    """The legend below the chart, where no curve is."""
+    axes.legend(frameon=False, fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
 
 
 def _share(shown: int, count: int, kind: str) -> str:
