@@ -33,7 +33,7 @@ HELP = """Say what is in pictures: their classes with probabilities, or their va
   python -m cnnlab.predict RUN photos --top 3    the most probable classes
   python -m cnnlab.predict RUN photos --csv      or --json, an object a line
   python -m cnnlab.predict RUN photos --invert   swap black and white
-  python -m cnnlab.predict RUN page.png --map    where on it is what, as a picture
+  python -m cnnlab.predict RUN page.png --map    where is what on it
   python -m cnnlab.predict RUN photos data.resize=pad    or crop, or stretch
   python -m cnnlab.predict RUN photos evaluation.weights=best trainer.device=cpu
   python -m cnnlab.predict RUN photos trust=mine    a run that names my code

@@ -44,6 +44,8 @@ def decode(file: Path | IO[bytes], shape: Shape, resize: Resize | None) -> NDArr
         if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
             return Unreadable("no regular file", False)
         with Image.open(file, formats=FORMATS) as picture:
+            if picture.mode == "F":  # of a TIFF
+                return Unreadable("its pixels are floats, of which nothing says what is black and what white", False)
             if resize:
                 picture.draft(None, (2 * max(height, width),) * 2)  # a JPEG decodes faster to a half, a quarter or an eighth
             fitted = _plain(ImageOps.exif_transpose(picture), MODES[channels])
@@ -75,8 +77,6 @@ def decode_all(
 
 
 def _plain(picture: Image.Image, mode: str) -> Image.Image:
-    if picture.mode == "F":  # of a TIFF
-        raise ValueError("pixels are floats, of which nobody says what is black and what white")
     if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
         picture = Image.fromarray((np.asarray(picture).clip(0, 65535) >> 8).astype(np.uint8))
     if picture.has_transparency_data:

@@ -93,6 +93,11 @@ def test_every_kind_of_pixel_becomes_rgb(tmp_path: Path, mode: str, color: Any, 
     assert np.abs(found.astype(int).min((1, 2)) - expected).max() <= 3
 
 
+def test_pixels_without_a_white_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "floats.tif")
+    assert isinstance(pictures.decode(tmp_path / "floats.tif", (1, 4, 4), "crop"), pictures.Unreadable)
+
+
 def test_an_animation_gives_its_first_frame_and_exif_turns(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), color) for color in (RED, BLUE)]
     frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
