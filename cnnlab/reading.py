@@ -138,7 +138,7 @@ def parse_yaml(content: bytes, path: Path) -> dict[Any, Any]:
         for level in _levels(node):
             for value in level:
                 if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
-                    raise ValueError(f"{value:.3g} is larger than any number that is written here")
+                    raise ValueError("it holds an integer of more than 64 bits")
     except (ValueError, yaml.YAMLError) as error:
         raise CheckpointError(f"{path}: cannot be read as a configuration: {error}") from error
     if not isinstance(node, dict):

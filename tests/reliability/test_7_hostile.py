@@ -234,6 +234,7 @@ BOMBS = {
     "tag own": "seed: !x 1\n",
     "timestamp": "seed: 2001-13-45\n",
     "large number": "seed: " + "9" * 300_000 + "\n",
+    "wide number": "seed: " + "1" * 400 + "\n",
     "no end": "seed: 1e999999999\n",
     "nan": "seed: .nan\n",
     "directive": "%YAML 9.9\n---\nseed: 0\n",
