@@ -111,8 +111,9 @@ class OpenedRun:
             if known is not None and not isinstance(known, GeometryError):
                 raise known from error
             if isinstance(self.network, MLP) or (isinstance(self.network, ConvNet) and self.network.head_kind == "flatten"):
-                mend = f"python -m cnnlab.convert {self.directory.quoted} makes the equal network that takes any size"
-                raise GeometryError(f"{asked}: its dense layers take {own} alone; {mend}") from error
+                mend = f"; python -m cnnlab.convert {self.directory.quoted} makes the equal network that takes larger ones"
+                larger = all(side >= trained for side, trained in zip(sides, self.description.input_shape[1:], strict=False))
+                raise GeometryError(f"{asked}: its dense layers take {own} alone{mend if larger else ''}") from error
             if isinstance(self.network, ConvNet) and len(sides) == len(self.network.input_shape) - 1:
                 raise GeometryError(f"{asked}: too small for the layers of this network, which was trained on {own}") from error
             why = known or targets.failure(error)
