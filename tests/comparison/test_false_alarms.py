@@ -20,7 +20,7 @@ LIMIT = 0.05 + 3 * (0.05 * 0.95 / TABLES) ** 0.5  # three standard errors of the
 
 @pytest.mark.parametrize("chosen", [{}, {"by_test": True}, {"overlap": True}], ids=["validation", "test", "overlap"])
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
-@pytest.mark.parametrize("k", [2, 8, 20])
+@pytest.mark.parametrize("k", [2, 20])  # 8 through the tables themselves, below
 def test_equal_configurations_over_seeds(k: int, n: int, chosen: dict[str, bool]) -> None:
     false, _ = rates(k, n, TABLES, 0, **chosen)
     assert false <= LIMIT
