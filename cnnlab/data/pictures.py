@@ -38,11 +38,9 @@ def decode(file: Path | IO[bytes], shape: Shape, resize: Resize | None) -> NDArr
     leaves the picture its own H and W.
     """
     channels, height, width = shape
-    if isinstance(file, Path) and file.exists() and not file.is_file():
-        return Unreadable("a folder, a pipe or a device", False)  # reading a pipe waits for a writer
     try:
         if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
-            return Unreadable("no regular file", False)
+            return Unreadable("no regular file", False)  # reading a pipe would wait for a writer
         with Image.open(file, formats=FORMATS) as picture:
             if picture.mode == "F":  # of a TIFF
                 return Unreadable("its pixels are floats, of which nothing says what is black and what white", False)
