@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from cnnlab import __version__
 from cnnlab.errors import CnnlabError, ConfigError, as_known, folded, note, suggest
@@ -99,7 +100,7 @@ def tell_loading(what: str) -> None:
 
 def tell_waiting(doing: str) -> None:
     """Say what takes a while and prints nothing meanwhile; on a terminal alone."""
-    if sys.stderr is not None and sys.stderr.isatty():
+    if sys.stderr.isatty():
         print(f"{doing} ...", file=sys.stderr, flush=True)
 
 
@@ -124,6 +125,18 @@ def only_one_run(line: CommandLine, command: str) -> str:
     return line.words[0]
 
 
+def top(line: CommandLine) -> int | None:
+    """The number that --top gives; None without it.
+
+    Raises:
+        ConfigError: not a whole number from 1 on.
+    """
+    text = line.options.get("--top")
+    if text is not None and not re.fullmatch("0*[1-9][0-9]{0,8}", text):
+        raise ConfigError(f"--top {text:.20}: expected a whole number from 1 to 999,999,999")
+    return None if text is None else int(text[-9:])
+
+
 def settings(overrides: Sequence[str], keys: Sequence[str], command: str) -> dict[str, str]:
     """The overrides of a command that takes few, by key.
 
@@ -138,6 +151,18 @@ def settings(overrides: Sequence[str], keys: Sequence[str], command: str) -> dic
 
 def run(command: str, arguments: Sequence[str], package: str = "cnnlab") -> int:
     """Call the `main` of a package's command; the exit code. What a person did or met becomes one line on stderr."""
+
+    def called() -> int:
+        os.getcwd()  # torch ends the process without it
+        return cast(int, importlib.import_module(f"{package}.{command}").main(arguments))
+
+    return _ended(called)
+
+
+def _ended(call: Callable[[], int]) -> int:
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell (`>&-`): the next file to be opened would be taken for it
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 - until the end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal of another encoding
@@ -146,13 +171,12 @@ def run(command: str, arguments: Sequence[str], package: str = "cnnlab") -> int:
             ConfigError("Windows: cnnlab runs on Linux and macOS, and on Windows in WSL; call it there (`wsl --install`)")
         )
     try:
-        main: Callable[[Sequence[str]], int] = importlib.import_module(f"{package}.{command}").main
-        code = main(arguments)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        code = call()
+        sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        with suppress(OSError):  # nobody may be reading
+            print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -169,16 +193,19 @@ def console_script() -> None:
     arguments = sys.argv[1:]
     if arguments[:1] == ["help"] and arguments[1:]:
         arguments = [*arguments[1:], "--help"]
+    if arguments and arguments[0] in COMMANDS:
+        sys.exit(run(arguments[0], arguments[1:]))
+    sys.exit(_ended(lambda: _without_command(arguments)))
+
+
+def _without_command(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print_help(HELP.format("\n".join(f"  {name:<11}{what}" for name, what in COMMANDS.items())))
-        sys.exit(0)
-    if arguments[0] == "--version":
+    elif arguments[0] == "--version":
         print(f"cnnlab {__version__}")
-        sys.exit(0)
-    if arguments[0] not in COMMANDS:
-        line = f"{arguments[0]}: no such command.{suggest(arguments[0], COMMANDS)} Commands: {', '.join(COMMANDS)}."
-        sys.exit(_fail(ConfigError(line)))
-    sys.exit(run(arguments[0], arguments[1:]))
+    else:
+        raise ConfigError(f"{arguments[0]}: no such command.{suggest(arguments[0], COMMANDS)} Commands: {', '.join(COMMANDS)}.")
+    return 0
 
 
 def _fail(error: CnnlabError) -> int:

@@ -63,12 +63,12 @@ def main(arguments: Sequence[str]) -> int:
     if "--help" in options or "-h" in options:
         cli.print_help(HELP)
         return 0
-    form = _check(line)
+    form, top = _check(line), cli.top(line)
     for option in FILES:
         _check_target(option, options.get(option))
     runs = matching(read_runs(line.words), line.overrides)
     rows, left_out = configurations(runs)
-    made = tables(rows, left_out, _top(options.get("--top")))
+    made = tables(rows, left_out, top)
     legal = columns.differing([row.runs[0] for row in rows])
     sort = options.get("--sort")
     rows = [row for table in made for row in table.rows]
@@ -121,12 +121,6 @@ def _check(line: cli.CommandLine) -> str | None:
                 f"--runs: shows each run in the order of the directories; {' and '.join(sorted(found))} is for rows"
             )
     return forms[0] if forms else None
-
-
-def _top(text: str | None) -> int | None:
-    if text is not None and not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise ConfigError(f"--top {text}: expected a whole number from 1 on, such as 10")
-    return None if text is None else int(text)
 
 
 def _check_target(option: str, name: str | None) -> None:

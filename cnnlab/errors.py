@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-NO_MEMORY = ("can't allocate memory", "Storage size calculation overflowed")  # what torch says
+NO_MEMORY = ("can't allocate memory", "Storage size calculation overflowed",  # what torch says,
+             "failed to map segment")  # and the system  # fmt: skip
 TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 INSTALLED_WITH = {  # what cnnlab cannot do without, by the name that is imported
     "torch": "torch", "torchvision": "torchvision", "PIL": "pillow", "numpy": "numpy", "scipy": "scipy", "yaml": "pyyaml",
@@ -112,6 +113,8 @@ def as_known(error: BaseException) -> CnnlabError | None:
             return ResourceError(f"{place}{error.strerror}; close other programs, or raise the limit (ulimit -n 4096)")
         if error.errno == errno.ELOOP:
             return ConfigError(f"{place}a link, which nothing is written through; put a file or nothing in its place")
+        if error.errno == errno.ENOENT and not error.filename:
+            return ConfigError("the current directory is there no more; change to another one (cd)")
         if error.errno in BAD_PATH:
             return ConfigError(f"{place}{error.strerror}; check the path and its permissions, or choose another")
     text = str(error)

@@ -61,9 +61,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     trusted, overrides = trust.split(line.overrides)
     settings = cli.settings(overrides, KEYS, "predict")
-    top = line.options.get("--top") or "1"
-    if not (top.isdecimal() and int(top)):
-        raise ConfigError(f"--top {top}: expected a number of classes, 1 or more")
+    top = cli.top(line) or 1
     if "--csv" in line.options and "--json" in line.options:
         raise ConfigError("--csv and --json: choose one of them")
     folder = _map_folder(line)
@@ -100,7 +98,7 @@ def main(arguments: Sequence[str]) -> int:
                 failed.append(file)
                 note(f"cannot read {file}: {answer}")
             else:
-                yield file, answer[: int(top)]
+                yield file, answer[:top]
 
     _write(readable(), isinstance(opened.task, Regression), "--json" in line.options, "--csv" in line.options)
     if failed:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -300,6 +301,43 @@ def test_the_console_script_dispatches(monkeypatch: pytest.MonkeyPatch, capsys: 
         assert says in out + err
 
 
+@pytest.mark.parametrize("closed", ["stdin", "stdout", "stderr"])
+@pytest.mark.parametrize("command", [["predict", "nowhere", "-"], ["--help"], ["trian"]])
+def test_a_stream_that_the_shell_closed_is_none_to_write_to(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], closed: str, command: list[str]
+) -> None:
+    monkeypatch.setattr(sys, closed, None)
+    monkeypatch.setattr("sys.argv", ["cnnlab", *command])
+    with pytest.raises(SystemExit) as ended:
+        cli.console_script()
+    assert ended.value.code == (0 if command == ["--help"] else 2)
+    assert not getattr(sys, closed).isatty()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize("command", ["--help", "train"])
+def test_a_full_disk_under_the_standard_output_is_one_line(command: str) -> None:
+    shell = f"{sys.executable} -m cnnlab {command} --help > /dev/full"
+    ended = subprocess.run(shell, shell=True, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, len(one_line(ended.stderr)) > 0) == (4, True)
+
+
+@pytest.mark.parametrize("command", ["predict", "compare"])
+@pytest.mark.parametrize("top", ["0", "-1", "\N{SUPERSCRIPT TWO}", "9" * 5000])
+def test_a_top_that_is_no_number_is_told(call, command: str, top: str) -> None:
+    code, _, err = call(command, "x", f"--top={top}")
+    assert (code, "--top" in one_line(err), len(err) < 200) == (2, True, True)
+
+
+def test_a_current_directory_that_is_gone_is_told(call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path / "..")
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, _, err = call("evaluate", "last")
+    assert (code, "(cd)" in one_line(err)) == (2, True)
+
+
 def test_windows_is_told_where_it_runs(call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "win32")
     code, out, err = call("summary", "model=lenet")
@@ -312,6 +350,7 @@ def test_windows_is_told_where_it_runs(call, monkeypatch: pytest.MonkeyPatch) ->
         (OSError(28, "No space left on device", "last.safetensors"), 4),
         (PermissionError(13, "Permission denied", "outputs"), 2),
         (MemoryError(), 4),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 4),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 1 TB"), 4),
     ],
 )

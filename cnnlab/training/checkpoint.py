@@ -204,6 +204,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the metadata, whose hash is right."""
     try:
         require_regular(path)
+        str(path).encode()
         with safe_open(path, "pt") as file:
             held = file.metadata() or {}
             meta = dict(json.loads(held["cnnlab"]))
@@ -215,6 +216,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return tensors, meta
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
+    except UnicodeEncodeError as error:
+        raise CheckpointError(f"{path}: a name that is not UTF-8, which safetensors does not open; rename it") from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}); restore it, or start a new run") from error
     except (KeyError, ValueError, TypeError, RecursionError) as error:
