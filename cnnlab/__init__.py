@@ -5,6 +5,8 @@ run = cnnlab.load("outputs/digits-lenet/2026-11-21_16-44-03")
 run.predict(images)
 """
 
+import signal
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,9 @@ __version__ = "0.1.0"
 __all__ = ["OpenedRun", "Predictions", "fit", "load"]
 
 share_cores()
+if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # `python -m cnnlab.COMMAND`: while it imports, Ctrl-C ends it without a traceback; `cli.run` answers it from then on
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ from typing import cast
 from cnnlab import __version__
 from cnnlab.errors import CnnlabError, ConfigError, as_known, folded, note, suggest
 from cnnlab.status import Status, StoppedError
+from cnnlab.training.interrupt import ctrl_c_after_imports
 
 COMMANDS = {
     "train": "train a network, or continue a run",
@@ -171,9 +172,10 @@ def _ended(call: Callable[[], int]) -> int:
             ConfigError("Windows: cnnlab runs on Linux and macOS, and on Windows in WSL; call it there (`wsl --install`)")
         )
     try:
-        code = call()
-        sys.stdout.flush()
-        return code
+        with ctrl_c_after_imports():
+            code = call()
+            sys.stdout.flush()
+            return code
     except KeyboardInterrupt:
         with suppress(OSError):  # nobody may be reading
             print("interrupted", file=sys.stderr)

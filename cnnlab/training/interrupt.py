@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+Handler = Callable[[int, FrameType | None], Any]
 PruneReason = Callable[[], str | None]  # asked after each scoring: why the run is to be pruned, if it is
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
@@ -17,6 +18,39 @@ NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIG
 def _heeded(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
     """Those that are to be answered: not a SIGHUP that is ignored from before, as under nohup."""
     return [one for one in numbers if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+
+
+def after_imports(handler: Handler) -> Handler:
+    """`handler`, called once no import is under way: torch's C code clears what is raised while it imports numpy, of which half
+    is left then."""
+
+    def called(number: int, frame: FrameType | None) -> None:
+        outer = frame
+        while outer is not None and outer.f_code.co_filename != "<frozen importlib._bootstrap>":
+            outer = outer.f_back
+        if outer is None:
+            handler(number, frame)
+            return
+        again = threading.Timer(0.02, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
+    return called
+
+
+@contextmanager
+def ctrl_c_after_imports() -> Iterator[None]:
+    """While entered, Ctrl-C raises KeyboardInterrupt as ever, but within no import."""
+    before = signal.getsignal(signal.SIGINT)
+    answered = before in (signal.default_int_handler, signal.SIG_DFL)  # the latter of `python -m`, see cnnlab/__init__.py
+    if not answered or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, after_imports(signal.default_int_handler))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _open_terminals() -> list[int]:
@@ -46,7 +80,7 @@ def signals_exit() -> Iterator[None]:
             _leave(terminals)
         sys.exit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in _heeded((signal.SIGTERM, signal.SIGHUP))}
+    before = {number: signal.signal(number, after_imports(leave)) for number in _heeded((signal.SIGTERM, signal.SIGHUP))}
     try:
         yield
     finally:

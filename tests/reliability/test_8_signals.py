@@ -67,7 +67,9 @@ def test_while_python_starts(call, whole: Path, tmp_path: Path, seed: int) -> No
 def test_while_a_run_trains_scores_and_saves(call, whole: Path, tmp_path: Path, seed: int) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     process = start(log, *LONG, f"hydra.run.dir={run}")
-    codes = send(process.pid or 0, random.Random(seed), 0.1, 1.5)
+    while not log.exists():  # before that it is multiprocessing that starts
+        time.sleep(0.01)
+    codes = send(process.pid or 0, random.Random(seed), 0, 1.5)
     assert ended(process) in codes, log.read_text()
     assert "Traceback" not in log.read_text()
     goes_on(call, run, LONG)
@@ -79,6 +81,8 @@ def test_while_a_sweep_runs(call, whole: Path, tmp_path: Path, seed: int) -> Non
     sweep, log = tmp_path / "sweep", tmp_path / "log"
     line = ("-m", *LONG, "seed=0,1,2", f"hydra.sweep.dir={sweep}")
     process = start(log, *line)
+    while not log.exists():
+        time.sleep(0.01)
     codes = send(process.pid or 0, random.Random(seed), 0.1, 6)
     assert ended(process) in codes, log.read_text()
     assert "Traceback" not in log.read_text()
@@ -93,6 +97,8 @@ def test_while_a_search_prunes(call, tmp_path: Path, seed: int) -> None:
     line = ("-m", *LONG, "hydra/sweeper=optuna", "hydra.sweeper.trials=6", "optimizer.lr=interval(0.001,1)",
             f"hydra.sweep.dir={sweep}", "hydra.launcher.jobs=2")  # fmt: skip
     process = start(log, *line)
+    while not log.exists():
+        time.sleep(0.01)
     codes = send(process.pid or 0, random.Random(seed), 0.5, 6)
     assert ended(process) in codes, log.read_text()
     assert "Traceback" not in log.read_text()
