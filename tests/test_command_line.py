@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -336,6 +337,14 @@ def test_a_current_directory_that_is_gone_is_told(call, tmp_path: Path, monkeypa
     (tmp_path / "gone").rmdir()
     code, _, err = call("evaluate", "last")
     assert (code, "(cd)" in one_line(err)) == (2, True)
+
+
+def test_an_interrupt_while_a_command_is_imported_has_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "rich.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    command = [sys.executable, "-m", "cnnlab.evaluate"]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
 
 
 def test_windows_is_told_where_it_runs(call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def _alternatives(condition: str, text: str) -> list[Any]:
     """ "a,b" as two values; commas within brackets separate nothing."""
     try:
         read = yaml.safe_load(f"[{text}]")
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # 5,000 digits, a month 13, a thousand brackets
         raise ConfigError(f"--where {condition}: cannot be read as a value; quote it: KEY='\"VALUE\"'") from None
     return [text] if not isinstance(read, list) or not read else read
 

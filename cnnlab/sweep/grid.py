@@ -2,14 +2,20 @@
 
 import hashlib
 import itertools
+import math
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import TypeVar
 
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 
 from cnnlab.errors import ConfigError, suggest
 
 LONGEST_NAME = 80  # characters; file systems allow 255 bytes
+MOST = 100_000  # jobs of a sweep, values of a key
+
+Value = TypeVar("Value")
 
 
 def expand(overrides: Sequence[Override], zipped: Sequence[str] = ()) -> list[list[str]]:
@@ -20,7 +26,7 @@ def expand(overrides: Sequence[Override], zipped: Sequence[str] = ()) -> list[li
         zipped: keys with equally many values, such as ["optimizer.lr", "trainer.batch_size"].
 
     Raises:
-        ConfigError: a zipped key without several values, unequal counts, or a range without steps (`interval`).
+        ConfigError: a zipped key without several values, unequal counts, a range without steps (`interval`), or too many jobs.
     """
     values: dict[str, list[str]] = {}
     names: dict[str, str] = {}  # without + or ++
@@ -31,7 +37,8 @@ def expand(overrides: Sequence[Override], zipped: Sequence[str] = ()) -> list[li
         key = override.get_key_element()
         names[override.key_or_group] = key
         if override.is_sweep_override():
-            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            listed = listed_values(override.input_line or key, override.sweep_string_iterator)
+            values[key] = [f"{key}={value}" for value in listed]
             if not values[key]:
                 raise ConfigError(f"{override.key_or_group}: no value in {(override.input_line or '').partition('=')[2]}")
         else:
@@ -44,7 +51,24 @@ def expand(overrides: Sequence[Override], zipped: Sequence[str] = ()) -> list[li
             axes.append([(text,) for text in texts])
         elif key == together[0]:
             axes.append(list(zip(*(values[other] for other in together), strict=True)))
+    if (count := math.prod(map(len, axes))) > MOST:
+        raise ConfigError(f"{count:,} jobs: expected at most {MOST:,}; make several sweeps of them")
     return [[text for part in combination for text in part] for combination in itertools.product(*axes)]
+
+
+def listed_values(line: str, values: Callable[[], Iterable[Value]]) -> list[Value]:
+    """Those that an override, `line`, stands for.
+
+    Raises:
+        ConfigError: too many, or none that can be listed, such as a range in steps of 0.
+    """
+    try:
+        found = list(itertools.islice(values(), MOST + 1))
+    except (ValueError, ArithmeticError, HydraException) as error:
+        raise ConfigError(f"{line}: {error}") from error
+    if len(found) > MOST:
+        raise ConfigError(f"{line}: more than {MOST:,} values")
+    return found
 
 
 def _check_zipped(zipped: Sequence[str], values: dict[str, list[str]]) -> None:

@@ -9,6 +9,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from cnnlab.errors import ConfigError
 from cnnlab.schema import key_types
+from cnnlab.sweep.grid import listed_values
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -89,7 +90,7 @@ def _distribution(override: Override) -> "BaseDistribution":
             raise ConfigError(f"{line}: takes whole numbers; write int(interval({low:g},{high:g}))")
         return FloatDistribution(low, high, log=bool(tags))
     if isinstance(given, RangeSweep):
-        values = sorted(given.range())
+        values = sorted(listed_values(line or "", given.range))
         if not values:
             raise ConfigError(f"{line}: an empty range")
         step = values[1] - values[0] if len(values) > 1 else 1

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ def find_device(name: str, key: str = "trainer.device") -> torch.device:
     if name == "cpu":
         return torch.device("cpu")
     kind, _, index = name.partition(":")
-    if kind != "cuda" or not (index.isdigit() or name == "cuda"):
+    if kind != "cuda" or not (name == "cuda" or re.fullmatch("[0-9]{1,4}", index)):
         raise ConfigError(f"{key}={name}: expected auto, cpu, cuda or cuda:N")
     if int(index or 0) >= count:
         raise ConfigError(f"{key}={name}: torch sees {count} CUDA devices here; use {key}=cpu")

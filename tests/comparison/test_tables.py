@@ -12,6 +12,7 @@ from cnnlab.comparison import layout, presentation
 from cnnlab.comparison.filters import matching
 from cnnlab.comparison.runs import LeftOut, Run, find_runs, read_runs
 from cnnlab.comparison.tables import Table, configurations, in_order, sort_rows, tables
+from cnnlab.errors import ConfigError
 from cnnlab.status import Status
 from cnnlab.tracking.records import Result
 
@@ -197,6 +198,13 @@ def test_where(tmp_path: Path, conditions: list[str], expected: str) -> None:
     fake_run(tmp_path / "c", "model=mlp", "augment=[flip]")
     kept = [run for run in matching(read(tmp_path), conditions) if isinstance(run, Run)]
     assert "".join(run.directory.path.name for run in kept) == expected
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "2001-13-99", "[" * 5000])
+def test_where_with_what_is_no_value(tmp_path: Path, value: str) -> None:
+    fake_run(tmp_path / "a")
+    with pytest.raises(ConfigError):
+        matching(read(tmp_path), [f"seed={value}"])
 
 
 def test_where_holds_for_runs_without_a_score_too(tmp_path: Path) -> None:

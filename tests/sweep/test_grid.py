@@ -2,10 +2,12 @@
 
 import re
 
+import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnnlab.errors import ConfigError
 from cnnlab.sweep.grid import LONGEST_NAME, expand, job_names, unused
 
 
@@ -20,6 +22,15 @@ def test_every_combination_the_last_key_fastest() -> None:
         ["model=mlp", "seed=0", "trainer.epochs=3"],
         ["model=mlp", "seed=1", "trainer.epochs=3"],
     ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [("seed=range(1000000000)",), ("seed=range(0,10,0)",), ("seed=range(0,1,0.0)",), ("seed=range(400)", "a=range(400)")],
+)
+def test_more_than_a_sweep_can_have_is_refused(line: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError):
+        jobs(*line)
 
 
 def test_zipped_keys_go_side_by_side() -> None:

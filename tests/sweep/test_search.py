@@ -98,6 +98,8 @@ def test_ranges_in_hydras_syntax(value: str, expected: object) -> None:
         (("a=interval(9,1)",), "a"),
         (("a=interval(0,inf)",), "a"),
         (("a=range(5,1)",), "a"),
+        (("a=range(0,5,0)",), "a"),
+        (("a=range(1000000000)",), "a"),
         (("seed=interval(0,5)", "a=1,2"), "seed"),
         (("trainer.batch_size=interval(16,64)",), "trainer.batch_size"),
     ],

@@ -56,7 +56,10 @@ def test_devices(asked: str, count: int, resolved: str, monkeypatch: pytest.Monk
     assert configure(trainer(f"trainer.device={asked}")).device == torch.device(resolved)
 
 
-@pytest.mark.parametrize("asked", ["cuda", "cuda:2", "gpu", "cuda:x", "cuda:", "cuda:-1", "tpu", "cpu:0"])
+@pytest.mark.parametrize(
+    "asked",
+    ["cuda", "cuda:2", "gpu", "cuda:x", "cuda:", "cuda:-1", f"cuda:{'9' * 5000}", "cuda:\N{SUPERSCRIPT TWO}", "tpu", "cpu:0"],
+)
 def test_devices_that_are_not_there(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0 if asked == "cuda" else 2)
     with pytest.raises(ConfigError, match=f"trainer.device={asked}: "):
