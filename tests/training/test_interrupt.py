@@ -37,7 +37,7 @@ def test_ctrl_c_within_an_import_waits_for_its_end(tmp_path: Path, monkeypatch: 
     monkeypatch.syspath_prepend(tmp_path)
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt), ctrl_c_after_imports():
+        with pytest.raises(KeyboardInterrupt), ctrl_c_after_imports():  # noqa: PT012 - it comes between the two
             assert import_module("interrupted_half_way").whole
             time.sleep(10)
         assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
