@@ -107,7 +107,8 @@ def explain(error: Exception, overrides: Sequence[str]) -> ConfigError:
     # OmegaConf appends lines with internals, Hydra a hint that is wrong for a typo.
     internals = r"\n\s*(full_key|object_type|reference_type|To append to your config)\b.*"
     texts = dict.fromkeys(re.sub(internals, "", str(one)).strip() for one in (error, cause))
-    return ConfigError(": ".join(text.removesuffix(".") for text in texts))
+    named = [key] if key and not any(key in text for text in texts) else []
+    return ConfigError(": ".join([*named, *(text.removesuffix(".") for text in texts)]))
 
 
 def quoted(value: object) -> str:

@@ -39,6 +39,7 @@ NAMED = {  # a command line, and what its message must name
     "--cfg=jobb": "job, hydra, all",
     "data.root=${oc.env:CNNLAB_NO_SUCH}": "CNNLAB_NO_SUCH",
     "hydra.run.dir=${nope}": "nope",
+    "hydra.run.dir=${hydra.run.dir}": "hydra.run.dir:",
     "resume=nowhere": "nowhere",
     "resume=": "run",
     "model=null": "model",

@@ -13,6 +13,8 @@ from torch import Tensor
 from cnnlab import targets
 from cnnlab.errors import ConfigError
 
+TRAINS_BY = ("metric", "higher_is_better", "num_outputs", "targets", "loss", "training_loss", "score")
+
 
 class Task(Protocol):
     """metric: its name in files and tables. higher_is_better: its direction. num_outputs: of the network."""
@@ -130,8 +132,14 @@ class Regression:
 
 
 def build_task(section: Mapping[str, Any], numbers: Sequence[int]) -> Task:
-    """The configured task over the classes that the source numbers `numbers`."""
+    """The configured task over the classes that the source numbers `numbers`.
+
+    Raises:
+        ConfigError: it refuses its arguments, or is none.
+    """
     task: Task = targets.instantiate(section, "task", num_classes=len(numbers), numbers=list(numbers))
+    if lacking := [name for name in TRAINS_BY if not hasattr(task, name)]:
+        raise ConfigError(f"task._target_={section['_target_']}: expected a task, and it has no {', '.join(lacking)}")
     return task
 
 

@@ -96,3 +96,9 @@ def test_choices_by_name(choice: str) -> None:
 def test_impossible_tasks_are_refused(build: Any, arguments: tuple[Any, ...], key: str) -> None:
     with pytest.raises(ConfigError, match=key):
         build(*arguments)
+
+
+@pytest.mark.parametrize("named", ["builtins.object", "types.SimpleNamespace"])
+def test_what_is_no_task_is_told(named: str) -> None:
+    with pytest.raises(ConfigError):
+        build_task({"_target_": named}, range(3))
