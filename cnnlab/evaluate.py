@@ -63,7 +63,7 @@ def report(opened: "OpenedRun", cfg: Config) -> None:
     """Score an opened run with `cfg`, which may name other data than it was trained on, and print the tables."""
     from cnnlab.data import load_data
     from cnnlab.training.runtime import configure
-    from cnnlab.training.scoring import calibration_error, outputs_of, score
+    from cnnlab.training.scoring import calibration_error, outputs_of, require_finite, score
     from cnnlab.training.task import build_task
 
     runtime = configure(cfg.trainer)
@@ -76,7 +76,7 @@ def report(opened: "OpenedRun", cfg: Config) -> None:
         note(f"the run's classes are {ours}, these {theirs}: taken for each other in this order")
     task, model = build_task(cfg.task, data.numbers), model.to(runtime.device)
     cli.tell_waiting("scoring the test images")
-    outputs = outputs_of(model, data.test, runtime, cfg.evaluation.batch_size, cfg.seed).cpu()
+    outputs = require_finite(outputs_of(model, data.test, runtime, cfg.evaluation.batch_size, cfg.seed).cpu())
     scored = score(task, outputs, task.targets(data.test.labels))
     predicted, probability = task.predict(outputs)
 

@@ -22,6 +22,7 @@ from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory, open_run
 from cnnlab.training.checkpoint import load_weights, read_description
 from cnnlab.training.runtime import find_device
+from cnnlab.training.scoring import require_finite
 from cnnlab.training.task import Task, build_task
 from cnnlab.trust import packages
 
@@ -82,7 +83,7 @@ class OpenedRun:
 
         Raises:
             DataError: images of another shape or type, or floats outside 0 to 1. ConfigError: a batch size below 1, or a task
-            of one's own that gives no probabilities.
+            of one's own that gives no probabilities. CheckpointError: the outputs are no numbers.
         """
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}: expected 1 or more")
@@ -94,6 +95,7 @@ class OpenedRun:
         self.model.eval()
         with known_errors(), torch.no_grad():
             outputs = torch.cat([self.model(batch.to(device)).cpu() for batch in torch.split(given, batch_size)])
+        require_finite(outputs)
         return Predictions(*self.task.predict(outputs), self.task.probabilities(outputs))
 
     def require_size(self, *sides: int) -> None:

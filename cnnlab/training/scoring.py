@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from cnnlab.data.splits import Split, chunks
+from cnnlab.errors import CheckpointError
 from cnnlab.seeding import reseed_default
 from cnnlab.tracking.records import Score
 from cnnlab.training.runtime import Runtime
@@ -40,3 +41,14 @@ def calibration_error(probability: Tensor, correct: Tensor, num_bins: int = 15) 
     bins = (probability.double() * num_bins).ceil().clamp(1, num_bins).long() - 1
     gap = torch.zeros(num_bins, dtype=torch.float64).index_add_(0, bins, correct.double() - probability.double())
     return (gap.abs().sum() / len(probability)).item()
+
+
+def require_finite(outputs: Tensor) -> Tensor:
+    """`outputs`, of which predictions are to be made.
+
+    Raises:
+        CheckpointError: some are no numbers, as those of a network whose weights are finite but far too large.
+    """
+    if not bool(torch.isfinite(outputs).all()):
+        raise CheckpointError("the network's outputs are not finite; take evaluation.weights=best, or train it again")
+    return outputs

@@ -6,9 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from cnnlab.data import InMemory
+from cnnlab.errors import CheckpointError
 from cnnlab.models.preprocess import Preprocess
 from cnnlab.training.runtime import Runtime
-from cnnlab.training.scoring import calibration_error, outputs_of, score
+from cnnlab.training.scoring import calibration_error, outputs_of, require_finite, score
 from cnnlab.training.task import Multiclass
 
 CPU = torch.device("cpu")
@@ -80,3 +81,9 @@ def test_calibration_error_against_a_plain_loop() -> None:
         confidence = sum(probability[i].item() for i in inside) / len(inside)
         expected += len(inside) / 500 * abs(accuracy - confidence)
     assert calibration_error(probability, correct) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_outputs_that_are_no_numbers_are_refused(value: float) -> None:
+    with pytest.raises(CheckpointError):
+        require_finite(torch.tensor([[0.0, value]]))
