@@ -313,7 +313,8 @@ def test_a_stream_that_the_shell_closed_is_none_to_write_to(
     with pytest.raises(SystemExit) as ended:
         cli.console_script()
     assert ended.value.code == (0 if command == ["--help"] else 2)
-    assert not getattr(sys, closed).isatty()
+    with getattr(sys, closed) as stream:
+        assert not stream.isatty()
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")

@@ -7,6 +7,7 @@ import html.parser
 import io
 import itertools
 import json
+import os
 import re
 import shutil
 import struct
@@ -440,7 +441,7 @@ JOURNALS: dict[str, Callable[[Path], None]] = {
     "a link": lambda path: link(path, path.parent.parent.parent / "canary"),
     "a link to a device": lambda path: link(path, "/dev/zero"),
     "a folder": lambda path: (path.unlink(), path.mkdir())[1],
-    "a sparse terabyte": lambda path: path.open("r+b").truncate(1 << 40) and None,
+    "a sparse terabyte": lambda path: os.truncate(path, 1 << 40),
     "a pickle": lambda path: path.write_bytes(b"cos\nsystem\n(S'rm canary'\ntR.\n") and None,
     "other ranges": lambda path: path.write_text(path.read_text().replace("0.01", "1000.0")) and None,
     "deep": lambda path: path.write_text("[" * 200_000 + "\n" + path.read_text()) and None,
