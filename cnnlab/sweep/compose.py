@@ -10,7 +10,6 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from cnnlab import composing, config
-from cnnlab.checking import check_targets
 from cnnlab.schema import Config
 
 
@@ -52,9 +51,7 @@ class Composer:
         own = copy.deepcopy(self.composed[key])
         for name, override in values.items():
             OmegaConf.update(own, name, override.value(), merge=True, force_add=True)
-        cfg = composing.typed(own)
-        check_targets(cfg)
-        return cfg
+        return composing.typed(own)
 
     def _is_value(self, override: Override) -> bool:
         """Whether an override sets a value in the configuration, and neither chooses from a group nor concerns Hydra."""

@@ -10,6 +10,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
+from cnnlab.checking import check_targets
 from cnnlab.errors import ConfigError, FailedJobsError, GeometryError
 from cnnlab.overrides import quoted
 from cnnlab.schema import Config
@@ -79,6 +80,8 @@ def register(
     jobs: dict[tuple[str, int], Job] = {}
     compose = of_sweep(context, node)
     composed = [compose(overrides) for overrides in asked]
+    for cfg in composed:
+        check_targets(cfg)
     if sizes:
         check_sizes(asked, composed)
     keys = [job_key(cfg) for cfg in composed]

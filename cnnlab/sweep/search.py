@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from rich.markup import escape
 
 from cnnlab import config
+from cnnlab.checking import check_targets
 from cnnlab.errors import ConfigError
 from cnnlab.status import Status
 from cnnlab.sweep import running, study, telling
@@ -101,6 +102,8 @@ def _check(space: Space, given: Search) -> tuple[dict[str, str], bool]:
     """What the study is to search, and whether higher scores are better; configurations at the ends of the space checked."""
     compose = of_sweep(given.context, given.node)
     cfgs = [compose(overrides) for params in space.probes() for overrides in space.jobs(params)]
+    for cfg in cfgs:
+        check_targets(cfg)
     for cfg in cfgs:
         if not cfg.data.validation:
             raise ConfigError(

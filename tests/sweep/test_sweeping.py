@@ -166,6 +166,7 @@ def test_hydras_other_launchers_run_the_same_sweep(launcher: str, sweep: Call) -
         ("trainer.epochs=0,1", "trainer.epochs"),
         ("hydra.launcher.jobs=0", "hydra.launcher.jobs"),
         ("model=lenet,mpl", "mlp"),
+        ("++model.hiden=3", "model.hiden"),
         ("augment=none,[crop,rotatin]", "rotation"),
     ],
 )
