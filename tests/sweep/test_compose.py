@@ -43,5 +43,5 @@ def test_a_job_is_what_its_overrides_compose(compose: Composer, overrides: str) 
 
 
 def test_a_job_that_cannot_be_is_told(compose: Composer) -> None:
-    with pytest.raises(ConfigError, match="trainer.epochs"):
+    with pytest.raises(ConfigError, match=r"trainer\.epochs"):
         compose(["trainer.epochs=0"])
