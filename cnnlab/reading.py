@@ -75,11 +75,20 @@ def read_json(path: Path) -> dict[str, Any] | None:
         CheckpointError: cannot be read, or not an object of ordinary numbers and depth.
     """
     try:
-        return _object(_countable(read_bytes(path, MAX_RECORD)))
+        return parse_json(read_bytes(path, MAX_RECORD))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise CheckpointError(f"{path}: not JSON ({error})") from error
+
+
+def parse_json(text: bytes) -> dict[str, Any]:
+    """The object in the text of a JSON file, or of what stands for one in another file.
+
+    Raises:
+        ValueError: not JSON, or not an object of ordinary numbers, depth and size.
+    """
+    return _object(_countable(text))
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

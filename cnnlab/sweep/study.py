@@ -61,13 +61,13 @@ def open_study(path: Path, searched: Mapping[str, str], higher_is_better: bool) 
         runs = [run for trial in trials for run in trial.user_attrs.get("runs", ())]
         if not isinstance(before, dict | None) or not all(isinstance(run, str) for run in runs):
             raise ValueError("its attributes are not those of a search")
+        if before is None:
+            study.set_user_attr(SEARCHED, dict(searched))
     except OSError:
         raise
     except Exception as error:  # on a damaged journal Optuna raises nearly anything
         raise CheckpointError(f"{path}: not a study that Optuna can read ({error}); choose another sweep.name") from error
-    if before is None:
-        study.set_user_attr(SEARCHED, dict(searched))
-    elif before != searched:
+    if before is not None and before != searched:
         differs = ", ".join(key for key in {**before, **searched} if before.get(key) != searched.get(key))
         raise ConfigError(f"{path.parent}: its study searched with other values of: {differs}; choose another sweep.name")
     return study

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.models.description import Description
-from cnnlab.reading import require_regular
+from cnnlab.reading import parse_json, require_regular
 from cnnlab.schema import from_plain
 from cnnlab.tracking import files
 from cnnlab.training.groups import names_in_order
@@ -207,7 +207,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         str(path).encode()
         with safe_open(path, "pt") as file:
             held = file.metadata() or {}
-            meta = dict(json.loads(held["cnnlab"]))
+            meta = parse_json(held["cnnlab"].encode())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         if "sha256" not in held:
             raise CheckpointError(f"{path}: without a hash of its content; an older cnnlab saved it, train the run again")
