@@ -67,7 +67,8 @@ def run_all(
             if stop.signal_number is not None and not told:
                 told = True
                 for worker in running:
-                    os.kill(worker.process.pid or 0, signal.SIGTERM)
+                    with suppress(ProcessLookupError):  # it has just ended
+                        os.kill(worker.process.pid or 0, signal.SIGTERM)
             for worker in [worker for worker in running if not worker.process.is_alive()]:
                 running.remove(worker)
                 free.append(worker.slot)
