@@ -76,10 +76,8 @@ def test_while_a_run_trains_scores_and_saves(call, whole: Path, tmp_path: Path, 
     assert_same_run(run, whole)
 
 
-@pytest.mark.parametrize("seed", share(range(20), 20))
-def test_while_a_sweep_runs(call, whole: Path, tmp_path: Path, seed: int) -> None:
-    sweep, log = tmp_path / "sweep", tmp_path / "log"
-    line = ("-m", *LONG, "seed=0,1,2", f"hydra.sweep.dir={sweep}")
+def signalled(call, log: Path, line: tuple[str, ...], sweep: Path, seed: int) -> None:
+    """Send signals to a sweep, which is to leave no worker; the same command then ends it well."""
     process = start(log, *line)
     while not log.exists():
         time.sleep(0.01)
@@ -88,22 +86,21 @@ def test_while_a_sweep_runs(call, whole: Path, tmp_path: Path, seed: int) -> Non
     assert "Traceback" not in log.read_text()
     wait_for_none(sweep)
     assert call("train", *line)[0] == 0
+
+
+@pytest.mark.parametrize("seed", share(range(20), 20))
+def test_while_a_sweep_runs(call, whole: Path, tmp_path: Path, seed: int) -> None:
+    sweep = tmp_path / "sweep"
+    signalled(call, tmp_path / "log", ("-m", *LONG, "seed=0,1,2", f"hydra.sweep.dir={sweep}"), sweep, seed)
     assert_same_run(sweep / "seed0", whole)
 
 
 @pytest.mark.parametrize("seed", share(range(10), 10))
 def test_while_a_search_prunes(call, tmp_path: Path, seed: int) -> None:
-    sweep, log = tmp_path / "search", tmp_path / "log"
+    sweep = tmp_path / "search"
     line = ("-m", *LONG, "hydra/sweeper=optuna", "hydra.sweeper.trials=6", "optimizer.lr=interval(0.001,1)",
             f"hydra.sweep.dir={sweep}", "hydra.launcher.jobs=2")  # fmt: skip
-    process = start(log, *line)
-    while not log.exists():
-        time.sleep(0.01)
-    codes = send(process.pid or 0, random.Random(seed), 0.5, 6)
-    assert ended(process) in codes, log.read_text()
-    assert "Traceback" not in log.read_text()
-    wait_for_none(sweep)
-    assert call("train", *line)[0] == 0
+    signalled(call, tmp_path / "log", line, sweep, seed)
 
 
 @pytest.mark.parametrize("number", share(SIGNALS, 3))
