@@ -25,8 +25,7 @@ INTRODUCTION = """# Lessons: what the notes claim, tested
 
 Five sets of course notes argue for convolutional networks: C, after Geron and Chollet; D, Dinh's draft; K, Kamada; L, slides on
 Keras's functional API; V, Varma's lecture ([`configs/published.yaml`](../configs/published.yaml)). Each of their claims is
-tested here by an experiment that a laptop repeats, and the outcome said plainly, also where a claim did not hold. The two
-claims about transfer learning wait until cnnlab has it.
+tested here by an experiment that a laptop repeats, and the outcome said plainly, also where a claim did not hold.
 
 **How to read it.** Accuracies are means over seeds ± the half-width of the 95 % interval (Student's t); differences have
 Welch's interval. A seed draws the initial weights, the order and, where only 10,000 images are used, those images. A part of a
