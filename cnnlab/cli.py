@@ -79,7 +79,7 @@ def parse(arguments: Sequence[str], flags: Sequence[str] = (), with_value: Seque
 
 
 def _as_setting(option: str, value: str) -> str:
-    from cnnlab.overrides import near_key
+    from cnnlab.composing.overrides import near_key
 
     near = near_key(option.lstrip("-").replace("-", "_"), f"={value}")
     return f" Settings are written KEY=VALUE, without dashes.{near}" if "Did you mean" in near else ""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnlab import cli, trust
+from cnnlab import cli
+from cnnlab.config import trust
 from cnnlab.errors import ConfigError, known_errors
 from cnnlab.tracking.console import wide_console
 from cnnlab.tracking.run import RunDirectory, begun, find_run

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cnnlab import cli, composing, targets, trust
+from cnnlab import cli, composing
+from cnnlab.composing.overrides import prepare
+from cnnlab.config import targets, trust
+from cnnlab.config.schema import Config, DataConfig
 from cnnlab.errors import ConfigError, note
-from cnnlab.overrides import prepare
-from cnnlab.schema import Config, DataConfig
 from cnnlab.tracking.confusion import confusion_counts
 from cnnlab.tracking.console import wide_console
 from cnnlab.tracking.run import open_run

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from cnnlab import cli, trust
+from cnnlab import cli
+from cnnlab.config import trust
 from cnnlab.errors import ConfigError, known_errors, printable
 from cnnlab.tracking import files
 from cnnlab.tracking.console import wide_console

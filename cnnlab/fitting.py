@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnlab import composing, trust
+from cnnlab import composing
+from cnnlab.config import trust
 from cnnlab.errors import ConfigError, known_errors
 from cnnlab.opening import OpenedRun, load
 from cnnlab.tracking.run import begun

@@ -11,20 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cnnlab import targets
+from cnnlab.config import targets
+from cnnlab.config.schema import Config
+from cnnlab.config.trust import packages
 from cnnlab.data import DataSet, load_data
 from cnnlab.errors import CheckpointError, CnnlabError, ConfigError, DataError, GeometryError, as_known, known_errors
 from cnnlab.models import MLP, ConvNet, build_model
 from cnnlab.models.description import MEMORY_FORMATS, Description
 from cnnlab.models.preprocess import Preprocess
-from cnnlab.schema import Config
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory, open_run
 from cnnlab.training.checkpoint import load_weights, read_description
 from cnnlab.training.runtime import find_device
 from cnnlab.training.scoring import require_finite
 from cnnlab.training.task import Task, build_task
-from cnnlab.trust import packages
 
 WEIGHTS = ("last", "best")
 

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cnnlab import cli, trust
+from cnnlab import cli
+from cnnlab.config import trust
 from cnnlab.errors import ConfigError, cell, note, printable
 from cnnlab.tracking.files import finite
 
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
             f"data.resize={resize}, {channels} channels: expected one of {', '.join(RESIZE)}, and 1 or 3 channels"
         )
     if folder:
-        from cnnlab.visualization.score_map import write_maps
+        from cnnlab.score_map import write_maps
 
         return write_maps(opened, list(_files(line.words[1:])), folder, "--invert" in line.options)
     how = "" if trained is None else ", as in training" if resize == trained else f", in training {trained}"

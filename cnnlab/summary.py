@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from cnnlab import cli, composing
+from cnnlab.config.schema import Config
 from cnnlab.errors import ConfigError
-from cnnlab.schema import Config
 from cnnlab.tracking import aligned
 from cnnlab.tracking.console import Terminal, counted, wide_console
 

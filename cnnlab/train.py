@@ -10,10 +10,11 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnlab import cli, composing, config, trust
+from cnnlab import cli, composing, config
+from cnnlab.composing.overrides import explain, prepare
+from cnnlab.composing.settings import choices_help
+from cnnlab.config import trust
 from cnnlab.errors import ConfigError
-from cnnlab.overrides import explain, prepare
-from cnnlab.settings import choices_help
 from cnnlab.sweep.directory import locked, settings
 from cnnlab.tracking.run import COMMAND, begun, open_run
 from cnnlab.training import lengthening

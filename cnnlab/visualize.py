@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from cnnlab import cli, trust
+from cnnlab import cli
+from cnnlab.config import trust
 from cnnlab.errors import ConfigError, folded, printable, suggest
 from cnnlab.plots import rendered, require_matplotlib
 from cnnlab.tracking import files
 
 if TYPE_CHECKING:
     from cnnlab.data.pictures import Resize
-    from cnnlab.visualization.gallery import Gallery
+    from cnnlab.gallery import Gallery
 
 HELP = """Look inside a trained network: its filters, what it makes of images, where it
 looks, what it confuses. Figures are written to RUN/visuals, a line each.
@@ -69,8 +70,8 @@ def main(arguments: Sequence[str]) -> int:
     require_matplotlib("visualize")
     cli.tell_loading("torch and the run")
     from cnnlab import load
+    from cnnlab.gallery import Gallery
     from cnnlab.training.runtime import keep_freed_memory
-    from cnnlab.visualization.gallery import Gallery
 
     keep_freed_memory()
     settings = dict(override.split("=", 1) for override in overrides)
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def show(gallery: "Gallery", words: Sequence[str], form: str) -> int:
     """Write the figures of each kind, and tell a line each; 2 where nothing could be shown."""
-    from cnnlab.visualization.gallery import NotApplicableError
+    from cnnlab.gallery import NotApplicableError
 
     written = 0
     for word in dict.fromkeys(words):

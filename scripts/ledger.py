@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnlab import composing, config
+from cnnlab.composing.overrides import prepare
+from cnnlab.config.schema import Config
 from cnnlab.errors import CheckpointError
-from cnnlab.overrides import prepare
-from cnnlab.schema import Config
 from cnnlab.sweep.compose import Composer
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory

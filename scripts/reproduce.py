@@ -8,9 +8,9 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from cnnlab import cli, train
+from cnnlab.composing.overrides import quoted
 from cnnlab.errors import ConfigError
 from cnnlab.machine import num_cores
-from cnnlab.overrides import quoted
 from cnnlab.sweep.manifest import Manifest
 from cnnlab.tracking.run import RunDirectory
 from scripts import ledger

@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
-from cnnlab import cli, composing, config, schema, targets
+from cnnlab import cli, composing, config
+from cnnlab.composing.settings import commented, documented
+from cnnlab.config import schema, targets
 from cnnlab.errors import ConfigError
-from cnnlab.settings import commented, documented
 
 PAGE = Path("docs/SETTINGS.md")
 HELP = """Write docs/SETTINGS.md from configs/, the schema and the docstrings of what the configs name.

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from cnnlab import cli, composing, config, trust
-from cnnlab.overrides import prepare
+from cnnlab import cli, composing, config
+from cnnlab.composing.overrides import prepare
+from cnnlab.config import trust
 from cnnlab.sweep.directory import settings
 
 ROOT = config.config_dir().parent

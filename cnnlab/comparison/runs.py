@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cnnlab import config, trust
+from cnnlab import config
+from cnnlab.config import trust
 from cnnlab.errors import CheckpointError, CnnlabError, ConfigError
 from cnnlab.reading import read_yaml
 from cnnlab.status import Status

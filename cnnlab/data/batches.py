@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from cnnlab import seeding, targets
+from cnnlab import seeding
+from cnnlab.config import targets
 from cnnlab.data.augment import Augmentation
 from cnnlab.errors import ConfigError
 

@@ -9,13 +9,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from cnnlab import targets
+from cnnlab.config import targets
+from cnnlab.config.schema import SOURCE_SETTINGS, DataConfig
 from cnnlab.data.content import channel_statistics, digest
 from cnnlab.data.sampling import held_out_count, limited, stratified
 from cnnlab.data.source import Declared, Shape, Source
 from cnnlab.data.splits import CPU, Split, View, take
 from cnnlab.errors import CnnlabError, ConfigError, DataError
-from cnnlab.schema import SOURCE_SETTINGS, DataConfig
 
 SHARED: dict[str, Source] = {}  # what `share` has read, by its place
 

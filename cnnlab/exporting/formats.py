@@ -14,7 +14,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from cnnlab import __version__, targets
+from cnnlab import __version__
+from cnnlab.config import targets
 from cnnlab.errors import ConfigError, ExportError, GeometryError, as_known
 from cnnlab.models import build_model
 from cnnlab.opening import OpenedRun

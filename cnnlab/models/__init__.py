@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from cnnlab import seeding, targets
+from cnnlab import seeding
+from cnnlab.config import targets
 from cnnlab.errors import CnnlabError, ConfigError, as_known
 from cnnlab.models.convnet import ConvNet
 from cnnlab.models.mlp import MLP

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from cnnlab import targets
+from cnnlab.config import targets
 
 
 def transferred(run: str, network: Mapping[str, Any], input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
@@ -14,7 +14,7 @@ def transferred(run: str, network: Mapping[str, Any], input_shape: tuple[int, ..
     Args:
         run: the directory of the run. A new run takes from its checkpoint the layers that fit (`cnnlab.training.initial`); to
             build the network it is not read.
-        network: the `model` section of that run, which `cnnlab.tracking.inherit` fills in.
+        network: the `model` section of that run, which `cnnlab.composing.inherit` fills in.
         input_shape: C, H, W of the images.
         num_outputs: logits.
 

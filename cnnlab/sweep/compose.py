@@ -10,7 +10,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from cnnlab import composing, config
-from cnnlab.schema import Config
+from cnnlab.config.schema import Config
 
 
 def job_key(cfg: Config) -> tuple[str, int]:

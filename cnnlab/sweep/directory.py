@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from cnnlab.composing.overrides import quoted
 from cnnlab.errors import ConfigError, RunTakenError, suggest
-from cnnlab.overrides import quoted
 from cnnlab.tracking import files
 from cnnlab.tracking.run import claim
 

@@ -11,8 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cnnlab import composing, config
+from cnnlab.config.schema import Config
 from cnnlab.errors import CnnlabError, RunTakenError, as_known
-from cnnlab.schema import Config
 from cnnlab.status import Status, Stop, StoppedError
 from cnnlab.sweep.manifest import Manifest
 from cnnlab.sweep.pruning import watch

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cnnlab.config.schema import from_plain
 from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.reading import read_json
-from cnnlab.schema import from_plain
 from cnnlab.status import Status
 from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory

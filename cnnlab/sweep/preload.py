@@ -9,8 +9,8 @@ import torch
 import torch.utils.tensorboard
 
 import cnnlab.training.experiment  # noqa: F401
+from cnnlab.config.schema import DataConfig, from_plain
 from cnnlab.data import share
-from cnnlab.schema import DataConfig, from_plain
 from cnnlab.sweep.parallel import SHARED_DATA
 
 torch.set_num_threads(1)  # a pool of threads does not survive a fork; each job sets its own number

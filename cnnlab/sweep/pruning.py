@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from cnnlab import targets
+from cnnlab.config import targets
+from cnnlab.config.schema import Config
 from cnnlab.errors import ConfigError
-from cnnlab.schema import Config
 from cnnlab.sweep.manifest import Manifest
 from cnnlab.tracking.run import RunDirectory
 from cnnlab.training.interrupt import PruneReason

@@ -10,10 +10,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from cnnlab.checking import check_targets
+from cnnlab.composing.overrides import quoted
+from cnnlab.config.checking import check_targets
+from cnnlab.config.schema import Config
 from cnnlab.errors import ConfigError, FailedJobsError, GeometryError
-from cnnlab.overrides import quoted
-from cnnlab.schema import Config
 from cnnlab.sweep import telling
 from cnnlab.sweep.compose import job_key, of_sweep
 from cnnlab.sweep.grid import job_names, unused

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from rich.markup import escape
 
 from cnnlab import config
-from cnnlab.checking import check_targets
+from cnnlab.config.checking import check_targets
 from cnnlab.errors import ConfigError
 from cnnlab.status import Status
 from cnnlab.sweep import running, study, telling

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
+from cnnlab.config.schema import key_types
 from cnnlab.errors import ConfigError
-from cnnlab.schema import key_types
 from cnnlab.sweep.grid import listed_values
 
 if TYPE_CHECKING:

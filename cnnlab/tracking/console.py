@@ -15,7 +15,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.segment import Segment
 
-from cnnlab import machine, trust
+from cnnlab import machine
+from cnnlab.config import trust
 from cnnlab.errors import printable
 from cnnlab.status import Status
 from cnnlab.tracking.records import Epoch, EpochProgress, Result, RunInfo
@@ -153,7 +154,7 @@ def epoch_line(name: str, epoch: Epoch, best: bool, width: int | None) -> str:
     name: "epoch  1/10".
     """
     seconds, end = f"{epoch.train_s:.1f} s", ["best"] if best else []
-    metric = {"accuracy": "acc", "mean_absolute_error": "mae"}.get(epoch.metric, epoch.metric)
+    metric = "acc" if epoch.metric == "accuracy" else epoch.metric
     short = {"validation": "val"}
     scores = epoch.scores.items()
     forms = [

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnlab import config
-from cnnlab.schema import Config
+from cnnlab.config.schema import Config
 
 Value = bool | int | float | str
 

@@ -4,15 +4,12 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from cnnlab.data.sampling import spread
 from cnnlab.errors import note
 from cnnlab.tracking import files
 from cnnlab.tracking.console import Console
-from cnnlab.tracking.records import Epoch, EpochProgress, Inside, LossPoint, Result, RunInfo, TestPredictions
+from cnnlab.tracking.records import Epoch, EpochProgress, LossPoint, Result, RunInfo, TestPredictions
 from cnnlab.tracking.run import RunDirectory
 from cnnlab.tracking.tensorboard import Events
-
-NUM_POINTS = 1000  # of the embedding
 
 
 class Recorder:
@@ -53,23 +50,6 @@ class Recorder:
             self.events.scalar("training/phase", phase, epoch.step)
         self.events.flush()
         self.console.epoch(epoch, best)
-
-    def inside(self, inside: Inside, step: int) -> None:
-        """Write the first filters, the maps of an image, histograms of weights and activations; once the graph."""
-        from cnnlab.tracking.looking import look
-
-        look(self.events, inside, f"{self.run.name}, step {step:,}", step)
-        self.events.flush()
-
-    def embedding(self, inside: Inside, test: TestPredictions) -> None:
-        """At the end, write test images as points for TensorBoard's projector."""
-        from cnnlab.visualization.embedding import features, write_projector
-
-        indices = spread(len(test.labels), NUM_POINTS)
-        images = test.images(indices).cpu()
-        if images.ndim == 4:
-            captions = [test.classes[label] for label in test.labels[indices].tolist()]
-            write_projector(self.run.path, "embedding", features(inside.model, images), captions, images)
 
     def warn(self, mistakes: Iterable[tuple[str, str]]) -> None:
         """Tell what is probably a mistake; each, by its name, once."""

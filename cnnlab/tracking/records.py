@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from cnnlab.config.schema import Config
 from cnnlab.errors import CheckpointError
-from cnnlab.schema import Config
 from cnnlab.status import Status
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 SPLITS = ("train", "validation", "test")
 
@@ -184,17 +184,6 @@ class TestPredictions:
     first_batch: "Tensor"
     classes: tuple[str, ...]
     numbers: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Inside:
-    """A network in training, to be looked into: a copy, so that no view can disturb the training.
-
-    model: with its preprocessing, on the CPU, in evaluation mode. images: uint8 or float, N x C x H x W, of the training set.
-    """
-
-    model: "nn.Module"
-    images: "Tensor"
 
 
 def _score(loss: Any, metric: Any) -> Score:

@@ -11,10 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from cnnlab import config, trust
+from cnnlab import config
+from cnnlab.config import trust
+from cnnlab.config.schema import Config
 from cnnlab.errors import CheckpointError, ConfigError, ResourceError, RunTakenError, as_known
 from cnnlab.reading import read_json, read_json_lines
-from cnnlab.schema import Config
 from cnnlab.status import Status
 from cnnlab.tracking import files
 from cnnlab.tracking.records import Epoch, Result
@@ -239,7 +240,7 @@ def find_run(path: str) -> Path:
 
 
 def open_run(path: str, trusted: Sequence[str] = ()) -> tuple[RunDirectory, Config]:
-    """The run that `path` names (see `find_run`) with its configuration, whose names may be called: see `cnnlab.trust`.
+    """The run that `path` names (see `find_run`) with its configuration, whose names may be called: see `cnnlab.config.trust`.
 
     trusted: packages of which any name passes.
 

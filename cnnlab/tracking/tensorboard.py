@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlab import config
+from cnnlab.config.schema import Config
 from cnnlab.errors import CnnlabError, note
 from cnnlab.reading import MAX_EVENTS, read_bytes
-from cnnlab.schema import Config
 from cnnlab.tracking import files
 from cnnlab.tracking.hyperparameters import hyperparameters
 from cnnlab.tracking.records import Result

@@ -19,10 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from cnnlab.config.schema import from_plain
 from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.models.description import Description
 from cnnlab.reading import parse_json, require_regular
-from cnnlab.schema import from_plain
 from cnnlab.tracking import files
 from cnnlab.training.groups import names_in_order
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from safetensors.torch import save
 
+from cnnlab.config.schema import Config
 from cnnlab.errors import CheckpointError, RunTakenError, as_known
-from cnnlab.schema import Config
 from cnnlab.status import Status, Stop, StoppedError
 from cnnlab.tracking import files
 from cnnlab.tracking.recorder import Recorder
@@ -18,7 +18,7 @@ from cnnlab.tracking.run import RunDirectory
 from cnnlab.training import mistakes
 from cnnlab.training.checkpoint import State, load_checkpoint, load_weights, read_step
 from cnnlab.training.interrupt import PruneReason, StopRequest
-from cnnlab.training.reporting import inside, run_info, test_predictions
+from cnnlab.training.reporting import run_info, test_predictions
 from cnnlab.training.runtime import describe
 from cnnlab.training.scoring import score
 from cnnlab.training.session import Session, build_session
@@ -140,7 +140,9 @@ def _final_scores(session: Session, run: RunDirectory, recorder: Recorder) -> di
     test = test_predictions(session, value.cpu(), None if probability is None else probability.cpu())
     recorder.pictures(test)
     if session.cfg.trainer.log_images:
-        recorder.embedding(inside(session), test)
+        from cnnlab.training.inside import log_embedding
+
+        log_embedding(session, run, test)
     return {split: score(task, given, session.targets[split]) for split, given in outputs.items()}
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from cnnlab.config.schema import ParameterGroup
 from cnnlab.errors import ConfigError, suggest
-from cnnlab.schema import ParameterGroup
 
 PLAIN = ParameterGroup(match="*", lr_factor=1.0, weight_decay=None, frozen=False)  # of parameters that no pattern matches
 

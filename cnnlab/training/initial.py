@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnlab import targets
+from cnnlab.config import targets
 from cnnlab.errors import ConfigError, note
 from cnnlab.models import Pretrained, transferred
 from cnnlab.tracking.run import RunDirectory, find_run

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cnnlab import composing
+from cnnlab.config.schema import Config
 from cnnlab.errors import ConfigError
-from cnnlab.schema import Config
 from cnnlab.status import Status
 from cnnlab.tracking.console import counted
 from cnnlab.tracking.run import RunDirectory

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from cnnlab.schema import Config, ParameterGroup
+from cnnlab.config.schema import Config, ParameterGroup
 from cnnlab.training.groups import freeze, matched
 from cnnlab.training.schedule import build_schedule
 from cnnlab.training.step import build_optimizer

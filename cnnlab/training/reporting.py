@@ -1,12 +1,9 @@
 """From a run in training to the records that its views receive; what the device holds is read here, once for each record."""
 
-import copy
-from collections import OrderedDict
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cnnlab.tracking.records import Epoch, EpochProgress, Inside, LossPoint, RunInfo, Score, TestPredictions
+from cnnlab.tracking.records import Epoch, EpochProgress, LossPoint, RunInfo, Score, TestPredictions
 from cnnlab.training.checkpoint import Progress
 from cnnlab.training.session import Session
 
@@ -76,14 +73,6 @@ def test_predictions(session: Session, predicted: Tensor, probability: Tensor | 
         data.classes,
         data.numbers,
     )
-
-
-def inside(session: Session, num_images: int = 32) -> Inside:
-    """The network as it is now."""
-    train = session.data.train
-    images = train.gather(torch.arange(min(num_images, len(train)), device=train.device)).cpu()
-    network = copy.deepcopy(session.model).cpu()
-    return Inside(nn.Sequential(OrderedDict(preprocess=session.description.preprocess(), network=network)).eval(), images)
 
 
 def _training_score(session: Session, images: int) -> Score:

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
+from cnnlab.config.schema import TrainerConfig
 from cnnlab.errors import ConfigError
 from cnnlab.machine import num_cores
-from cnnlab.schema import TrainerConfig
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cnnlab import targets
+from cnnlab.config import targets
 from cnnlab.errors import ConfigError
 
 

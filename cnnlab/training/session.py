@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cnnlab.checking import check_targets
+from cnnlab.config.checking import check_targets
+from cnnlab.config.schema import Config
 from cnnlab.data import DataSet, Split, load_data
 from cnnlab.data.batches import augmentations, epoch_order
 from cnnlab.errors import ConfigError
 from cnnlab.models import MLP, ConvNet, build_model, rehearse
 from cnnlab.models.description import Description
 from cnnlab.plots import require_matplotlib
-from cnnlab.schema import Config
 from cnnlab.tracking.records import Score
 from cnnlab.training.checkpoint import load_weights
 from cnnlab.training.features import feature_splits, require_frozen

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnnlab import seeding, targets
+from cnnlab import seeding
+from cnnlab.config import targets
+from cnnlab.config.schema import ParameterGroup
 from cnnlab.data.batches import Chosen, augment
 from cnnlab.data.splits import Split
 from cnnlab.errors import ConfigError
-from cnnlab.schema import ParameterGroup
 from cnnlab.training.groups import optimizer_groups
 from cnnlab.training.runtime import Runtime
 from cnnlab.training.task import Task

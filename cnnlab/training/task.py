@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnnlab import targets
+from cnnlab.config import targets
 from cnnlab.errors import ConfigError
 
 TRAINS_BY = ("metric", "higher_is_better", "num_outputs", "targets", "loss", "training_loss", "score")

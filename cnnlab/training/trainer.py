@@ -3,7 +3,7 @@
 import math
 import time
 
-from cnnlab import trust
+from cnnlab.config import trust
 from cnnlab.data.batches import epoch_order
 from cnnlab.status import Status, Stop
 from cnnlab.tracking.recorder import Recorder
@@ -12,7 +12,7 @@ from cnnlab.training import mistakes
 from cnnlab.training.checkpoint import Progress, State, save_checkpoint
 from cnnlab.training.groups import train_mode
 from cnnlab.training.interrupt import PruneReason, StopRequest
-from cnnlab.training.reporting import epoch_progress, epoch_record, inside, loss_points
+from cnnlab.training.reporting import epoch_progress, epoch_record, loss_points
 from cnnlab.training.session import Session
 
 LOOK_EVERY_S = 0.5  # how often, at most, the loop waits for the device within an epoch
@@ -94,7 +94,9 @@ def end_epoch(session: Session, state: State, run: RunDirectory, recorder: Recor
         save_checkpoint(run.best, state)
     recorder.epoch(epoch, loss_points(session), improved)
     if session.cfg.trainer.log_images:
-        recorder.inside(inside(session), progress.step)
+        from cnnlab.training.inside import log_inside  # matplotlib is loaded for it alone
+
+        log_inside(session, recorder.events, run.name, progress.step)
     recorder.warn(mistakes.at_epoch_end(session, epoch))
     if progress.step % session.steps_per_epoch == 0:  # else the run ends within an epoch, and may be lengthened
         session.step.sums.zero_()

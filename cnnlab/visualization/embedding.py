@@ -14,6 +14,7 @@ from cnnlab.tracking import files
 from cnnlab.visualization.stages import trace, unit_images
 
 THUMBNAIL = 48  # pixels of a side, at most
+NUM_POINTS = 1000  # images, evenly spread
 CONFIG = """embeddings {{
   tensor_name: "{name}"
   tensor_path: "{name}.tsv"

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from cnnlab import data
+from cnnlab.config.schema import SOURCE_SETTINGS, DataConfig
 from cnnlab.data import DataSet, Declared, InMemory, MemoryMapped, Source, Split, all_images, declares, idx, loading, take
 from cnnlab.errors import ConfigError, DataError
-from cnnlab.schema import SOURCE_SETTINGS, DataConfig
 
 MNIST = {"_target_": "cnnlab.data.idx.load", "name": "MNIST"}
 

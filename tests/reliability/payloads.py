@@ -28,8 +28,9 @@ LIBRARIES = [
     "omegaconf.OmegaConf.save", "safetensors.torch.save_file", "PIL.Image.open", "optuna.create_study", "pandas.read_pickle",
 ]  # fmt: skip
 DETOURS = [
-    "cnnlab.targets.instantiate", "cnnlab.targets.importlib.import_module", "cnnlab.targets.locate", "cnnlab.targets.partial",
-    "cnnlab.train.main", "cnnlab.cli.run", "cnnlab.cli.importlib.import_module", "cnnlab.trust.import_module",
+    "cnnlab.config.targets.instantiate", "cnnlab.config.targets.importlib.import_module", "cnnlab.config.targets.locate",
+    "cnnlab.config.targets.partial",
+    "cnnlab.train.main", "cnnlab.cli.run", "cnnlab.cli.importlib.import_module", "cnnlab.config.trust.import_module",
     "cnnlab.models.build_model", "cnnlab.models.targets.instantiate", "cnnlab.models.torch.load", "cnnlab.data.load_data",
     "cnnlab.data.idx.fetch_idx", "cnnlab.data.idx.Path", "cnnlab.data.idx.gzip.open", "cnnlab.data.download.fetch",
     "cnnlab.data.augment.torch.load", "cnnlab.training.task.Task", "cnnlab.training.task.torch.load",

@@ -17,15 +17,16 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from cnnlab import cli, composing, config, reading, trust
+from cnnlab import cli, composing, config, reading
 from cnnlab.comparison.runs import Run, read_runs
 from cnnlab.comparison.tables import configurations, tables
 from cnnlab.comparison.verdicts import read_answers
+from cnnlab.composing.overrides import prepare
+from cnnlab.config import trust
+from cnnlab.config.schema import Config, from_plain
 from cnnlab.data import cache as kept_pictures
 from cnnlab.data import cifar, idx, pictures
 from cnnlab.errors import CnnlabError
-from cnnlab.overrides import prepare
-from cnnlab.schema import Config, from_plain
 from cnnlab.sweep.manifest import Manifest
 from cnnlab.tracking.records import Epoch
 from cnnlab.tracking.run import RunDirectory

@@ -23,7 +23,7 @@ from small_runs import SMALL
 from watch import ends_within, said, state
 
 from cnnlab import cli, composing, config
-from cnnlab.schema import key_types
+from cnnlab.config.schema import key_types
 
 
 @pytest.fixture(autouse=True)

@@ -41,10 +41,11 @@ from protocol import share
 from small_runs import SMALL
 from watch import ends_within, said, state, watched
 
-from cnnlab import cli, config, trust
+from cnnlab import cli, config
+from cnnlab.config import trust
+from cnnlab.config.schema import PhaseConfig
 from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.opening import load
-from cnnlab.schema import PhaseConfig
 
 ESCAPE = "\x1b]0;stolen\x07\x1b[31m[/x][red]\u202e\x9b2J"
 EVIL = "os.system"
@@ -147,7 +148,7 @@ def test_a_name_in_a_run(call, place: Path, number: int) -> None:
         said(output)
 
 
-SAYING = (EVIL, "canary_module.Net", "cnnlab.targets.instantiate", "torch.load")
+SAYING = (EVIL, "canary_module.Net", "cnnlab.config.targets.instantiate", "torch.load")
 
 
 @pytest.mark.parametrize(

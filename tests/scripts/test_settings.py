@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cnnlab import config, schema
-from cnnlab.settings import commented
+from cnnlab import config
+from cnnlab.composing.settings import commented
+from cnnlab.config import schema
 from scripts import settings
 
 ROWS = re.findall(r"^\| `(.+?)` \| (.*?) \| (.*?) \| (.*) \|$", settings.text(), re.MULTILINE)

@@ -5,7 +5,7 @@ from conftest import choices
 from omegaconf import OmegaConf
 
 from cnnlab import composing
-from cnnlab.schema import Config
+from cnnlab.config.schema import Config
 from cnnlab.tracking.hyperparameters import LONGEST, hyperparameters
 
 

@@ -11,8 +11,8 @@ from small_runs import SMALL, resume, train
 from torch import nn
 
 from cnnlab import composing
+from cnnlab.config.schema import ParameterGroup
 from cnnlab.errors import ConfigError
-from cnnlab.schema import ParameterGroup
 from cnnlab.training import groups
 from cnnlab.training.session import build_session
 from cnnlab.training.step import build_optimizer

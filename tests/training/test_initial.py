@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 from small_runs import SMALL, resume
 
-from cnnlab import cli, composing, config, load, trust
+from cnnlab import cli, composing, config, load
+from cnnlab.config import trust
 from cnnlab.errors import ConfigError
 
 LENET = ("model=lenet", "trainer.epochs=1")

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from small_runs import SMALL, epoch_lines, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cnnlab import composing, config, trust
+from cnnlab import composing, config
+from cnnlab.config import trust
 from cnnlab.errors import ConfigError
 from cnnlab.training.session import build_session
 

@@ -11,8 +11,8 @@ import torch
 from small_runs import SMALL
 
 from cnnlab import composing
+from cnnlab.config.schema import TrainerConfig
 from cnnlab.errors import ConfigError
-from cnnlab.schema import TrainerConfig
 from cnnlab.training import runtime
 from cnnlab.training.runtime import Runtime, configure, describe
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from conftest import choices
 
-from cnnlab import composing, trust
+from cnnlab import composing
+from cnnlab.config import trust
+from cnnlab.config.schema import Config
 from cnnlab.errors import ConfigError
-from cnnlab.schema import Config
 
 SECTIONS = ("model", "task", "optimizer", "schedule", "augment.flip", "data.source")
 HONEST = composing.typed(composing.compose(["data=digits", "augment=flip"]))

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+from cnnlab.config.schema import Config, sections
+from cnnlab.config.targets import Kind
 from cnnlab.errors import ConfigError
-from cnnlab.schema import Config, sections
-from cnnlab.targets import Kind
 
-OWN: dict[str, dict[str, tuple[str, ...]]] = {  # by the kind of a section (`cnnlab.schema`)
+OWN: dict[str, dict[str, tuple[str, ...]]] = {  # by the kind of a section (`cnnlab.config.schema`)
     "model": {"cnnlab.models": ("ConvNet", "MLP", "Pretrained", "transferred")},
     "task": {"cnnlab.training.task": ("Multiclass", "Binary", "Regression")},
     "optimizer": {},

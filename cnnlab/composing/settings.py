@@ -5,10 +5,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnnlab import composing, targets
-from cnnlab.config import config_dir
+from cnnlab import composing
+from cnnlab.config import config_dir, targets
+from cnnlab.config.schema import sections
 from cnnlab.reading import parse_yaml
-from cnnlab.schema import sections
 
 
 def choices_help(overrides: Sequence[str]) -> str:

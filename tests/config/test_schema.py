@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import pytest
 from conftest import choices
 
-from cnnlab import checking, composing, config, schema, targets
+from cnnlab import composing, config
+from cnnlab.config import checking, schema, targets
 from cnnlab.errors import ConfigError
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from cnnlab.checking import check_training, check_values
+from cnnlab.config.checking import check_training, check_values
+from cnnlab.config.schema import Config, from_plain
 from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.reading import parse_yaml, read_yaml
-from cnnlab.schema import Config, from_plain
 
 # Settings that say where, how fast and how visibly a run goes, not what it computes; what data.source says too; and the seed.
 NOT_THE_RECIPE = ("seed", "console", "data.root", "data.download", "data.shape", "data.num_classes", "data.memory_gb",
@@ -33,7 +33,7 @@ ADDED = (
 
 def config_dir() -> Path:
     """Where `configs/` lies: beside the modules in an installed wheel, else in the repository."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from cnnlab import config
-from cnnlab.tracking.looking import activations
+from cnnlab.training.inside import activations
 
 CONV = ("model=lenet", "model.hidden=[8]", "model.dropout=0.3", "model.batch_norm=true", "trainer.epochs=2")
 LOGGED = "trainer.log_images=true"

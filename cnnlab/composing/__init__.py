@@ -15,12 +15,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnlab.checking import check_training, check_values
+from cnnlab.composing.inherit import with_network
+from cnnlab.composing.overrides import explain, prepare, quoted, values
 from cnnlab.config import config_dir
+from cnnlab.config.checking import check_training, check_values
+from cnnlab.config.schema import Config, from_plain
 from cnnlab.errors import ConfigError, suggest
-from cnnlab.overrides import explain, prepare, quoted, values
-from cnnlab.schema import Config, from_plain
-from cnnlab.tracking.inherit import with_network
 
 ConfigStore.instance().store(name="schema", node=Config)
 

@@ -1,8 +1,8 @@
 """The typed, closed schema of a run. Loads no torch.
 
-Defaults and explanations stand in `configs/config.yaml`; this file holds the types and the legal values, `cnnlab.checking` the
-rules between keys. A section with a `_target_` is a field of one type, a mapping annotated with its kind, wherever it stands;
-`sections` finds them all.
+Defaults and explanations stand in `configs/config.yaml`; this file holds the types and the legal values,
+`cnnlab.config.checking` the rules between keys. A section with a `_target_` is a field of one type, a mapping annotated with
+its kind, wherever it stands; `sections` finds them all.
 """
 
 import dataclasses
@@ -16,9 +16,9 @@ from typing import Annotated, Any, TypeVar, Union, cast
 
 from omegaconf import MISSING
 
-from cnnlab import targets
+from cnnlab.config import targets
+from cnnlab.config.targets import Kind
 from cnnlab.errors import ConfigError, suggest
-from cnnlab.targets import Kind
 
 T = TypeVar("T")
 Model = Annotated[dict[str, Any], Kind("model", ("input_shape", "num_outputs"))]

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from cnnlab import config, trust
+from cnnlab import config
+from cnnlab.config import trust
+from cnnlab.config.schema import Model, sections
 from cnnlab.errors import CheckpointError, ConfigError
-from cnnlab.schema import Model, sections
 from cnnlab.tracking.run import RunDirectory, find_run
 
 TARGET = "cnnlab.models.transferred"

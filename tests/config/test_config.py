@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from cnnlab import composing, config
+from cnnlab.config.schema import Config, key_types
 from cnnlab.errors import CheckpointError, ConfigError
-from cnnlab.schema import Config, key_types
 
 
 def composed(*changes: str) -> Config:

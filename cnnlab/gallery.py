@@ -30,7 +30,6 @@ NUM_STAGES = 8  # of a deep network whose maps are shown, evenly spread
 NUM_MAXIMAL = 2  # stages of which the maps are maximized, the first and the last
 NUM_MAPS, NUM_FOUND = 6, 4  # of such a stage, and test images for each
 NUM_SEARCHED = 500  # test images
-NUM_POINTS = 1000  # of the embedding
 NUM_EXAMPLES, NUM_CLASSES = 10, 20
 OCCLUDED = 7  # the square is so many times smaller than the image
 
@@ -166,7 +165,7 @@ class Gallery:
 
     def embedding(self) -> Iterator[Shown]:
         test = self._data.test
-        indices = spread(len(test), NUM_POINTS)
+        indices = spread(len(test), embedding.NUM_POINTS)
         images, labels = _gathered(test, indices), test.labels[indices]
         points = embedding.features(self.opened.model, images)
         embedding.write_projector(self.folder, "embedding", points, [self.opened.classes[label] for label in labels], images)

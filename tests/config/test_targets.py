@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnnlab import targets
+from cnnlab.config import targets
 from cnnlab.errors import ConfigError, DataError
 
 

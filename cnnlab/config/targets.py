@@ -26,8 +26,8 @@ from cnnlab.errors import CnnlabError, ConfigError, as_known, suggest
 class Kind:
     """What a section with a `_target_` is for.
 
-    name: by which `cnnlab.trust` lists what a run's files may name there. provided: the arguments that cnnlab passes to the
-    target where it takes them, so that they are no keys of the section.
+    name: by which `cnnlab.config.trust` lists what a run's files may name there. provided: the arguments that cnnlab passes to
+    the target where it takes them, so that they are no keys of the section.
     """
 
     name: str

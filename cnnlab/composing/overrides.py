@@ -11,10 +11,9 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from cnnlab import targets
-from cnnlab.config import config_dir
+from cnnlab.config import config_dir, targets
+from cnnlab.config.schema import ParameterGroup, PhaseConfig, key_types
 from cnnlab.errors import ConfigError, suggest
-from cnnlab.schema import ParameterGroup, PhaseConfig, key_types
 
 NOT_OURS = {"joblib": "hydra-joblib-launcher", "submitit": "'cnnlab[slurm]'"}  # launchers, and what brings them
 

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from cnnlab import targets
+from cnnlab.config import targets
+from cnnlab.config.schema import Config, ParameterGroup, fields_of, sections
 from cnnlab.errors import ConfigError, suggest
-from cnnlab.schema import Config, ParameterGroup, fields_of, sections
 
 
 def check_values(cfg: Config) -> None:
