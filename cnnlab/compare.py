@@ -153,6 +153,8 @@ def _print_tables(made: Sequence[Table], sort: str | None, wide: bool) -> None:
             lines.insert(at + 1, presentation.section_line(table))
         for text in lines:
             console.print(Text(text, "bold" if text == lines[0] else ""))
+        if presentation.RUN in missing:
+            console.print(Text(f"\nrow 1: {table.rows[0].runs[0].name}"))
         told = [f"Left out for the width: {', '.join(missing)}; --wide shows all."] if missing else []
         if told := [*told, *presentation.notes(table)]:
             prose.print(Text("\n" + "\n".join(told), "dim"))

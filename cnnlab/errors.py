@@ -13,6 +13,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 NO_MEMORY = ("can't allocate memory", "Storage size calculation overflowed",  # what torch says,
              "failed to map segment")  # and the system  # fmt: skip
 TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
+KERAS = {"learning_rate": "lr", "validation_split": "validation"}  # its names for keys of ours
 INSTALLED_WITH = {  # what cnnlab cannot do without, by the name that is imported
     "torch": "torch", "torchvision": "torchvision", "PIL": "pillow", "numpy": "numpy", "scipy": "scipy", "yaml": "pyyaml",
     "tensorboard": "tensorboard", "safetensors": "safetensors", "rich": "rich", "hydra": "hydra-core", "omegaconf": "omegaconf",
@@ -143,6 +144,8 @@ def known_errors() -> Iterator[None]:
 def suggest(word: str, candidates: Iterable[str]) -> str:
     """`" Did you mean a or b?"`, or nothing when no candidate resembles `word` or begins with it."""
     known = list(candidates)
-    near = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
+    word = KERAS.get(word, word)
+    near = ([word] if word in known else []) or [one for one in known if one.lower() == word.lower()]
+    near = near or difflib.get_close_matches(word, known, n=3, cutoff=0.6)
     near = near or [candidate for candidate in known if word and candidate.startswith(word)][:3]
     return f" Did you mean {' or '.join(near)}?" if near else ""

@@ -29,7 +29,7 @@ HELP = """Score a run on the test images: loss, accuracy, a table of the classes
   python -m cnnlab.evaluate RUN data=mnist     other images of the same shape
   python -m cnnlab.evaluate RUN data.size=40   other sizes, where it takes them
   python -m cnnlab.evaluate RUN evaluation.weights=best    by validation score
-  python -m cnnlab.evaluate RUN data.root=DIR trainer.device=cpu trainer.threads=1
+  python -m cnnlab.evaluate RUN data.root=DIR trainer.device=cpu
   python -m cnnlab.evaluate RUN trust=mine     a run that names code of mine
 
 Nothing is written, and nothing downloaded unless data.download=true is asked for. The network, its preprocessing and the
@@ -84,7 +84,7 @@ def report(opened: "OpenedRun", cfg: Config) -> None:
     console = wide_console()
     name, size = escape(opened.directory.name), f" at {cfg.data.size} x {cfg.data.size}" if cfg.data.size else ""
     console.print(f"{name}\n{opened.weights} weights, on {len(data.test):,} test images of {escape(data.name)}{size}\n")
-    console.print(f"[bold]test {task.metric} {scored.metric:.4f}  loss {scored.loss:.4f}[/]")
+    console.print(f"[bold]test {task.metric} {scored.value:.4f}  loss {scored.loss:.4f}[/]")
     if probability is None:
         gap = predicted - task.targets(data.test.labels)
         console.print(f"root mean squared error {gap.square().mean().sqrt().item():.4f}, bias {gap.mean().item():+.4f}\n")

@@ -181,7 +181,7 @@ class Gallery:
         result = opened.directory.read_result()
         parts = [opened.directory.name, f"{opened.weights} weights", f"epoch {len(opened.metrics)}"]
         if result is not None and "test" in result.scores and result.weights == opened.weights:
-            parts.append(f"test {result.metric} {result.scores['test'].metric:.4f}")
+            parts.append(f"test {result.metric} {result.scores['test'].value:.4f}")
         return ", ".join(parts)
 
     @cached_property

@@ -74,6 +74,12 @@ class OpenedRun:
         """Their names, in the order of the logits."""
         return self.description.classes
 
+    @property
+    def resize(self) -> str | None:
+        """How pictures were brought to the size of training; None: the images were no pictures of other sizes."""
+        own: str | None = self.config.data.source.get("resize", self.config.data.resize)
+        return own
+
     def predict(self, images: Tensor | NDArray[Any], batch_size: int = 1000) -> Predictions:
         """The class of each image with its probability, or its value in regression.
 

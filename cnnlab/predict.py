@@ -73,9 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     from cnnlab.training.task import Regression
 
     opened = load(line.words[0], settings.get("evaluation.weights"), settings.get("trainer.device", "auto"), trusted)
-    data = opened.config.data
-    trained = data.source.get("resize", data.resize)  # None: not from pictures
-    resize = settings.get("data.resize") or trained or "crop"
+    resize = settings.get("data.resize") or opened.resize or "crop"
     channels, *sides = opened.description.input_shape
     if len(sides) != 2:
         raise ConfigError(f"{opened.directory.name}: takes {' x '.join(map(str, (*sides, channels)))}, which are no pictures")
@@ -87,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
         from cnnlab.score_map import write_maps
 
         return write_maps(opened, list(_files(line.words[1:])), folder, "--invert" in line.options)
-    how = "" if trained is None else ", as in training" if resize == trained else f", in training {trained}"
+    how = "" if opened.resize is None else ", as in training" if resize == opened.resize else f", in training {opened.resize}"
     note(f"brought to {sides[0]} x {sides[1]}, {'gray' if channels == 1 else 'color'}; data.resize={resize}{how}")
 
     files = list(_files(line.words[1:]))

@@ -57,9 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         cli.print_help(HELP.format("\n".join(f"  {name:<13}{what}" for name, what in WHAT.items())))
         return 0
     trusted, overrides = trust.split(line.overrides)
-    for override in overrides:
-        if override.partition("=")[0] not in KEYS:
-            raise ConfigError(f"{override}: no setting of visualize, which takes {', '.join(KEYS)}")
+    settings = cli.settings(overrides, KEYS, "visualize")
     if not line.words:
         raise ConfigError("visualize: expected a run, such as last or outputs/fashion-lenet/2026-11-20_10-11-12")
     run, *words = line.words
@@ -74,9 +72,8 @@ def main(arguments: Sequence[str]) -> int:
     from cnnlab.training.runtime import keep_freed_memory
 
     keep_freed_memory()
-    settings = dict(override.split("=", 1) for override in overrides)
     opened = load(run, settings.get("evaluation.weights"), settings.get("trainer.device", "auto"), trusted)
-    resize = settings.get("data.resize") or opened.config.data.resize or "crop"
+    resize = settings.get("data.resize") or opened.resize or "crop"
     if resize not in RESIZE:
         raise ConfigError(f"data.resize={resize}: expected one of {', '.join(RESIZE)}")
     folder = Path(line.options.get("--to") or opened.directory.path / "visuals")

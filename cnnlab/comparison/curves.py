@@ -56,7 +56,7 @@ def read_curve(row: Configuration) -> Curve | None:
     histories = [_history(run.directory) for run in row.runs]
     for part in PARTS:
         seeds = [
-            {epoch.epoch: score.metric for epoch in history if (score := epoch.scores.get(part)) and isfinite(score.metric)}
+            {epoch.epoch: score.value for epoch in history if (score := epoch.scores.get(part)) and isfinite(score.value)}
             for history in histories
         ]
         epochs = sorted(set.intersection(*map(set, seeds)))

@@ -44,10 +44,9 @@ def lines(table: Table, order: Sequence[tuple[int, Configuration]], width: int |
     cut(presentation.RUN, NAME)
     for name in settings:
         cut(name, SETTING)
-    aligned.drop(columns, [*reversed(settings), presentation.RUN], width)
-    if presentation.RUN in columns:  # with the room of what was left out after it was cut
-        columns[presentation.RUN] = [row[-1] for row in rows]
-        cut(presentation.RUN, NAME)
+    if len({*columns[presentation.RUN]}) < len({row[-1] for row in rows}):  # cut, they are taken for each other
+        aligned.drop(columns, [presentation.RUN], 0)
+    aligned.drop(columns, [presentation.RUN, *reversed(settings)], width)
     return aligned.lines(columns, left), [name for name in names if name not in columns]
 
 

@@ -63,7 +63,8 @@ SCRIPT = """
 for (const table of document.querySelectorAll("table.sorted")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
   const sort = index => {
-    const order = heads[index].ariaSort === "ascending" ? "descending" : "ascending", sign = order === "ascending" ? 1 : -1;
+    const best = heads[index].dataset.first ?? "ascending", other = best === "ascending" ? "descending" : "ascending";
+    const order = heads[index].ariaSort === best ? other : best, sign = order === "ascending" ? 1 : -1;
     const key = row => {
       const text = row.cells[index].textContent.trim(), number = /^[<+-]?[\\d,.]+(e[+-]?\\d+)?( – .*)?$/.test(text);
       return text === "" || text === "-" ? null : number ? parseFloat(text.replace(/[,<+]/g, "")) : text;
@@ -159,13 +160,13 @@ def _table(table: Table) -> str:
         line = escape(presentation.section_line(table))
         lines.insert(at, f'<tr><td colspan={len(heads)} class="left soft">{line}</td></tr>')
     lines += [f"<tr class=soft>{_cells('td', cells, heads, left)}</tr>" for cells in presentation.unfinished(table)]
-    head = _cells("th", heads, heads, left)
+    head = _cells("th", heads, heads, left, descending=("n", *(("test", "validation") if table.higher_is_better else ())))
     return _scrolling(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{chr(10).join(lines)}\n</tbody>", "'sorted rows'")
 
 
-def _cells(tag: str, texts: Sequence[str], heads: Sequence[str], left: Sequence[str]) -> str:
-    """Cells under their headings; those under the ones in `left` begin at the left."""
-    kinds = [" class=left" if name in left else "" for name in heads]
+def _cells(tag: str, texts: Sequence[str], heads: Sequence[str], left: Sequence[str], descending: Sequence[str] = ()) -> str:
+    """Cells under their headings; those under the ones in `left` begin at the left. descending: are sorted so at first."""
+    kinds = [" class=left" if name in left else " data-first=descending" if name in descending else "" for name in heads]
     shown = _breakable if tag == "th" else escape
     return "".join(f"<{tag}{kind}>{shown(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True))
 

@@ -14,7 +14,7 @@ from cnnlab.reading import read_yaml
 from cnnlab.status import Status
 from cnnlab.tracking.console import counted
 from cnnlab.tracking.records import Epoch, Result
-from cnnlab.tracking.run import RunDirectory
+from cnnlab.tracking.run import RunDirectory, find_run
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class LeftOut:
     def validation(self) -> float | None:
         """The score so far: after the last epoch."""
         score = self.last.scores.get("validation") if self.last else None
-        return score.metric if score is not None and math.isfinite(score.metric) else None
+        return score.value if score is not None and math.isfinite(score.value) else None
 
     @property
     def so_far(self) -> str:
@@ -119,11 +119,14 @@ def read_runs(paths: Sequence[str]) -> list[Run | LeftOut]:
 
 
 def find_runs(path: str) -> list[RunDirectory]:
-    """The runs at and below `path`, in sorted order; hidden folders and what lies in a run are passed over.
+    """The runs at and below `path`, in sorted order; hidden folders and what lies in a run are passed over. Of "last"
+    the newest.
 
     Raises:
         ConfigError: `path` does not exist, is a file, or holds no run.
     """
+    if path == "last" and not os.path.exists(path):
+        return [RunDirectory(find_run(path))]
     found = []
     for folder, inner, names in os.walk(path):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
@@ -187,7 +190,7 @@ def _plain(value: Any) -> Any:
 def _metric(result: Result, split: str) -> float | None:
     """The score of a split, None where it was not scored or is not a finite number."""
     score = result.scores.get(split)
-    return score.metric if score is not None and math.isfinite(score.metric) else None
+    return score.value if score is not None and math.isfinite(score.value) else None
 
 
 def _choices(environment: dict[str, Any], settings: dict[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cnnlab.config import config_dir, targets
 from cnnlab.config.schema import ParameterGroup, PhaseConfig, key_types
-from cnnlab.errors import ConfigError, suggest
+from cnnlab.errors import KERAS, ConfigError, suggest
 
 NOT_OURS = {"joblib": "hydra-joblib-launcher", "submitit": "'cnnlab[slurm]'"}  # launchers, and what brings them
 
@@ -136,7 +136,16 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
 def _check_choice(group: str, override: Override, choices: Sequence[str]) -> None:
     for value in _values(override):
         if value not in choices:
-            raise ConfigError(f"{group}={value}: no such {group}.{suggest(value, choices)} Choices: {', '.join(choices)}.")
+            near = _as_backbone(value) if group == "model" else ""
+            near = near or suggest(value, choices)
+            raise ConfigError(f"{group}={value}: no such {group}.{near} Choices: {', '.join(choices)}.")
+
+
+def _as_backbone(name: str) -> str:
+    from torchvision import models
+
+    listed = models.list_models(module=models)
+    return f" Did you mean model=pretrained model.backbone={name.lower()}?" if name.lower() in listed else ""
 
 
 def _values(override: Override) -> list[str]:
@@ -159,8 +168,9 @@ def near_key(name: str, value: str = "") -> str:
 
     value: `=3`, to be shown after each.
     """
-    known = [*key_types(), *sorted({path.parent.name for path in config_dir().glob("*/*.yaml")}), *_keys_of_choices()]
+    known = [*key_types(), *sorted({path.parent.name for path in config_dir().glob("*/*.yaml")}), *_keys_of_choices(), "resume"]
     last = name.rpartition(".")[2]
+    last = KERAS.get(last, last)
     near = [key for key in known if key.rpartition(".")[2] == last]
     if not near:
         whole = [key for key in known if ("." in key) == ("." in name)]

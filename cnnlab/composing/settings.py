@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,9 @@ def choice_help(group: str, name: str) -> str:
     section = parse_yaml(path.read_bytes(), path)
     kinds = {where: kind for where, kind, _ in sections({group: section})}
     if group not in kinds:  # several sections, or keys that --help lists
-        return title + text.removeprefix(comment[0] if comment else "").lstrip()
+        return title + textwrap.indent(text.removeprefix(comment[0] if comment else "").lstrip(), "  ")
+    if section["_target_"] == "???":  # a choice for code of one's own
+        return title + f"  {group}._target_=package.module.NAME\n"
     rows = [
         f"  {key}={value}\n" + (f"      {meaning}\n" if meaning else "")
         for key, value, meaning in settings(section, group, kinds[group].provided, commented(text))
@@ -80,4 +83,6 @@ def as_yaml(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {as_yaml(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(as_yaml, value)) + "]"
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, float) else f"{value:g}"
+    if isinstance(value, bool) or value is None:
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)

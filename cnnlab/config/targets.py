@@ -21,6 +21,8 @@ from typing import Any
 
 from cnnlab.errors import CnnlabError, ConfigError, as_known, suggest
 
+PACKAGE = Path(__file__).resolve().parents[1]
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -143,6 +145,9 @@ def instantiate(section: Mapping[str, Any], where: str, **provided: Any) -> Any:
     except CnnlabError:
         raise
     except (TypeError, ValueError) as error:
+        inside = traceback.extract_tb(error.__traceback__)[1:]
+        if isinstance(error, TypeError) and inside and "site-packages" not in inside[-1].filename:
+            raise ConfigError(f"{where}: {section['_target_']} failed: {failure(error)}") from error
         raise ConfigError(f"{where}: {section['_target_']} refused its arguments: {error}") from error
     except Exception as error:
         if bound.func.__module__.startswith("cnnlab."):  # a bug of ours wants its traceback
@@ -151,8 +156,11 @@ def instantiate(section: Mapping[str, Any], where: str, **provided: Any) -> Any:
 
 
 def failure(error: Exception) -> str:
-    """What went wrong in somebody's own code, and where: "RuntimeError: ... (mine.py, line 12)"."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    """What went wrong in somebody's own code, and where: "RuntimeError: ... (mine.py, line 12)"; not the line in a package
+    that it called."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if "site-packages" not in one.filename and not one.filename.startswith(str(PACKAGE))]
+    frame = (own or frames)[-1]
     return f"{type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno})"
 
 

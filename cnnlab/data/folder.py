@@ -158,7 +158,7 @@ def _listed(root: Path, split: str, folder: Path, classes: tuple[str, ...]) -> l
                 else:
                     ignored.append(name)
         if split == "train" and len(found) == before:
-            raise DataError(f"{own}: holds no pictures ({', '.join(SUFFIXES)})")
+            raise DataError(f"{own}: holds no pictures ({', '.join(SUFFIXES)}); name their folder by data.root=FOLDER")
     if not found:
         raise DataError(f"{folder}: holds no pictures ({', '.join(SUFFIXES)})")
     if folder.name != split and folder != root:

@@ -158,13 +158,13 @@ def progress(epochs: Sequence[Epoch], trainer: Mapping[str, Any]) -> tuple[float
     Args:
         epochs: that have ended. trainer: that section of its configuration.
     """
+    of = "" if trainer["steps"] else f" of {trainer['epochs']}"
     if not epochs:
-        return 0.0, f"epoch 1 of {trainer['epochs']}"
+        return 0.0, f"epoch 1{of}"
     last = epochs[-1]
     share = last.step / trainer["steps"] if trainer["steps"] else last.epoch / trainer["epochs"]
-    of = "" if trainer["steps"] else f" of {trainer['epochs']}"
     split = "validation" if "validation" in last.scores else "train"
-    return share, f"epoch {last.epoch}{of}  {split} {last.metric} {_number(last.scores[split].metric)}"
+    return share, f"epoch {last.epoch}{of}  {split} {last.metric} {_number(last.scores[split].value)}"
 
 
 def _number(value: float | None) -> str:

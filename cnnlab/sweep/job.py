@@ -32,7 +32,7 @@ def job(node: DictConfig) -> float | None:
         manifest.update(name, status=Status.RUNNING, cause=None, exit_code=None)
         with run.locked():
             result = train_or_resume(cfg, run, choices, manifest.varied(), watch(manifest, name, cfg, hydra_node.sweeper))
-        split, metric, score = result.judged_by, result.metric, result.scores[result.judged_by].metric
+        split, metric, score = result.judged_by, result.metric, result.scores[result.judged_by].value
         cause = result.cause or None
         manifest.update(
             name, status=result.status, cause=cause, split=split, metric=metric, score=score, seconds=result.seconds

@@ -58,7 +58,7 @@ def worse_than_median(own: Scores, others: Sequence[Scores], higher_is_better: b
 
 def epoch_scores(run: RunDirectory) -> list[float | None]:
     """The validation metric of each epoch so far that was scored; never that of the test images."""
-    scores = [epoch.scores["validation"].metric for epoch in run.read_epochs() if "validation" in epoch.scores]
+    scores = [epoch.scores["validation"].value for epoch in run.read_epochs() if "validation" in epoch.scores]
     return [score if math.isfinite(score) else None for score in scores]
 
 

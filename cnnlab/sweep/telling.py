@@ -2,6 +2,8 @@
 
 import math
 import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -63,12 +65,14 @@ def _tell_best(manifest: Manifest, jobs: Sequence[Job], terminal: Terminal) -> N
         what = f"validation {first.metric} {row.score:.4f}{' (mean)' if others else ''}"
         if number == 0:
             place = escape(shlex.quote(str(manifest.directory / first.directory)))
-            more = f" and {counted(others, 'other seed')}" if others else ""
+            more = [f"and {counted(others, 'other seed')}"] if others else []
             terminal.print("\n".join([f"\n[bold]best          {what}[/]", *(f"{'':<14}{text}" for text in (
-                place + more, *map(escape, drawn_values(first))))]))  # fmt: skip
+                place, *more, *map(escape, drawn_values(first))))]))  # fmt: skip
         else:
-            more = f" +{others}" if others else ""
-            terminal.print(f"{'then' if number == 1 else '':<14}{what}  {escape(first.directory)}{more}")
+            name = escape(first.directory) + (f" +{others}" if others else "")
+            line = f"{'then' if number == 1 else '':<14}{what}  {name}"
+            fits = not terminal.is_terminal or len(line) <= shutil.get_terminal_size().columns
+            terminal.print(line if fits else line.removesuffix(f"  {name}") + f"\n{'':<14}{name}")
 
 
 def tell_end(manifest: Manifest, jobs: Sequence[Job], ranked: Sequence[Job] | None = None) -> None:
@@ -95,8 +99,9 @@ def tell_end(manifest: Manifest, jobs: Sequence[Job], ranked: Sequence[Job] | No
     place, shown = manifest.directory, shlex.quote(str(manifest.directory))
     terminal.print()
     if any(job.worth_repeating for job in jobs):
-        named = f", with sweep.name={place.name}" if place.parent == SWEEPS else ""  # elsewhere: the command itself said where
-        terminal.print(f"resume        the same command{named}")
+        asked = sys.argv[1:] + ([f"sweep.name={place.name}"] if place.parent == SWEEPS else [])  # elsewhere: it said where
+        command = shlex.join(["python", "-m", "cnnlab.train", *dict.fromkeys(asked)])
+        terminal.print(f"resume        {escape(command)}")
     if scored:
         terminal.print(activating(), end="")
         terminal.print(f"compare       python -m cnnlab.compare {escape(shown)}")

@@ -66,7 +66,7 @@ class Console:
             return
         left = now.train_s / now.steps * (self.epoch_steps - now.steps)
         speed = f"  {now.images_per_s:,.0f} images/s" if self.terminal.width >= 100 else ""
-        score = f"loss {now.score.loss:.4f}  {self.info.metric} {now.score.metric:.4f}"
+        score = f"loss {now.score.loss:.4f}  {self.info.metric} {now.score.value:.4f}"
         text = f"{now.steps:,}/{self.epoch_steps:,}{speed}  {score}  {duration(left)} left"
         self.bar.update(self.bar.task_ids[0], completed=now.steps, text=text, refresh=True)
 
@@ -87,7 +87,7 @@ class Console:
         shown, trusting = escape(self.run.quoted), escape(trust.argument(self.info.cfg))
         weights = "best weights by validation" if result.weights == "best" else "last weights"
         how = ", stopped early" if result.status is Status.EARLY_STOPPED else ""
-        score = f"{result.metric} {test.metric:.4f}  loss {test.loss:.4f}"
+        score = f"{result.metric} {test.value:.4f}  loss {test.loss:.4f}"
         self.terminal.soft_wrap = True  # a command that rich breaks over lines cannot be copied
         if self.quiet:
             self.terminal.quiet = False
@@ -158,13 +158,13 @@ def epoch_line(name: str, epoch: Epoch, best: bool, width: int | None) -> str:
     short = {"validation": "val"}
     scores = epoch.scores.items()
     forms = [
-        [f"{split} loss {score.loss:.4f} {epoch.metric} {score.metric:.4f}" for split, score in scores]
+        [f"{split} loss {score.loss:.4f} {epoch.metric} {score.value:.4f}" for split, score in scores]
         + [seconds, f"{epoch.images_per_s:,.0f} images/s"],
-        [f"{short.get(split, split)} loss {score.loss:.4f} {metric} {score.metric:.4f}" for split, score in scores] + [seconds],
-        [f"{short.get(split, split)} {metric} {score.metric:.4f}" for split, score in scores] + [seconds],
+        [f"{short.get(split, split)} loss {score.loss:.4f} {metric} {score.value:.4f}" for split, score in scores] + [seconds],
+        [f"{short.get(split, split)} {metric} {score.value:.4f}" for split, score in scores] + [seconds],
     ]
-    lines = ["  ".join([name, *form, *end]) for form in forms]
-    return next((line for line in lines if width is None or len(line) <= width), lines[-1])
+    fitting = (form for form in forms if width is None or len("  ".join([name, *form, "best"])) <= width)
+    return "  ".join([name, *next(fitting, forms[-1]), *end])
 
 
 def activating() -> str:

@@ -44,7 +44,7 @@ class Recorder:
         for split, score in epoch.scores.items():
             if split != "train":  # whose loss the curve has
                 self.events.scalar(f"score/loss/{split}", score.loss, epoch.step)
-            self.events.scalar(f"score/{epoch.metric}/{split}", score.metric, epoch.step)
+            self.events.scalar(f"score/{epoch.metric}/{split}", score.value, epoch.step)
         self.events.scalars({"training/learning_rate": epoch.lr, "training/images_per_s": epoch.images_per_s}, epoch.step)
         if (phase := self.info.phase(epoch.epoch)) is not None:
             self.events.scalar("training/phase", phase, epoch.step)

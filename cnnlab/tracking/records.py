@@ -21,10 +21,10 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Score:
-    """The mean loss and the mean metric of a split; nan or inf where they are not finite."""
+    """Of a split: the mean loss, and the value of the metric; nan or inf where they are not finite."""
 
     loss: float
-    metric: float
+    value: float
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Epoch:
         """The content of its line: {"epoch": 1, ..., "metric": "accuracy", "train_loss": 0.5, "train_accuracy": 0.8, ...}."""
         given: dict[str, Any] = {"epoch": self.epoch, "step": self.step, "lr": self.lr, "metric": self.metric}
         for split, score in self.scores.items():
-            given |= {f"{split}_loss": score.loss, f"{split}_{self.metric}": score.metric}
+            given |= {f"{split}_loss": score.loss, f"{split}_{self.metric}": score.value}
         return given | {"train_s": self.train_s, "images_per_s": self.images_per_s}
 
     @classmethod
@@ -137,7 +137,7 @@ class Result:
         """The content of result.json, the scores as {"test": {"loss": 0.3, "accuracy": 0.9}}."""
         given = {name: value for name, value in vars(self).items() if name != "scores" and (name != "cause" or value)}
         given["status"] = str(self.status)
-        return given | {split: {"loss": s.loss, self.metric: s.metric} for split, s in self.scores.items()}
+        return given | {split: {"loss": s.loss, self.metric: s.value} for split, s in self.scores.items()}
 
     @classmethod
     def of_content(cls, content: Mapping[str, Any]) -> "Result":

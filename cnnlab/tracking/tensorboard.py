@@ -135,7 +135,7 @@ class Events:
     def finished(self, result: Result) -> None:
         """Write the numbers of result.json that rank the run, and that it ended well; the tab colors by the first tag."""
         scores = {SHORT.get(split, split): score for split, score in result.scores.items()}
-        numbers = {f"{SHORT.get(self.metric, self.metric)} {split}": score.metric for split, score in scores.items()}
+        numbers = {f"{SHORT.get(self.metric, self.metric)} {split}": score.value for split, score in scores.items()}
         numbers |= {f"loss {split}": score.loss for split, score in scores.items()} | {"seconds": result.seconds}
         self.scalars({FINAL + name: value for name, value in numbers.items()}, result.steps)
         self._end("STATUS_SUCCESS")

@@ -141,7 +141,7 @@ def load_checkpoint(path: Path, state: State) -> None:
     state.optimizer.load_state_dict({"state": optimizer, "param_groups": state.optimizer.state_dict()["param_groups"]})
     try:
         state.sums.copy_(tensors["progress.sums"])
-        progress = _progress(meta)
+        progress = _progress(meta, path)
         for item in dataclasses.fields(Progress):
             setattr(state.progress, item.name, getattr(progress, item.name))
         state.began = time.monotonic() - progress.seconds
@@ -156,7 +156,7 @@ def read_step(path: Path) -> int:
         CheckpointError: unreadable.
     """
     try:
-        return _progress(_read(path)[1]).step
+        return _progress(_read(path)[1], path).step
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this version of cnnlab ({error})") from error
 
@@ -228,11 +228,14 @@ def _of_network(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
 
 
-def _progress(meta: Mapping[str, Any]) -> Progress:
+def _progress(meta: Mapping[str, Any], path: Path) -> Progress:
     """
     Raises:
+        CheckpointError: of a network alone.
         ConfigError: of other types. ValueError: a number out of range.
     """
+    if "progress" not in meta:
+        raise CheckpointError(f"{path}: the weights of a converted network, not of a training that can be resumed")
     progress = from_plain(Progress, meta["progress"], "progress")
     counts = (progress.step, progress.best_step, progress.bad_epochs)
     seconds = (progress.train_s, progress.seconds)

@@ -89,7 +89,7 @@ def end_epoch(session: Session, state: State, run: RunDirectory, recorder: Recor
     progress = state.progress
     epoch = epoch_record(session, progress)
     is_scored = "validation" in epoch.scores
-    improved = is_scored and judge(session, progress, epoch.scores["validation"].metric)
+    improved = is_scored and judge(session, progress, epoch.scores["validation"].value)
     if improved:
         save_checkpoint(run.best, state)
     recorder.epoch(epoch, loss_points(session), improved)

@@ -80,7 +80,7 @@ def keep_curve(name: str, run: RunDirectory) -> None:
     if len(curves.get(name, [[]])[0]) == 4 or any("test" not in epoch.scores for epoch in epochs):
         return
     splits = [[epoch.scores[split] for split in ("train", "test")] for epoch in epochs]
-    points = [[round(value, 4) for score in both for value in (score.loss, score.metric)] for both in splits]
+    points = [[round(value, 4) for score in both for value in (score.loss, score.value)] for both in splits]
     files.write_atomic(CURVES, (json.dumps(curves | {name: points}) + "\n").encode())
     with suppress(ModuleNotFoundError):  # matplotlib, an extra
         figure.draw(measured_curves(), PICTURE)

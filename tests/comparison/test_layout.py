@@ -30,6 +30,17 @@ def test_no_line_is_wider_than_the_terminal(table: Table, width: int) -> None:
     assert "95 % interval" in missing
 
 
+def test_settings_stay_where_names_of_runs_would_be_taken_for_each_other(tmp_path: Path) -> None:
+    for batch in (32, 64):
+        for rate in (0.001, 0.003):
+            name = f"lenet-lr{rate}-batch_size{batch}-seed0"
+            fake_run(tmp_path / name, f"optimizer.lr={rate}", f"trainer.batch_size={batch}", test=0.9 + rate)
+    (made,) = tables(configurations(read_runs([str(tmp_path)]))[0])
+    lines, missing = layout.lines(made, in_order(made), 60)
+    assert {"lr", "batch_size"} <= set(lines[0].split())
+    assert "run" in missing
+
+
 def test_without_a_limit_everything_is_there(table: Table) -> None:
     lines, missing = layout.lines(table, in_order(table), None)
     assert missing == []

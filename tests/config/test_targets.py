@@ -112,11 +112,22 @@ def test_instantiate_passes_the_keys_and_what_the_target_takes() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "says"),
-    [("value", "of no value$"), ("type", "of no type$"), ("runtime", r"of no runtime \(test_targets\.py, line \d+\)$")],
+    [
+        ("value", "of no value$"),
+        ("type", r"of no type \(test_targets\.py, line \d+\)$"),
+        ("runtime", r"of no runtime \(test_targets\.py, line \d+\)$"),
+    ],
 )
 def test_instantiate_passes_on_a_refusal_and_says_where_a_call_failed(kind: str, says: str) -> None:
     with pytest.raises(ConfigError, match=rf"^x: test_targets\.raises .*{says}"):
         targets.instantiate(here("raises", kind=kind), "x")
+
+
+def test_a_failure_is_told_where_ones_own_code_is_not_where_torchs_is() -> None:
+    layer = torch.nn.Linear(3, 2)
+    with pytest.raises(RuntimeError) as raised:
+        layer(torch.zeros(1, 4))
+    assert "(test_targets.py, line " in targets.failure(raised.value)
 
 
 def test_instantiate_leaves_cnnlabs_own_errors_alone() -> None:

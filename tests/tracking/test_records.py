@@ -54,9 +54,9 @@ def test_what_is_not_finite_is_null_in_the_files_and_comes_back_as_nan(value: fl
     assert (line["train_loss"], line["validation_accuracy"], content["train"]["loss"]) == (None, None, None)
     assert result is not None
     for read in (epoch.scores, result.scores):
-        assert [read["train"].metric, read["validation"].loss] == [0.5, 0.25]
+        assert [read["train"].value, read["validation"].loss] == [0.5, 0.25]
         assert math.isnan(read["train"].loss)
-        assert math.isnan(read["validation"].metric)
+        assert math.isnan(read["validation"].value)
 
 
 @pytest.mark.parametrize("scores", [{"test": Score(0.5, 0.5)}, {"validation": Score(0.5, 0.5), "test": Score(0.5, 0.5)}])

@@ -36,7 +36,7 @@ def test_uneven_batches_give_the_mean_over_images(batch_size: int) -> None:
     torch.testing.assert_close(outputs.double(), exact.detach(), rtol=0, atol=1e-6)  # float32, outputs below 2
     scored = score(Multiclass(3, label_smoothing=0.3), outputs, images.labels)
     assert scored.loss == pytest.approx(F.cross_entropy(exact, images.labels).item(), rel=1e-6)  # smoothing is for training
-    assert scored.metric == int((exact.argmax(1) == images.labels).sum()) / 7
+    assert scored.value == int((exact.argmax(1) == images.labels).sum()) / 7
 
 
 def test_scoring_trains_nothing() -> None:
