@@ -204,7 +204,7 @@ def curves(epochs: Sequence[Epoch], about: str) -> "Figure":
     metric = epochs[-1].metric
     beside = [split for split in ("validation", "test") if any(split in epoch.scores for epoch in epochs)]
     figure = new_figure(f"Learning curves: training{' against ' if beside else ''}{' and '.join(beside)}", about, 5.6)
-    for axes, key, label in zip(figure.subplots(1, 2), ("metric", "loss"), (metric.replace("_", " "), "loss"), strict=True):
+    for axes, key, label in zip(figure.subplots(1, 2), ("value", "loss"), (metric.replace("_", " "), "loss"), strict=True):
         for split, color, style in zip(("train", "validation", "test"), COLORS, (":", "-", "--"), strict=False):
             points = [(epoch.epoch, getattr(epoch.scores[split], key)) for epoch in epochs if split in epoch.scores]
             if points:
