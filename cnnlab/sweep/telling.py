@@ -1,6 +1,7 @@
 """What is said before a sweep and after it: its jobs, the best of them, causes of failure, the commands that go on."""
 
 import math
+import os
 import shlex
 import shutil
 import sys
@@ -15,6 +16,7 @@ from cnnlab.sweep.directory import SWEEPS
 from cnnlab.sweep.display import count_by_status, drawn_values
 from cnnlab.sweep.manifest import Job, Manifest
 from cnnlab.tracking.console import Terminal, activating, counted, duration, wide_console
+from cnnlab.tracking.run import COMMAND
 
 
 def tell_begin(manifest: Manifest, jobs: Sequence[Job], asked: int, added: Sequence[Job], others: int) -> None:
@@ -99,8 +101,9 @@ def tell_end(manifest: Manifest, jobs: Sequence[Job], ranked: Sequence[Job] | No
     place, shown = manifest.directory, shlex.quote(str(manifest.directory))
     terminal.print()
     if any(job.worth_repeating for job in jobs):
-        asked = sys.argv[1:] + ([f"sweep.name={place.name}"] if place.parent == SWEEPS else [])  # elsewhere: it said where
-        command = shlex.join(["python", "-m", "cnnlab.train", *dict.fromkeys(asked)])
+        _, *asked = shlex.split(os.environ.get(COMMAND) or shlex.join(sys.argv))
+        named = [f"sweep.name={place.name}"] if place.parent == SWEEPS else []  # elsewhere: the command itself said where
+        command = shlex.join(["python", "-m", "cnnlab.train", *dict.fromkeys([*asked, *named])])
         terminal.print(f"resume        {escape(command)}")
     if scored:
         terminal.print(activating(), end="")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -126,6 +127,8 @@ def test_a_signal_saves_the_jobs_that_run_and_begins_no_other(call: Call) -> Non
     assert "Traceback" not in out + err
     assert set(states().values()) - {"finished"} == {"interrupted", "pending"}
     assert not workers(NIGHT)
+    (told,) = [line for line in out.splitlines() if line.startswith("resume ")]
+    assert shlex.split(told)[1:] == ["python", "-m", "cnnlab.train", "-m", *LONG, "seed=range(9)", "sweep.name=night"]
     stopped = [NIGHT / name / "result.json" for name, status in states().items() if status == "interrupted"]
     assert {json.loads(path.read_text())["status"] for path in stopped} == {"interrupted"}
 
