@@ -95,7 +95,7 @@ def test_a_reader_led_by_coverage(name: str, tmp_path: Path) -> None:
         [sys.executable, __file__, name, f"-runs={GUIDED}", "-timeout=30", "-rss_limit_mb=4096", "-verbosity=0"],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": place}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
 
 
 if __name__ == "__main__":
