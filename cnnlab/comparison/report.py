@@ -152,8 +152,10 @@ def _section(table: Table) -> str:
 
 def _table(table: Table) -> str:
     """The configurations with their numbers and verdicts."""
-    order, left = in_order(table), [*table.columns, presentation.VERDICT_HEADINGS[-1], presentation.RUN]
-    heads, best = presentation.headings(table), " class=best" if len(order) > 1 else ""
+    order, heads = in_order(table), presentation.headings(table)
+    settings = presentation.headings(table, short=True)[1 : 1 + len(table.columns)]
+    heads[1 : 1 + len(table.columns)] = settings  # lr for optimizer.lr: a phone then shows the scores, too
+    left, best = [*settings, presentation.VERDICT_HEADINGS[-1], presentation.RUN], " class=best" if len(order) > 1 else ""
     lines = [_cells("td", presentation.cells(table, row, rank), heads, left) for rank, row in order]
     lines = [f"<tr{'' if number else best}>{line}</tr>" for number, line in enumerate(lines)]
     if (at := presentation.first_without_validation(table)) is not None and at < len(order):
