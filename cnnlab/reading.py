@@ -8,6 +8,7 @@ import errno
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ MAX_DEPTH = 50  # of lists and mappings in a file
 MAX_NODES = 100_000  # scalars, lists and mappings of config.yaml
 MAX_VALUES, BYTES_A_VALUE = 500_000, 32  # of JSON: so many, and one more each so many bytes (in Python up to 92 bytes each)
 LARGEST_INTEGER = (1 << 64) - 1
+SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")  # 1:59:59, a number to YAML, slow where it is long
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -47,9 +49,12 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
-def require_regular(path: Path) -> None:
-    """Raise what `open_regular` raises, for files that a library opens by their names."""
-    open_regular(path).close()
+def require_regular(path: Path, at_most: int | None = None) -> None:
+    """Raise what `open_regular` raises, for files that a library opens by their names; also where it is larger than `at_most`
+    bytes, which are read whole."""
+    with open_regular(path) as file:
+        if at_most is not None and os.fstat(file.fileno()).st_size > at_most:
+            raise _too_large(path, at_most)
 
 
 def read_bytes(path: Path, at_most: int) -> bytes:
@@ -64,8 +69,12 @@ def read_bytes(path: Path, at_most: int) -> bytes:
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     if len(content) > at_most:
-        raise CheckpointError(f"{path}: larger than {at_most // MIB:,} MiB, and nothing here writes that much")
+        raise _too_large(path, at_most)
     return content
+
+
+def _too_large(path: Path, at_most: int) -> CheckpointError:
+    return CheckpointError(f"{path}: larger than {at_most // MIB:,} MiB, and nothing here writes that much")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -128,8 +137,8 @@ def read_yaml(path: Path) -> dict[Any, Any]:
 def parse_yaml(content: bytes, path: Path) -> dict[Any, Any]:
     """The mapping in the text of the YAML file `path`; an interpolation such as `${oc.env:HOME}` is these characters.
 
-    Aliases, tags, deep nesting and integers of more than 64 bits, which nothing here writes, are refused: a few lines of
-    aliases can stand for a terabyte.
+    Aliases, tags, deep nesting, keys that are no text, integers of more than 64 bits and sexagesimal ones, which nothing here
+    writes, are refused: a few lines of aliases can stand for a terabyte.
 
     Raises:
         CheckpointError: not YAML, or not a mapping.
@@ -141,6 +150,8 @@ def parse_yaml(content: bytes, path: Path) -> dict[Any, Any]:
             said = f"*{event.anchor}" if isinstance(event, yaml.AliasEvent) else getattr(event, "tag", None)
             if said:
                 raise ValueError(f"{said}: aliases (*name) and tags (!name) are not read")
+            if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and SEXAGESIMAL.fullmatch(event.value):
+                raise ValueError(f"{event.value:.20} is no number that is written here; as text it needs quotes")
             if depth > MAX_DEPTH or number > MAX_NODES:
                 raise ValueError(f"it nests deeper than {MAX_DEPTH}, or holds more than {MAX_NODES:,} values")
         node = yaml.load(content, loader)
@@ -148,7 +159,9 @@ def parse_yaml(content: bytes, path: Path) -> dict[Any, Any]:
             for value in level:
                 if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
                     raise ValueError("it holds an integer of more than 64 bits")
-    except (ValueError, yaml.YAMLError) as error:
+                if isinstance(value, dict) and (odd := [key for key in value if not isinstance(key, str)]):
+                    raise ValueError(f"the key {odd[0]} is no text")
+    except (ValueError, OverflowError, yaml.YAMLError) as error:
         raise CheckpointError(f"{path}: cannot be read as a configuration: {error}") from error
     if not isinstance(node, dict):
         raise CheckpointError(f"{path}: not a configuration of cnnlab")
@@ -158,7 +171,7 @@ def parse_yaml(content: bytes, path: Path) -> dict[Any, Any]:
 def _object(text: bytes) -> dict[str, Any]:
     """
     Raises:
-        ValueError: not JSON, not an object, nested too deeply, or with a number that is none.
+        ValueError: not JSON, not an object, nested too deeply, or with a number or text that is none.
     """
     try:
         content = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_integer)
@@ -168,6 +181,8 @@ def _object(text: bytes) -> dict[str, Any]:
         raise ValueError("expected an object")
     if sum(1 for _ in _levels(content)) > MAX_DEPTH:
         raise ValueError(f"it nests deeper than {MAX_DEPTH}")
+    if b"\\u" in text:
+        json.dumps(content, ensure_ascii=False).encode()  # half a character, as "\\ud800", is no text: UnicodeEncodeError
     return content
 
 

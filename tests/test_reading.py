@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cnnlab import reading
 from cnnlab.errors import CheckpointError
@@ -46,13 +47,39 @@ def test_what_is_no_file_of_a_run_is_refused_at_once(kind: str, read: Callable[[
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{", '{"a": 1e400}', '{"a": NaN}', '{"a": -Infinity}', f'{{"a": {"9" * 5000}}}', '{"a": 9223372036854775808}',
-     '{"a": ' + "[" * 200_000 + "]" * 200_000 + "}", '{"a": ' + '{"b":' * 60 + "1" + "}" * 61, "\ud800"],
+     '{"a": ' + "[" * 200_000 + "]" * 200_000 + "}", '{"a": ' + '{"b":' * 60 + "1" + "}" * 61, "\ud800",
+     '{"a": ["\\ud800"]}', '{"\\uDFFF": 1}'],
 )  # fmt: skip
 def test_json_is_an_object_of_ordinary_numbers_and_depth(text: str, tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     path.write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(CheckpointError, match=r"result\.json"):
         reading.read_json(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 1" + ":59" * 300_000,
+        "a: 1" + ":59" * 200 + ".5",
+        "a: -1:0",
+        "1: 2",
+        "a: {5: 1}",
+        "a: [{null: 1}]",
+        "true: 1",
+        "2.5: 1",
+    ],
+)
+def test_yaml_holds_no_key_and_no_number_that_is_written_nowhere(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(CheckpointError, match=r"config\.yaml"):
+        reading.read_yaml(tmp_path / "config.yaml")
+
+
+def test_yaml_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    content = {"a": "1:59", "b": "1:99", "c": "10:20:30.5", "d": "http://x:80/1:2", "1": "é", "null": [0.5, {"true": None}]}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content, allow_unicode=True))
+    assert reading.read_yaml(tmp_path / "config.yaml") == content
 
 
 def test_json_comes_back_as_it_was_written(tmp_path: Path) -> None:

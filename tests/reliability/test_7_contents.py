@@ -27,6 +27,8 @@ BOMBS = {
     "mappings": "a:" + " {a:" * 5000,
     "recursive": "seed: &a [*a]\n",
     "merge": "x: &x {a: 1}\nseed: {<<: *x}\n",
+    "sexagesimal": "seed: 1" + ":59" * 300_000,
+    "keys": "5: 1\nnull: 1\n",
     "many": "seed: [" + "a," * 500_000 + "]",
     "tag python": "seed: !!python/object/apply:os.system ['rm canary']\n",
     "tag name": "seed: !!python/name:os.system\n",
