@@ -27,6 +27,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
+def is_utf8(text: str) -> bool:
+    """Whether it is text: a name that the file system holds in another encoding is not, nor is half a character of JSON's."""
+    return text.encode(errors="replace").decode() == text
+
+
 def cell(text: str) -> str:
     """A cell of text for CSV that no spreadsheet takes for a formula."""
     return printable(f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text)

@@ -17,7 +17,7 @@ def with_network(section: dict[str, Any]) -> dict[str, Any]:
     So what a run records is complete: it opens when the other is gone. A network that is given stays.
 
     Raises:
-        CheckpointError: `model.run` is no run. ConfigError: its network is code that is not trusted.
+        CheckpointError: that run has no network. ConfigError: `model.run` is no run, or its network is not trusted.
     """
     if section.get("_target_") != TARGET or not isinstance(section.get("run"), str):
         return section
@@ -29,7 +29,9 @@ def with_network(section: dict[str, Any]) -> dict[str, Any]:
     if network is None:
         network = config.read(run.config).model
         if network.get("_target_") == TARGET:  # a run that was itself made so
-            network = network["network"]
+            network = network.get("network")
+            if not isinstance(network, dict):
+                raise CheckpointError(f"{run.config}: model.network: needs a value, the section of the network")
         for where, kind, inner in sections(network, Model, "model"):
             try:
                 trust.check_section(where, kind, inner)

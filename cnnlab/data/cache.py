@@ -1,5 +1,6 @@
 """Decoded pictures, kept in a file of their own, so that a second start need not decode them."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cnnlab.config.schema import from_plain
 from cnnlab.data.pictures import Resize, Unreadable, decode_all
 from cnnlab.data.source import Shape
 from cnnlab.errors import ConfigError, ResourceError, as_known, note
+from cnnlab.reading import MAX_RECORD, parse_json, require_regular
 
 Cached = tuple[NDArray[np.uint8], dict[int, Unreadable]]
 
@@ -44,21 +47,33 @@ def cached(key: str, name: str, files: Sequence[Path], shape: Shape, resize: Res
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> Cached | None:
-    """What `_write` left, or None where it is missing or damaged."""
+    """What `_write` left, or None where it is missing or damaged.
+
+    The hash is of all pixels, also of those that will be mapped: whoever loads them reads each once anyway, for the digests of
+    the splits, which cost as much again.
+    """
     try:
+        require_regular(path)
         images = np.load(path, mmap_mode="r")
         if images.shape != shape or images.dtype != np.uint8:
             return None
         with path.open("rb") as file:
             file.seek(images.offset + images.nbytes)
-            failed = json.loads(file.read())
-        return images, {int(index): Unreadable(**fields) for index, fields in failed.items()}
+            said = parse_json(file.read(MAX_RECORD))
+        failed = {int(index): from_plain(Unreadable, fields) for index, fields in said["failed"].items()}
+        if said["blake2b"] != _hash(images) or not all(0 <= index < len(images) for index in failed):
+            return None
+        return images, failed
     except Exception:  # on a damaged header numpy raises nearly anything
         return None
 
 
+def _hash(pixels: Any) -> str:
+    return hashlib.blake2b(pixels, digest_size=16).hexdigest()
+
+
 def _write(path: Path, name: str, files: Sequence[Path], shape: Shape, resize: Resize) -> Cached:
-    """Decode into a temporary file: the images in numpy's format, then what failed, as JSON; complete, it gets its name."""
+    """Decode into a temporary file: the images in numpy's format, then as JSON their hash and what failed."""
     start, failed, blank = time.monotonic(), {}, np.zeros(shape, np.uint8).tobytes()
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), *shape)}
     columns = (
@@ -67,6 +82,7 @@ def _write(path: Path, name: str, files: Sequence[Path], shape: Shape, resize: R
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
+    pixels = hashlib.blake2b(digest_size=16)
     bar = Progress(*columns, transient=True, console=Console(stderr=True))
     temporary = None
     try:
@@ -78,9 +94,12 @@ def _write(path: Path, name: str, files: Sequence[Path], shape: Shape, resize: R
             for index, picture in enumerate(decode_all(files, shape, resize)):
                 if isinstance(picture, Unreadable):
                     failed[index] = picture
-                file.write(blank if isinstance(picture, Unreadable) else picture.tobytes())
+                content = blank if isinstance(picture, Unreadable) else picture.tobytes()
+                file.write(content)
+                pixels.update(content)
                 bar.advance(task)
-            file.write(json.dumps({index: asdict(one) for index, one in failed.items()}).encode())
+            said = {"blake2b": pixels.hexdigest(), "failed": {index: asdict(one) for index, one in failed.items()}}
+            file.write(json.dumps(said).encode())
             file.flush()
             os.fsync(file.fileno())
         passing = any(one.passing for one in failed.values())

@@ -19,7 +19,7 @@ from cnnlab.data.pictures import MODES, SUFFIXES, Resize, Unreadable
 from cnnlab.data.sampling import stratified
 from cnnlab.data.source import Declared, Shape, Source, declares
 from cnnlab.data.splits import InMemory, MemoryMapped, Split, take
-from cnnlab.errors import ConfigError, DataError, note, suggest
+from cnnlab.errors import ConfigError, DataError, is_utf8, note, suggest
 
 SPLITS = {"train": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test", "testing")}
 TEST_SHARE, TEST_SEED = 0.2, 0  # of each class, where no folder holds test pictures: the same for every run's seed
@@ -135,6 +135,8 @@ def _classes(train: Path) -> tuple[str, ...]:
     names = [folder.name for folder in _folders(train)]
     if len(names) < 2:
         raise DataError(f"{train}: {', '.join(names) or 'no class'}: expected two or more folders, one for each class")
+    if odd := [name for name in names if not is_utf8(name)]:
+        raise DataError(f"{train / odd[0]}: a name that is not UTF-8; rename it")
     for one, other in pairwise(sorted(names, key=str.lower)):
         if one.lower() == other.lower():
             raise DataError(f"{train}: the classes {one} and {other} differ only in case; rename one of them")

@@ -1,5 +1,6 @@
 """Classifiers of torchvision with a head of one's own. Building one loads no weights: `load_initial` does, for a new run."""
 
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
@@ -19,6 +20,7 @@ from cnnlab.models.layers import dense_stack
 CLASSIFIERS = ("fc", "classifier", "heads", "head")  # what torchvision calls the last layers
 AUXILIARY = ("aux1", "aux2", "AuxLogits")  # further outputs of GoogLeNet and Inception v3, for training from scratch
 FIXED_SIZE = ("vit_", "maxvit_")  # the classifiers that take images of one size
+LARGER, SLACK = 32, 1 << 28  # a file with the classifier that is left out is at most so many times the rest, and bytes more
 BEFORE_LINEAR = (nn.LayerNorm, nn.Flatten, nn.AdaptiveAvgPool2d)  # of a classifier, what still makes features
 
 
@@ -128,7 +130,9 @@ class Pretrained(nn.Module):
         if self.weights == "imagenet" or self.weights in self.entries:
             self._load(self._fetched(self._entry(), download), self._entry().name)
         else:
-            self._load(_state_dict(Path(self.weights).expanduser(), (*self.entries, "imagenet", "none")), self.weights)
+            own = sum(tensor.nbytes for tensor in self.backbone.state_dict().values())
+            names = (*self.entries, "imagenet", "none")
+            self._load(_state_dict(Path(self.weights).expanduser(), names, SLACK + LARGER * own), self.weights)
         own = self._entry().transforms().crop_size[0]
         if self.image_size != (own, own):
             height, width = self.image_size
@@ -172,6 +176,8 @@ class Pretrained(nn.Module):
                 there, here = (" x ".join(map(str, side[name].shape)) if name in side else "missing" for side in (given, own))
                 what = f"{name} is {there} there, {here} in {self.name}"
                 raise DataError(f"model.weights={source}: of another network than {self.name}: {what}")
+            if given[name].is_floating_point() != own[name].is_floating_point() or not bool(torch.isfinite(given[name]).all()):
+                raise DataError(f"model.weights={source}: {name} is {given[name].dtype}, or holds numbers that are none")
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(given.get(name, tensor))
@@ -199,11 +205,17 @@ def headless(name: str, image_size: int) -> tuple[nn.Module, int]:
     return network, first.in_features if isinstance(first, nn.Linear) else first.in_channels
 
 
-def _state_dict(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
-    """The tensors in a file; loading it runs no code."""
+def _state_dict(path: Path, names: Sequence[str], at_most: int) -> dict[str, Tensor]:
+    """The tensors in a file of so many bytes, packed and unpacked; loading it runs no code."""
     if not path.is_file():
         raise ConfigError(f"model.weights={path}: no such file, and none of {', '.join(sorted(names))}")
     try:
+        size = path.stat().st_size
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as packed:
+                size = max(size, sum(one.file_size for one in packed.infolist()))
+        if size > at_most:
+            raise OSError(f"{size / 2**20:,.0f} MiB, of another network than this")
         content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (
         Exception

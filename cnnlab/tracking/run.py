@@ -264,7 +264,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in packages},
         "git": _git_revision(),
-        "command": os.environ.get(COMMAND) or shlex.join(sys.argv),
+        "command": (os.environ.get(COMMAND) or shlex.join(sys.argv)).encode(errors="replace").decode(),
     }
 
 

@@ -9,7 +9,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +23,15 @@ from torch import Tensor, nn
 from cnnlab.config.schema import from_plain
 from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.models.description import Description
-from cnnlab.reading import parse_json, require_regular
+from cnnlab.reading import MIB, parse_json, require_regular
 from cnnlab.tracking import files
 from cnnlab.training.groups import names_in_order
+from cnnlab.training.optimizer_state import kind_of, optimizer_state
 
 if TYPE_CHECKING:  # opening a run takes no optimizer
     from cnnlab.training.step import Step
+
+LARGER, SLACK = 32, 256 * MIB  # a checkpoint is at most so many times its network, and so many bytes more
 
 
 @dataclass
@@ -90,11 +94,10 @@ def save_checkpoint(path: Path, state: State) -> None:
                 numbers[f"{names[index]}.{key}"] = value
     tensors["progress.sums"] = state.sums
     state.progress.seconds = state.elapsed_s()
-    kind = type(state.optimizer).__name__
     meta = {
         "network": dataclasses.asdict(state.description),
         "progress": dataclasses.asdict(state.progress),
-        "optimizer": kind,
+        "optimizer": type(state.optimizer).__name__,
         "optimizer_numbers": numbers,
     }
     _write(path, tensors, meta)
@@ -129,7 +132,7 @@ def load_checkpoint(path: Path, state: State) -> None:
     Raises:
         CheckpointError: unreadable, or of another network or optimizer.
     """
-    tensors, meta = _read(path)
+    tensors, meta = _read(path, state.model)
     saved, own = meta.get("optimizer"), type(state.optimizer).__name__
     if saved != own:
         raise CheckpointError(
@@ -137,9 +140,12 @@ def load_checkpoint(path: Path, state: State) -> None:
         )
     _require_same_network(meta, state.description, path)
     _copy_into(state.model, _of_network(tensors), path)
-    optimizer = _optimizer_state(tensors, meta, state, path)
+    flat = {name.removeprefix("optimizer."): tensor for name, tensor in tensors.items() if name.startswith("optimizer.")}
+    optimizer = optimizer_state(flat, meta.get("optimizer_numbers"), state.model, state.optimizer, path)
     state.optimizer.load_state_dict({"state": optimizer, "param_groups": state.optimizer.state_dict()["param_groups"]})
     try:
+        if kind_of(tensors["progress.sums"]) != kind_of(state.sums):
+            raise ValueError("its sums")
         state.sums.copy_(tensors["progress.sums"])
         progress = _progress(meta, path)
         for item in dataclasses.fields(Progress):
@@ -150,24 +156,24 @@ def load_checkpoint(path: Path, state: State) -> None:
 
 
 def read_step(path: Path) -> int:
-    """The number of updates before a checkpoint.
+    """The number of updates before a checkpoint, as it says; its hash is checked where it is loaded.
 
     Raises:
         CheckpointError: unreadable.
     """
     try:
-        return _progress(_read(path)[1], path).step
+        return _progress(_said(path), path).step
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this version of cnnlab ({error})") from error
 
 
-def read_network(path: Path) -> dict[str, Tensor]:
-    """The network's weights and buffers by name.
+def read_network(path: Path, model: nn.Module) -> dict[str, Tensor]:
+    """The weights and buffers, by name, of a network that is much like `model`.
 
     Raises:
         CheckpointError: unreadable.
     """
-    return _of_network(_read(path)[0])
+    return _of_network(_read(path, model)[0])
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -176,16 +182,16 @@ def load_weights(path: Path, model: nn.Module) -> None:
     Raises:
         CheckpointError: unreadable, or of another network.
     """
-    _copy_into(model, read_network(path), path)
+    _copy_into(model, read_network(path, model), path)
 
 
 def read_description(path: Path) -> Description:
-    """What the network of a checkpoint is.
+    """What the network of a checkpoint is, as it says; its hash is checked where its weights are loaded.
 
     Raises:
         CheckpointError: unreadable, or without a description.
     """
-    _, meta = _read(path)
+    meta = _said(path)
     if "network" not in meta:
         raise CheckpointError(f"{path}: does not say what its network is; it was saved by an older cnnlab, train the run again")
     try:
@@ -200,27 +206,46 @@ def _write(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -
     files.write_atomic(path, save(copies, {"cnnlab": said, "sha256": content_hash(copies, said)}))
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the metadata, whose hash is right."""
-    try:
-        require_regular(path)
-        str(path).encode()
-        with safe_open(path, "pt") as file:
-            held = file.metadata() or {}
-            meta = parse_json(held["cnnlab"].encode())
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        if "sha256" not in held:
-            raise CheckpointError(f"{path}: without a hash of its content; an older cnnlab saved it, train the run again")
+def _said(path: Path) -> dict[str, Any]:
+    """The metadata alone, unchecked."""
+    with _opened(path, "numpy") as file:
+        return _parsed(file.metadata(), path)
+
+
+def _read(path: Path, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the metadata, whose hash is right; model: what is much larger than it is not read."""
+    own = sum(tensor.nbytes for tensor in model.state_dict().values())
+    with _opened(path, "pt", SLACK + LARGER * own) as file:
+        held = file.metadata()
+        meta = _parsed(held, path)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         if held["sha256"] != content_hash(tensors, held["cnnlab"]):
             raise CheckpointError(f"{path}: damaged: its content is not what was saved; restore it, or start a new run")
         return tensors, meta
+
+
+def _parsed(held: Mapping[str, str], path: Path) -> dict[str, Any]:
+    meta = parse_json(held["cnnlab"].encode())
+    if "sha256" not in held:
+        raise CheckpointError(f"{path}: without a hash of its content; an older cnnlab saved it, train the run again")
+    return meta
+
+
+@contextmanager
+def _opened(path: Path, framework: str, at_most: int | None = None) -> Iterator[Any]:
+    """A safetensors file of at most so many bytes."""
+    try:
+        require_regular(path, at_most)
+        str(path).encode()
+        with safe_open(path, framework) as file:
+            yield file
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except UnicodeEncodeError as error:
         raise CheckpointError(f"{path}: a name that is not UTF-8, which safetensors does not open; rename it") from error
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError) as error:  # the last: no memory to map it
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}); restore it, or start a new run") from error
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: a safetensors file, but not a checkpoint of cnnlab") from error
 
 
@@ -254,42 +279,21 @@ def _require_same_network(meta: dict[str, Any], description: Description, path: 
 
 
 def _copy_into(model: nn.Module, held: dict[str, Tensor], path: Path) -> None:
-    own, parameters = model.state_dict(), {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    own = model.state_dict()
     for name in sorted(own.keys() | held.keys()):
-        there, here = (_kind(side[name]) if name in side else "nothing" for side in (held, own))
+        there, here = (kind_of(side[name]) if name in side else "nothing" for side in (held, own))
         if there != here:
             raise CheckpointError(f"{path}: holds another network: {name} is {there} there and {here} in this run's network")
-        is_finite = name not in parameters or bool(torch.isfinite(held[name]).all())
-        if not is_finite or (name.endswith("running_var") and bool(held[name].min() < 0)):
-            raise CheckpointError(f"{path}: {name} holds numbers that no training leaves there; restore it, or start a new run")
+    require_trained(held, model, path)
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(held[name])  # into the live tensor, so that its memory format stays
 
 
-def _kind(tensor: Tensor) -> str:
-    return " x ".join([str(tensor.dtype).removeprefix("torch."), *map(str, tensor.shape)])
-
-
-def _optimizer_state(tensors: dict[str, Tensor], meta: dict[str, Any], state: State, path: Path) -> dict[int, dict[str, Any]]:
-    indices = {name: index for index, name in enumerate(names_in_order(state.model, state.optimizer))}
-    parameters = dict(state.model.named_parameters())
-    entries: dict[int, dict[str, Any]] = {}
-    kind = type(state.optimizer)  # the state of torch's optimizers has the shape of the parameters, but for Adafactor's
-    alike = kind.__module__.startswith("torch.optim.") and kind is not torch.optim.Adafactor
-    try:
-        flat = [(name.removeprefix("optimizer."), t) for name, t in tensors.items() if name.startswith("optimizer.")]
-        for place, value in [*flat, *meta["optimizer_numbers"].items()]:
-            name, _, key = place.rpartition(".")
-            if isinstance(value, Tensor) and value.ndim:
-                if value.shape == parameters[name].shape:
-                    # In the parameter's memory format: fused kernels walk both by address.
-                    value = torch.empty_like(parameters[name], dtype=value.dtype).copy_(value)
-                if alike and _kind(value) != _kind(parameters[name]):
-                    raise ValueError(f"{place} is {_kind(value)}, its parameter {_kind(parameters[name])}")
-            entries.setdefault(indices[name], {})[key] = value
-        if alike and len({frozenset(entry) for entry in entries.values()}) > 1:
-            raise ValueError("some parameters lack what others have")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{path}: holds the state of another optimizer or network ({error})") from error
-    return entries
+def require_trained(held: Mapping[str, Tensor], model: nn.Module, path: Path) -> None:
+    """Raise CheckpointError where what `path` holds for a network's parameters or running variances are no such numbers."""
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    for name, tensor in held.items():
+        is_finite = name not in parameters or bool(torch.isfinite(tensor).all())
+        if not is_finite or (name.endswith("running_var") and bool(tensor.min() < 0)):
+            raise CheckpointError(f"{path}: {name} holds numbers that no training leaves there; restore it, or start a new run")

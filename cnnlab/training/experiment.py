@@ -9,7 +9,7 @@ from typing import Any
 from safetensors.torch import save
 
 from cnnlab.config.schema import Config
-from cnnlab.errors import CheckpointError, RunTakenError, as_known
+from cnnlab.errors import CheckpointError, ConfigError, RunTakenError, as_known, is_utf8
 from cnnlab.status import Status, Stop, StoppedError
 from cnnlab.tracking import files
 from cnnlab.tracking.recorder import Recorder
@@ -50,6 +50,8 @@ def run_new(
         session = build_session(cfg)
         cfg.trainer.device, cfg.trainer.threads = str(session.runtime.device), session.runtime.threads
         cfg.data.root = str(Path(cfg.data.root).expanduser().resolve())
+        if not is_utf8(cfg.data.root):
+            raise ConfigError(f"data.root={cfg.data.root}: a name that is not UTF-8, which config.yaml cannot hold; rename it")
         record = {"choices": choices, **describe(session.runtime.device), "data": _data_record(session)}
         run.begin(cfg, record | ({"varied": list(varied)} if varied else {}))
     except BaseException:

@@ -9,17 +9,19 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from cnnlab.data import cache
 from cnnlab.data.content import digest
 from cnnlab.data.splits import InMemory, Split, View, chunks
-from cnnlab.errors import ConfigError, ResourceError, as_known, note
+from cnnlab.errors import CheckpointError, ConfigError, ResourceError, as_known, note
 from cnnlab.models import Pretrained
 from cnnlab.models.preprocess import Preprocess
+from cnnlab.reading import require_regular
 from cnnlab.tracking import files
+from cnnlab.training.checkpoint import content_hash
 from cnnlab.training.phases import Phase
 from cnnlab.training.runtime import Runtime, describe
 
@@ -69,19 +71,22 @@ def feature_splits(
 
 
 def cached(split: Split, model: Pretrained, preprocess: Preprocess, runtime: Runtime, batch_size: int) -> Tensor:
-    """The features of a split, from the file of what they depend on, else computed and kept there."""
+    """The features of a split, from the file of what they depend on, else computed and kept there with their hash."""
     path = folder() / f"{_key(split, model, preprocess, runtime, batch_size)}.safetensors"
     try:
-        kept = load_file(path)["features"]
-        if kept.dtype == torch.float32 and kept.ndim == 2 and len(kept) == len(split):
-            return kept
-    except (OSError, SafetensorError, KeyError):  # not there, or damaged
+        require_regular(path)
+        with safe_open(path, "pt") as file:
+            if file.get_slice("features").get_shape() == [len(split), model.num_features]:
+                kept: Tensor = file.get_tensor("features")
+                if content_hash({"features": kept}, "") == file.metadata()["sha256"]:
+                    return kept
+    except (OSError, SafetensorError, CheckpointError, KeyError, TypeError, RuntimeError):  # not there, or damaged
         pass
     began = time.monotonic()
     found = _compute(split, model, preprocess, runtime, batch_size)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_atomic(path, save({"features": found}))
+        files.write_atomic(path, save({"features": found}, {"sha256": content_hash({"features": found}, "")}))
     except OSError as error:
         kind = ResourceError if isinstance(as_known(error), ResourceError) else ConfigError
         raise kind(f"{path.parent}: {error.strerror or error}; features are kept there: make room or name another folder by "

@@ -10,7 +10,8 @@ from cnnlab.config import targets
 from cnnlab.errors import ConfigError, note
 from cnnlab.models import Pretrained, transferred
 from cnnlab.tracking.run import RunDirectory, find_run
-from cnnlab.training.checkpoint import read_network
+from cnnlab.training.checkpoint import read_network, require_trained
+from cnnlab.training.optimizer_state import kind_of
 
 
 def load_initial(model: nn.Module, section: Mapping[str, Any], download: bool) -> None:
@@ -26,21 +27,23 @@ def load_initial(model: nn.Module, section: Mapping[str, Any], download: bool) -
 
 
 def take_over(model: nn.Module, run: str) -> None:
-    """Copy into `model` those layers of a run's network that have the same name and shapes in both, and tell which.
+    """Copy into `model` those layers of a run's network that have the same name, shapes and types in both, and tell which.
 
     The weights are those of the run's test score, of a run without one the last.
 
     Raises:
-        CheckpointError: no checkpoint there. ConfigError: no layer fits.
+        CheckpointError: no checkpoint there, or one of numbers that are none. ConfigError: no layer fits.
     """
     place = RunDirectory(find_run(run))
     result = place.read_result()
     checkpoint = place.best if result is not None and result.weights == "best" else place.last
-    given, own = _by_layer(read_network(checkpoint)), _by_layer(model.state_dict())
-    taken = [name for name, tensors in own.items() if _shapes(given.get(name, {})) == _shapes(tensors)]
+    held, flat = read_network(checkpoint, model), model.state_dict()
+    given, own = _by_layer(held), _by_layer(flat)
+    taken = [name for name, tensors in own.items() if _kinds(given.get(name, {})) == _kinds(tensors)]
     new = [name for name in own if name not in taken]
     if not taken:
         raise ConfigError(f"model.run={run}: no layer of it fits: {', '.join(own)}; the images differ too much, or the network")
+    require_trained(held, model, checkpoint)
     with torch.no_grad():
         for name in taken:
             for key, tensor in own[name].items():
@@ -66,5 +69,5 @@ def _by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return layers
 
 
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    return {key: tensor.shape for key, tensor in tensors.items()}
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    return {key: kind_of(tensor) for key, tensor in tensors.items()}

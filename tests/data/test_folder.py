@@ -5,6 +5,8 @@ import json
 import os
 import struct
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +216,49 @@ def test_a_cut_off_cache_is_made_again(photos: Path, cache_home: Path, kept: int
     (path,) = cache_home.iterdir()
     os.truncate(path, kept if kept >= 0 else path.stat().st_size - 1)
     assert torch.equal(all_images(read(photos).train), all_images(before.train))
-    assert json.loads(path.read_bytes()[-2:]) == {}
+    assert path.read_bytes().endswith(b"{}}")
+
+
+def retail(path: Path, failed: dict[str, Any]) -> None:
+    """Let a cache say that other pictures cannot be read."""
+    images, _, said = path.read_bytes().rpartition(b'{"blake2b"')
+    path.write_bytes(images + json.dumps(json.loads(b'{"blake2b"' + said) | {"failed": failed}).encode())
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 1
+    path.write_bytes(content)
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+SAID = {"cause": "x", "passing": False}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [damage, pipe]
+    + [partial(retail, failed=failed) for failed in ({"20": SAID}, {"-1": SAID}, {"0": SAID | {"cause": 5}}, {"0": [1]})],
+)
+def test_a_cache_that_is_not_what_was_written_is_made_again(
+    photos: Path, cache_home: Path, spoil: Callable[[Path], None]
+) -> None:
+    before = read(photos)
+    (path,) = cache_home.iterdir()
+    written = path.read_bytes()
+    spoil(path)
+    assert torch.equal(all_images(read(photos).train), all_images(before.train))
+    assert path.read_bytes() == written
+
+
+def test_a_class_whose_name_is_no_text(photos: Path) -> None:
+    os.rename(photos / "a", os.fsencode(photos) + b"/a\xff")
+    with pytest.raises(DataError, match="UTF-8"):
+        read(photos)
 
 
 def test_a_full_disk_leaves_nothing_behind(photos: Path, cache_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """torchvision's classifiers with another head: what their features are, and weights from wherever they come."""
 
+import math
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -153,6 +155,25 @@ def test_a_text_named_safetensors(tmp_path: Path) -> None:
     (tmp_path / "weights.safetensors").write_text("not weights")
     with pytest.raises(DataError, match="cannot be read"):
         small(weights=str(tmp_path / "weights.safetensors")).load_initial()
+
+
+@pytest.mark.parametrize("kind", ["bytes", "no numbers", "sparse", "packed"])
+def test_weights_that_are_none(kind: str, tmp_path: Path) -> None:
+    path, state = tmp_path / "weights.pth", models.shufflenet_v2_x0_5().state_dict()
+    if kind in ("bytes", "no numbers"):
+        torch.save({name: value.byte() if kind == "bytes" else value * math.nan for name, value in state.items()}, path)
+    elif kind == "sparse":
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    else:
+        with (
+            zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed,
+            packed.open("archive/data/0", "w") as file,
+        ):
+            for _ in range(450):
+                file.write(bytes(1 << 20))
+    with pytest.raises(DataError, match=r"model\.weights="):
+        small(weights=str(path)).load_initial()
 
 
 def test_weights_that_nothing_names() -> None:

@@ -1,6 +1,7 @@
 """Row 5: checkpoints that are malformed: one line that names the thing, exit 2, nothing lost."""
 
 import itertools
+import json
 import random
 import struct
 from collections.abc import Callable
@@ -80,6 +81,19 @@ def test_a_checkpoint(call, place: Path, seed: int) -> None:
     refuses(call, *command, names=f"{name}.safetensors", kept=run)
 
 
+def test_a_checkpoint_of_60_gib_is_not_read(call, place: Path) -> None:
+    last = copied("run", place) / "last.safetensors"
+    with safe_open(last, "pt") as file:
+        told = file.metadata()
+    size = 60 << 30
+    head = json.dumps({"__metadata__": told, "model.x": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    with last.open("wb") as file:
+        file.write(struct.pack("<Q", len(head)) + head)
+        file.truncate(8 + len(head) + size)
+    for command in (resume(last.parent), ("evaluate", last.parent, "evaluation.weights=last")):
+        refuses(call, *command, names=last.name, kept=last.parent)
+
+
 PROGRESS = [
     (key, value)
     for key in ("step", "train_s", "seconds", "best", "best_step", "bad_epochs")
@@ -94,6 +108,40 @@ def test_the_progress_in_a_checkpoint(call, place: Path, key: str, value: Any) -
     run = copied("run", place)
     edit_meta(run / "last.safetensors", lambda meta: put(meta, f"progress.{key}", value))
     refuses(call, *resume(run), names="last.safetensors", kept=run)
+
+
+def replaced(tensors: dict[str, torch.Tensor], numbers: dict[str, Any], key: str, number: Any) -> None:
+    """A number for what is a tensor, or beside it."""
+    numbers["dense.dense0.weight.exp_avg"] = number
+
+
+def foreign(tensors: dict[str, torch.Tensor], numbers: dict[str, Any], key: str, number: Any) -> None:
+    numbers["dense.dense0.weight.other"] = number
+
+
+def without(tensors: dict[str, torch.Tensor], numbers: dict[str, Any], key: str, number: Any) -> None:
+    """No parameter has it."""
+    for name in [name for name in tensors if name.endswith(key)]:
+        del tensors[name]
+
+
+def every(tensors: dict[str, torch.Tensor], numbers: dict[str, Any], key: str, number: Any) -> None:
+    tensors.update({name: torch.tensor(float(number or 0)) for name in tensors if name.endswith(key)})
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "number"),
+    [(replaced, "", 5), (replaced, "", None), (replaced, "", [1]), (foreign, "", 5), (without, ".exp_avg", None),
+     (without, ".step", None), (every, ".step", -5), (every, ".step", float("nan")), (every, ".exp_avg", 1)],
+)  # fmt: skip
+def test_the_kinds_of_optimizer_state(call, place: Path, change: Callable[..., None], key: str, number: Any) -> None:
+    last = copied("run", place) / "last.safetensors"
+    tensors = load_file(last)
+    with safe_open(last, "pt") as file:
+        meta = json.loads(file.metadata()["cnnlab"])
+    change(tensors, meta["optimizer_numbers"], key, number)
+    sign(last, tensors, json.dumps(meta))
+    refuses(call, *resume(last.parent), names=last.name, kept=last.parent)
 
 
 MOMENTS: tuple[Callable[[torch.Tensor], torch.Tensor | None], ...] = (

@@ -1,12 +1,13 @@
 """Features computed once: the run is that of the head alone, and its checkpoint the whole network."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import assert_same_run
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from cnnlab import cli, composing, load
 from cnnlab.data import all_images, digits, loading
@@ -76,9 +77,13 @@ def test_seeds_and_limits_share_the_file_and_other_weights_do_not(capsys: pytest
     assert computed("data.limit=30") == 0
     for changes in (["seed=1"], ["model.backbone=shufflenet_v2_x1_0"], ["evaluation.batch_size=7"]):
         assert computed(*changes) == 2, changes  # with model.weights=none another seed draws another backbone
-    for content in (b"cut off", file.read_bytes()[:-4]):
+    narrow = {"features": torch.zeros(30, 5)}
+    for content in (b"cut off", file.read_bytes()[:-4], file.read_bytes()[:-400] + bytes(400), save(narrow)):
         file.write_bytes(content)
         assert computed() == 1
+    file.unlink()
+    os.mkfifo(file)
+    assert computed() == 1
 
 
 def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:

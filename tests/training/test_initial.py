@@ -1,16 +1,20 @@
 """model=transfer: the network of another run for other images, the layers that fit taken over."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from small_runs import SMALL, resume
 
 from cnnlab import cli, composing, config, load
 from cnnlab.config import trust
 from cnnlab.errors import ConfigError
+from cnnlab.training.checkpoint import content_hash
 
 LENET = ("model=lenet", "trainer.epochs=1")
 DATA = tuple(setting for setting in SMALL if not setting.startswith("model"))
@@ -115,6 +119,39 @@ def test_nothing_fits(call, tmp_path: Path) -> None:
     code, _, err = call("summary", "data=digits", "model=transfer", f"model.run={mlp}")
     assert code == 2
     assert "os.system" in err
+
+
+def test_a_run_made_so_without_its_network(call, tmp_path: Path, source: Path) -> None:
+    run = Path(shutil.copytree(source, tmp_path / "run"))
+    section = {"_target_": "cnnlab.models.transferred", "run": "x"}
+    config_ = yaml.safe_load((run / "config.yaml").read_text()) | {"model": section}
+    (run / "config.yaml").write_text(yaml.safe_dump(config_))
+    code, _, err = call("summary", "data=digits", "model=transfer", f"model.run={run}")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "model.network" in err
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda tensor: (tensor * 100).to(torch.uint8), "no layer of it fits"),
+        (lambda tensor: tensor.to(torch.complex64), "no layer of it fits"),
+        (lambda tensor: torch.full_like(tensor, torch.nan), "last.safetensors"),
+    ],
+)
+def test_weights_that_no_training_leaves(
+    call, source: Path, tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor], says: str
+) -> None:
+    path = Path(shutil.copytree(source, tmp_path / "run")) / "last.safetensors"
+    with safe_open(path, "pt") as file:
+        said = file.metadata()["cnnlab"]
+    changed = {name: change(tensor) if name.startswith("model.") else tensor for name, tensor in load_file(path).items()}
+    save_file(changed, path, {"cnnlab": said, "sha256": content_hash(changed, said)})
+    place = f"hydra.run.dir={tmp_path / 'new'}"
+    code, _, err = call("train", *DATA, "model=transfer", f"model.run={path.parent}", "trainer.epochs=1", place)
+    assert code == 2
+    assert says in err.splitlines()[-1]
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_nested_network_is_looked_at_as_any_other(source: Path) -> None:
