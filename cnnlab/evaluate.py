@@ -70,6 +70,9 @@ def report(opened: "OpenedRun", cfg: Config) -> None:
     runtime = configure(cfg.trainer)
     section, model = _of_size(opened, cfg.data)
     data = load_data(section, cfg.seed, runtime.device)
+    recorded = dataclasses.replace(opened.config.data, root=cfg.data.root, download=cfg.data.download)
+    if recorded == cfg.data and opened.directory.recorded("data").get("test_digest", data.test_digest) != data.test_digest:
+        note("the test images are not those that the run was scored on: their pixels or labels changed")
     if len(opened.classes) != len(data.classes):
         raise ConfigError(f"data={data.name}: has {len(data.classes)} classes, the run has {len(opened.classes)}")
     if opened.classes != (names := tuple(map(str, data.classes))):

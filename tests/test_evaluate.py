@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,15 @@ def test_predictions_are_those_of_the_tables(trained: Path) -> None:
     predictions = load_file(trained / "predictions.safetensors")
     assert predictions["class"].shape == predictions["probability"].shape == (2000,)
     assert 0.1 <= float(predictions["probability"].min()) <= float(predictions["probability"].max()) <= 1
+
+
+def test_test_images_that_changed_are_told(call, trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    content = json.loads((run / "environment.json").read_text())
+    content["data"]["test_digest"] = "0123456789abcdef"
+    (run / "environment.json").write_text(json.dumps(content))
+    assert call("evaluate", run)[2].count("\n") == 1
+    assert call("evaluate", run, "data.classes=[0,1,2,3,4,5,6,7,9,8]")[2].count("changed") == 0
 
 
 def test_another_set_of_the_same_shape_is_normalised_as_in_training(call, trained: Path, data_root: Path) -> None:

@@ -15,7 +15,7 @@ from cnnlab.comparison.configuration import Configuration
 from cnnlab.comparison.runs import Run
 from cnnlab.comparison.statistics import LEVEL, corrected, mcnemar, paired_t
 from cnnlab.errors import CheckpointError
-from cnnlab.reading import require_regular
+from cnnlab.reading import MAX_EVENTS, require_regular
 
 MCNEMAR, PAIRED_T = "exact McNemar test", "paired t-test"
 
@@ -82,18 +82,21 @@ def read_answers(path: Path) -> Answers:
     """The classes in the `predictions.safetensors` of a run.
 
     Raises:
-        CheckpointError: missing, without the labels, of a regression, or unreadable.
+        CheckpointError: missing, without the labels, of a regression, not of integers, or unreadable.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
-        require_regular(path)
+        require_regular(path, MAX_EVENTS)
         with safe_open(path, "numpy") as file:
             names = set(file.keys())
             if "prediction" in names:
                 raise CheckpointError("a regression, which predicts no classes")
             if not {"class", "label"} <= names:
                 raise CheckpointError(f"{path} lacks {' and '.join(sorted({'class', 'label'} - names))}")
+            kinds = {file.get_slice(name).get_dtype() for name in ("class", "label")}
+            if kinds != {"I64"}:
+                raise CheckpointError(f"{path} holds classes of {' and '.join(sorted(kinds))}, expected I64")
             answers = Answers(file.get_tensor("class"), file.get_tensor("label"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None

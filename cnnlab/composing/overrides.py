@@ -121,14 +121,14 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     for text in overrides:
         try:
             parsed.append(parser.parse_override(text))
-        except (HydraException, ValueError) as error:  # the second: a number of thousands of digits
+        except (HydraException, ValueError, RecursionError) as error:  # a number of thousands of digits, as many brackets
             key, equals, value = text.partition("=")
             if not equals:
                 expected = "expected key=value"
             elif value.endswith(","):
                 expected = "ends in a comma; expected a value, or for a sweep two or more with commas between"
             else:
-                expected = f"{value!r} cannot be read as a value; quote it: '{key}=\"...\"'"
+                expected = f"{value[:200]!r} cannot be read as a value; quote it: '{key}=\"...\"'"
             raise ConfigError(f"{text if len(text) < 200 else text[:200] + '...'}: {expected}") from error
     return parsed
 

@@ -23,6 +23,7 @@ from cnnlab.models.layers import (
     GlobalAveragePool,
     GlobalMaxPool,
     dense_stack,
+    require_count,
 )
 
 Head = Literal["flatten", "global_max", "global_average", "conv"]
@@ -85,6 +86,8 @@ class ConvNet(nn.Module):
             raise ConfigError(f"model.hidden={list(hidden)}: head conv has no dense layers; use hidden=[]")
         if head != "conv" and head_kernel != 1:
             raise ConfigError(f"model.head_kernel={head_kernel}: has no meaning without model.head=conv")
+
+        require_count(blocks, "blocks")
 
         def scaled(width: int) -> int:
             return max(1, round(width * width_factor))

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from cnnlab.errors import ConfigError
 from cnnlab.models.geometry import padding_amounts
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -20,6 +21,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "linear": nn.Identity,
 }
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "sigmoid", "tanh", "linear"]
+MOST_LAYERS = 1000  # of a kind
 MONOTONE = frozenset({"relu", "leaky_relu", "elu", "sigmoid", "tanh", "linear"})  # non-decreasing: commute with a maximum
 
 
@@ -78,8 +80,19 @@ POOLS: dict[str, dict[int, type[nn.Module]]] = {
 }
 
 
+def require_count(layers: Sequence[object], what: str) -> None:
+    """Raise ConfigError for more layers than anybody means, which would be built for minutes."""
+    if len(layers) > MOST_LAYERS:
+        raise ConfigError(f"model: {len(layers):,} {what}: expected at most {MOST_LAYERS:,}")
+
+
 def dense_stack(inputs: int, hidden: Sequence[int], outputs: int, activation: Activation, dropout: float) -> nn.Sequential:
-    """Hidden dense layers, each with activation and dropout, then a linear layer of `outputs`: N x inputs to N x outputs."""
+    """Hidden dense layers, each with activation and dropout, then a linear layer of `outputs`: N x inputs to N x outputs.
+
+    Raises:
+        ConfigError: too many of them.
+    """
+    require_count(hidden, "dense layers")
     stack = nn.Sequential()
     for number, width in enumerate(hidden):
         stack.add_module(f"dense{number}", nn.Linear(inputs, width))

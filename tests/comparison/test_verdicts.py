@@ -114,6 +114,7 @@ def test_seeds_without_a_score_are_counted(tmp_path: Path) -> None:
         {"class": LABELS[:50].copy(), "label": LABELS[:50].copy()},
         {"class": LABELS[:50].copy(), "label": LABELS},
         {"prediction": LABELS.astype(np.float32), "label": LABELS},
+        {"class": np.full(100, np.nan), "label": np.full(100, np.nan)},
         b"nonsense",
     ],
 )
