@@ -61,7 +61,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> Cached | None:
             file.seek(images.offset + images.nbytes)
             said = parse_json(file.read(MAX_RECORD))
         failed = {int(index): from_plain(Unreadable, fields) for index, fields in said["failed"].items()}
-        if said["blake2b"] != _hash(images) or not all(0 <= index < len(images) for index in failed):
+        if said["sha256"] != _hash(images) or not all(0 <= index < len(images) for index in failed):
             return None
         return images, failed
     except Exception:  # on a damaged header numpy raises nearly anything
@@ -69,7 +69,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> Cached | None:
 
 
 def _hash(pixels: Any) -> str:
-    return hashlib.blake2b(pixels, digest_size=16).hexdigest()
+    return hashlib.sha256(pixels).hexdigest()
 
 
 def _write(path: Path, name: str, files: Sequence[Path], shape: Shape, resize: Resize) -> Cached:
@@ -82,7 +82,7 @@ def _write(path: Path, name: str, files: Sequence[Path], shape: Shape, resize: R
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    pixels = hashlib.blake2b(digest_size=16)
+    pixels = hashlib.sha256()
     bar = Progress(*columns, transient=True, console=Console(stderr=True))
     temporary = None
     try:
@@ -98,7 +98,7 @@ def _write(path: Path, name: str, files: Sequence[Path], shape: Shape, resize: R
                 file.write(content)
                 pixels.update(content)
                 bar.advance(task)
-            said = {"blake2b": pixels.hexdigest(), "failed": {index: asdict(one) for index, one in failed.items()}}
+            said = {"sha256": pixels.hexdigest(), "failed": {index: asdict(one) for index, one in failed.items()}}
             file.write(json.dumps(said).encode())
             file.flush()
             os.fsync(file.fileno())

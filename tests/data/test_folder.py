@@ -221,8 +221,8 @@ def test_a_cut_off_cache_is_made_again(photos: Path, cache_home: Path, kept: int
 
 def retail(path: Path, failed: dict[str, Any]) -> None:
     """Let a cache say that other pictures cannot be read."""
-    images, _, said = path.read_bytes().rpartition(b'{"blake2b"')
-    path.write_bytes(images + json.dumps(json.loads(b'{"blake2b"' + said) | {"failed": failed}).encode())
+    images, _, said = path.read_bytes().rpartition(b'{"sha256"')
+    path.write_bytes(images + json.dumps(json.loads(b'{"sha256"' + said) | {"failed": failed}).encode())
 
 
 def damage(path: Path) -> None:

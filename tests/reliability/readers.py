@@ -172,7 +172,7 @@ def _kept(path: Path) -> None:
 def _some_kept() -> list[bytes]:
     np.save(file := io.BytesIO(), np.zeros((2, 1, 3, 3), np.uint8))
     failed = {"1": {"cause": "damaged", "passing": False}}
-    said = {"blake2b": kept_pictures._hash(np.zeros(18, np.uint8)), "failed": failed}
+    said = {"sha256": kept_pictures._hash(np.zeros(18, np.uint8)), "failed": failed}
     return [file.getvalue() + json.dumps(said).encode()]
 
 
