@@ -64,7 +64,7 @@ def locked(overrides: Sequence[str]) -> Iterator[list[str]]:
                 others = [override for override in overrides if not override.startswith(DIRECTORY)]
                 yield [*others, f"{DIRECTORY}{quoted(directory)}"]
             finally:  # while no other sweep can have come in
-                if ours and {path.name for path in directory.iterdir()} <= {".lock", ".manifest.lock"}:
+                if ours and directory.is_dir() and {path.name for path in directory.iterdir()} <= {".lock", ".manifest.lock"}:
                     shutil.rmtree(directory, ignore_errors=True)  # stopped before it began
     except BlockingIOError:
         message = f"{directory}: another sweep is running in it; wait for it, or choose another sweep.name"

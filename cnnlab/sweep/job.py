@@ -28,6 +28,11 @@ def job(node: DictConfig) -> float | None:
     run = RunDirectory(Path(hydra_node.runtime.output_dir))
     choices = composing.named_choices(hydra_node.runtime.choices)
     manifest, name, started = Manifest(run.path.parent), run.path.name, time.monotonic()
+    if str(hydra_node.sweeper.get("_target_")).startswith("hydra_plugins.cnnlab") and not manifest.path.exists():
+        for made in (run.path, run.path.parent):  # by Hydra, again
+            with suppress(OSError):
+                made.rmdir()
+        manifest.require_kept()
     try:
         manifest.update(name, status=Status.RUNNING, cause=None, exit_code=None)
         with run.locked():

@@ -88,6 +88,11 @@ class Manifest:
         if not NAME.fullmatch(directory) or place.is_symlink() or (place.exists() and not place.is_dir()):
             raise ConfigError(f"{place}: no directory of a job in the sweep's own; remove or rename it")
 
+    def require_kept(self) -> None:
+        """Raise CheckpointError where it is gone since the sweep began, as when somebody moved or removed the directory."""
+        if not self.path.exists():
+            raise CheckpointError(f"{self.path}: is gone; put the sweep's directory back, and run the same command again")
+
     def higher_is_better(self, job: Job) -> bool:
         """Whether a higher score of a job that has ended is a better one."""
         result = RunDirectory(self.directory / job.directory).read_result()

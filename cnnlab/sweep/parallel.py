@@ -43,7 +43,7 @@ def launch(given: Settings, job_overrides: Sequence[Sequence[str]], first: int) 
     """Run the jobs; what each returned, in order.
 
     Raises:
-        StoppedError: a signal stopped the sweep; running jobs have saved.
+        StoppedError: a signal stopped the sweep; running jobs have saved. CheckpointError: its manifest is gone.
     """
     setup_globals()
     node = given.config
@@ -65,8 +65,15 @@ def launch(given: Settings, job_overrides: Sequence[Sequence[str]], first: int) 
 
     os.environ[SHARED_DATA] = json.dumps(OmegaConf.to_container(node.data, resolve=True))
     shown = Display(manifest, names, str(node.console), done=given.before, lots=first, total=given.expected, began=given.began)
+    kept = manifest.path.exists()  # not every sweeper keeps one
+
+    def look(stopping: bool) -> None:
+        if kept:
+            manifest.require_kept()
+        display.look(stopping)
+
     with shown as display:
-        stopped = run_all(_run, jobs, places, ended, display.look)
+        stopped = run_all(_run, jobs, places, ended, look)
     if stopped is not None:
         raise StoppedError(Stop(Status.INTERRUPTED, "interrupted; what ran has been saved", stopped))
     return [_returned(overrides, outcomes[number]) for number, overrides in enumerate(job_overrides)]
@@ -106,8 +113,9 @@ def _run(context: HydraContext, task_function: TaskFunction, node: DictConfig, o
     with open_dict(composed):
         composed.hydra.job.id = composed.hydra.job.num = number
     directory = Path(composed.hydra.sweep.dir, _directory(overrides))
-    files.make_directory(directory)
     try:
+        directory.mkdir(exist_ok=True)  # the sweep's is there, unless somebody moved it
+        files.sync_directory(directory.parent)
         log = files.open_to_append(directory / LOG)
     except OSError as error:
         known = as_known(error)

@@ -48,7 +48,7 @@ def run_all(
         function: of a module, so that it can be named to another process; what it returns is small.
         slots: the environment variables that a job gets in the slot that it runs in.
         ended: called with a job's number and outcome when it ends.
-        look: called twice a second, with whether a signal has stopped it.
+        look: called twice a second, with whether a signal has stopped it; what it raises ends all.
 
     Returns:
         The signal that stopped it, if one did: no job is begun after it, and those that run are told and waited for.
@@ -73,7 +73,12 @@ def run_all(
                 running.remove(worker)
                 free.append(worker.slot)
                 ended(worker.number, _outcome(worker))
-            look(stop.signal_number is not None)
+            try:
+                look(stop.signal_number is not None)
+            except BaseException:
+                for worker in running:
+                    worker.process.terminate()
+                raise
     return stop.signal_number
 
 

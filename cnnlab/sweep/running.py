@@ -31,7 +31,7 @@ def run_grid(asked: Sequence[Sequence[str]], context: HydraContext, node: DictCo
         launcher: one of Hydra's, or cnnlab's, which shows counts.
 
     Raises:
-        ConfigError: a configuration that cannot be used, before any job runs.
+        ConfigError: a configuration that cannot be used, before any job runs. CheckpointError: the manifest is gone meanwhile.
     """
     manifest = open_manifest(node)
     known = {job.key for job in manifest.jobs()}
@@ -45,6 +45,7 @@ def run_grid(asked: Sequence[Sequence[str]], context: HydraContext, node: DictCo
     try:
         run(manifest, list(jobs.values()), launcher)
     finally:
+        manifest.require_kept()
         ended = [job for job in manifest.jobs() if job.key in jobs]
         telling.tell_end(manifest, ended)
     return ended

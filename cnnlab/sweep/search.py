@@ -89,6 +89,7 @@ def search(given: Search, overrides: Sequence[Override]) -> list[Job]:
             if len(ends) >= ENOUGH_ALIKE and len(set(ends)) == 1 and ends[0][0] in (Status.FAILED, Status.DIVERGED):
                 break  # and so would all others
     finally:
+        manifest.require_kept()
         jobs = [job for job in manifest.jobs() if job.directory not in given_up]
         complete = _complete(manifest, trials)
         telling.tell_end(manifest, jobs, complete)
@@ -137,6 +138,7 @@ def _run(batch: "Sequence[FrozenTrial]", trials: "Study", space: Space, given: S
         again = [job for job in unique.values() if job.status is not Status.DIVERGED]
         running.run(manifest, again, given.jobs_launcher, first)
     finally:
+        manifest.require_kept()
         ended = {job.key: job for job in manifest.jobs()}
         for trial in batch:
             _tell(trials, trial, [ended[job.key] for job in entered[trial.number]], manifest)

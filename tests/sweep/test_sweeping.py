@@ -15,6 +15,7 @@ from conftest import assert_same_run
 
 from cnnlab import cli
 from cnnlab.comparison.runs import LeftOut, read_runs
+from cnnlab.sweep import running
 from cnnlab.sweep.manifest import Manifest
 from cnnlab.tracking import files
 
@@ -85,6 +86,22 @@ def test_the_others_finish_and_the_same_command_runs_what_failed(sweep: Call) ->
     assert states() == {"lr0.1": "finished", "lr-1": "failed", "lr0.01": "finished", "lr0.02": "finished"}
     assert sweep(*settings, "optimizer.lr=0.1,0.01")[0] == 0
     assert (NIGHT / "lr0.01" / "result.json").stat().st_mtime_ns == finished
+
+
+@pytest.mark.parametrize("launcher", ["parallel", "basic"])
+def test_a_directory_that_goes_while_the_sweep_runs(launcher: str, sweep: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = running.run
+
+    def gone(manifest: Manifest, *rest: object) -> None:
+        manifest.directory.rename("elsewhere")
+        begin(manifest, *rest)
+
+    monkeypatch.setattr(running, "run", gone)
+    code, out, err = sweep(*QUICK, "trainer.steps=2", "seed=0,1", f"hydra/launcher={launcher}")
+    assert code == 2
+    assert "manifest.json" in err.splitlines()[-1]
+    assert "0 of 0" not in out
+    assert not NIGHT.exists()
 
 
 def test_a_network_too_large_for_the_images_is_told_before_any_job_begins(sweep: Call) -> None:
