@@ -5,6 +5,7 @@ run = cnnlab.load("outputs/digits-lenet/2026-11-21_16-44-03")
 run.predict(images)
 """
 
+import os
 import signal
 import sys
 from importlib import import_module
@@ -20,6 +21,15 @@ __version__ = "0.1.0"
 __all__ = ["OpenedRun", "Predictions", "fit", "load"]
 
 share_cores()
+# `python -m cnnlab.COMMAND` puts the current directory, perhaps that of somebody else's run, before all others of sys.path.
+# What a person names is looked for there all the same (`config.targets.locate`).
+if (
+    sys.argv[:1] == ["-m"]
+    and sys.orig_argv[-len(sys.argv)].removeprefix("-m").partition(".")[0] == __name__
+    and not sys.flags.safe_path
+    and sys.path[0] != os.path.dirname(os.path.dirname(__file__))
+):
+    del sys.path[0]
 if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     # `python -m cnnlab.COMMAND`: while it imports, Ctrl-C ends it without a traceback; `cli.run` answers it from then on
     signal.signal(signal.SIGINT, signal.SIG_DFL)

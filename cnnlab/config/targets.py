@@ -5,7 +5,7 @@ parameters, the image size); those that the signature does not take are left out
 such a section is a field of the type `Annotated[dict[str, Any], Kind(...)]`.
 """
 
-import importlib
+import importlib.util
 import inspect
 import os
 import sys
@@ -39,16 +39,20 @@ class Kind:
 def locate(section: Mapping[str, Any], where: str) -> Callable[..., Any]:
     """The callable that `section["_target_"]` names; `where` is the section's name, for the error.
 
+    For a package that is installed nowhere, which a person named or trusts, the current directory is looked at, too, from then
+    on. Else no module is taken from there, not even one that torch imports where it finds it.
+
     Raises:
         ConfigError: no such module or name, or it cannot be called.
     """
     path = section.get("_target_")
     if not isinstance(path, str) or "." not in path:
         raise ConfigError(f"{where}._target_={path}: expected the dotted path of a class or function, package.module.Name")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # the console script, unlike `python -m`, does not look in the current directory
     module_path, _, name = path.rpartition(".")
+    package = path.partition(".")[0]
     try:
+        if package not in sys.modules and importlib.util.find_spec(package) is None and os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
         module = importlib.import_module(module_path)
     except ModuleNotFoundError as error:
         if (known := as_known(error)) is not None:

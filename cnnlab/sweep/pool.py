@@ -55,6 +55,7 @@ def run_all(
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([PRELOADED])
+    os.environ["PYTHONSAFEPATH"] = "1"  # or the server would take Python's own modules from the current directory
     waiting, free, running = list(enumerate(jobs)), list(range(len(slots))), list[Worker]()
     told = False
     with StopRequest(tell=False) as stop:

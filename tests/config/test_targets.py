@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,8 +7,10 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from small_runs import train
 from torch import Tensor, nn
 
+import cnnlab
 from cnnlab.config import targets
 from cnnlab.errors import ConfigError, DataError
 
@@ -79,8 +82,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_locate_looks_in_the_current_directory(folder: Path) -> None:
-    (folder / "own_networks_1.py").write_text("def make():\n    return 7\n")
+    (folder / "own_networks_1.py").write_text("def make():\n    import own_networks_later as late\n    return late.SEVEN\n")
+    (folder / "own_networks_later.py").write_text("SEVEN = 7\n")
+    targets.locate({"_target_": "torch.optim.Adam"}, "x")
+    assert str(folder) not in sys.path
     assert targets.instantiate({"_target_": "own_networks_1.make"}, "x") == 7
+
+
+def test_a_command_takes_no_module_from_the_folder_of_a_run(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", "trainer.epochs=2")
+    for name in ("tensorflow", "tabulate", "colorama", "gmpy2", "flint", "yaml", "hydra", "rich"):
+        (run / f"{name}.py").write_text("open('canary', 'w')")
+    line = [sys.executable, "-m", "cnnlab.train", "resume=.", "trainer.epochs=3", "console=quiet"]
+    env = os.environ | {"PYTHONPATH": str(Path(cnnlab.__file__).parents[1])}
+    ended = subprocess.run(line, cwd=run, env=env, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert not (run / "canary").exists()
 
 
 @pytest.mark.parametrize(
