@@ -1,17 +1,20 @@
 """`export`: what another program computes from the file is what the run computes, and what differs is never written."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from small_runs import fitted
 from torch import Tensor
 
 import cnnlab
+from cnnlab import config
 from cnnlab.data import all_images, load_data
 from cnnlab.exporting import agreement, formats
 from cnnlab.training.task import Binary, Multiclass, Regression
@@ -100,6 +103,26 @@ def test_int8_counts_and_costs_what_it_says(call, conv: cnnlab.OpenedRun, serial
     changed = int((said != conv.predict(images_of(conv)).predicted).sum())
     accuracy = (said == load_data(conv.config.data, 0).test.labels).double().mean()
     assert f"another class for {changed:,} of 2,000 test images; accuracy {accuracy:.4f}" in out
+
+
+@pytest.mark.parametrize("task", ["multiclass", "binary"])
+def test_the_documented_program_names_the_classes_of_the_run(request, tmp_path: Path, capsys, monkeypatch, task: str) -> None:
+    if task == "multiclass":
+        run, made = request.getfixturevalue("conv"), request.getfixturevalue("serialized")
+    else:
+        run = fitted(tmp_path / "run", "model=mlp", "model.hidden=[8]", "task=binary", "data.classes=[3,5]")
+        made = formats.serialize(run, "onnx", torch.uint8)
+    page = (config.config_dir().parent / "docs" / "EXPORTING.md").read_text()
+    program = re.search(r"^```python\n(# classify\.py\n.*?)^```$", page, re.DOTALL | re.MULTILINE)[1]
+    (tmp_path / "net.onnx").write_bytes(made.content)
+    images, _ = images_of(run)[:20], capsys.readouterr()
+    for image in images:
+        Image.fromarray(image[0].numpy()).save(tmp_path / "photo.png")
+        monkeypatch.setattr("sys.argv", ["classify.py", str(tmp_path / "net.onnx"), str(tmp_path / "photo.png")])
+        exec(program, {})
+    said = run.predict(images).predicted.tolist()
+    assert capsys.readouterr().out.split() == [run.classes[label] for label in said]
+    assert len(set(said)) > 1
 
 
 def test_one_output(call, tmp_path: Path) -> None:
