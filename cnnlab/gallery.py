@@ -218,7 +218,7 @@ class Gallery:
             firsts = [
                 int(found[0]) for label in range(len(self.opened.classes)) if len(found := torch.nonzero(test.labels == label))
             ]
-            names = [f"test image {index} ({self.opened.classes[test.labels[index]]})" for index in firsts]
+            names = [f"test image {index}, truth {self.opened.classes[test.labels[index]]}" for index in firsts]
             pixels = unit_images(_gathered(test, torch.tensor(firsts[:NUM_TEST_IMAGES])))
             return [Given(name, f"test-{index}", one) for name, index, one in zip(names, firsts, pixels, strict=False)]
         shape = self.opened.description.input_shape
@@ -243,11 +243,11 @@ class Gallery:
         return test.labels, torch.cat([one.predicted for one in found]), torch.cat(probability) if probability else None
 
     def _prediction(self, image: Given) -> tuple[int, str]:
-        """The most probable class, and its name with its probability."""
+        """The most probable class, and in words, with its probability."""
         found = self.opened.predict(image.pixels[None])
         assert found.probability is not None
         label = int(found.predicted)
-        return label, f"{self.opened.classes[label]}, probability {float(found.probability):.2f}"
+        return label, f"predicted {self.opened.classes[label]}, {float(found.probability):.2f}"
 
     def _log_odds(self, label: int) -> explaining.Score:
         def of(images: Tensor) -> Tensor:
@@ -272,7 +272,7 @@ class Gallery:
         fill = explaining.mean_color(image.pixels)
         check = explaining.deletion(self._probability(label), image.pixels, heat, (grain[0], grain[1]), fill)
         figure = drawing.explanation(image.pixels, heat, image.name, said, method, unit, check, self.about)
-        return Shown(f"{kind}-{image.stem}", f"{image.name} is {said}; {drawing.verdict(check)}", figure)
+        return Shown(f"{kind}-{image.stem}", f"{image.name}: {said}; {drawing.verdict(check)}", figure)
 
     def _trace(self, image: Given) -> Trace:
         return trace(self.opened.model, image.pixels[None].to(self.device))

@@ -78,18 +78,19 @@ def sheet(images: Tensor, captions: Sequence[str] = ()) -> Picture:
 
 
 def worst_mistakes(labels: Tensor, predicted: Tensor, probability: Tensor, classes: Sequence[str]) -> tuple[Tensor, list[str]]:
-    """The wrong predictions that the network was surest of: their indices, and captions such as "Shirt 0.98, is Coat"."""
+    """The wrong predictions that the network was surest of: their indices, and captions of three lines, such as "predicted",
+    "Shirt, 0.98", "truth Coat"."""
     wrong = torch.nonzero(labels != predicted).flatten()
     worst = wrong[probability[wrong].argsort(descending=True, stable=True)][:NUM_CAPTIONED]
     rows = zip(labels[worst].tolist(), predicted[worst].tolist(), probability[worst].tolist(), strict=True)
-    return worst, [f"{classes[guess]} {sure:.2f}\nis {classes[truth]}" for truth, guess, sure in rows]
+    return worst, [f"predicted\n{classes[guess]}, {sure:.2f}\ntruth {classes[truth]}" for truth, guess, sure in rows]
 
 
 def worst_errors(numbers: Tensor, predicted: Tensor) -> tuple[Tensor, list[str]]:
-    """The largest absolute errors of a regression: their indices, and captions such as "6.31, is 2"."""
+    """The largest absolute errors of a regression: their indices, and captions, "predicted 6.31" above "truth 2"."""
     worst = (predicted - numbers).abs().argsort(descending=True, stable=True)[:NUM_CAPTIONED]
     rows = zip(numbers[worst].tolist(), predicted[worst].tolist(), strict=True)
-    return worst, [f"{guess:.2f}\nis {truth:g}" for truth, guess in rows]
+    return worst, [f"predicted {guess:.2f}\ntruth {truth:g}" for truth, guess in rows]
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

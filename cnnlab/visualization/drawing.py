@@ -108,8 +108,8 @@ def maximal(stage: Stage, channels: Sequence[int], made: Tensor, found: Sequence
 def explanation(
     image: Tensor, heat: Tensor, name: str, said: str, method: str, unit: str, check: Deletion, about: str
 ) -> "Figure":
-    """An image (C x H x W), the map over it (H x W), and the deletion check. said: "cat, probability 0.98"."""
-    figure = new_figure(f"{method}: {name} is {said}", about, 5.2)
+    """An image (C x H x W), the map over it (H x W), and the deletion check. said: "predicted cat, 0.98"."""
+    figure = new_figure(f"{method}: {name}, {said}", about, 5.2)
     plain, over, scale, chart = figure.subplots(1, 4, width_ratios=(1, 1, 0.05, 1.2))
     picture(plain, image)
     plain.set_title("image", fontsize=12)
@@ -143,10 +143,9 @@ def explanation(
 
 
 def verdict(check: Deletion) -> str:
-    """Whether a map means something, and by which areas."""
-    low, high = min(check.random_areas), max(check.random_areas)
-    answer = "the map means something" if check.means_something else "the map means no more than chance"
-    return f"{answer}: area {check.area:.2f}, random {low:.2f} to {high:.2f}"
+    """Whether a map means something, by which area, and how many of the random orders do as well."""
+    answer = "the map beats chance" if check.means_something else "not shown to beat chance"
+    return f"{answer}: area {check.area:.2f}, {check.as_low or 'none'} of {len(check.random_areas)} random orders as low"
 
 
 def confusion(counts: NDArray[np.int64], classes: Sequence[str], about: str) -> "Figure":

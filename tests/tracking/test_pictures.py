@@ -53,7 +53,7 @@ def test_captions_stand_below_their_images() -> None:
 
 def test_captions_are_legible_where_tensorboard_shows_a_sheet_345_pixels_wide() -> None:
     images = torch.zeros(20, 1, 28, 28, dtype=torch.uint8)
-    page = pictures.sheet(images, ["Sandal 0.98\nis Ankle boot"] * 20)
+    page = pictures.sheet(images, ["predicted\nSandal, 0.98\ntruth Ankle boot"] * 20)
     assert 16 * 345 / page.shape[1] > 10  # pixels a letter's height
 
 
@@ -69,7 +69,7 @@ def test_the_worst_mistakes_are_the_surest() -> None:
     probability = torch.tensor([0.99, 0.5, 0.9, 0.7, 0.9, 0.4])
     worst, captions = pictures.worst_mistakes(labels, predicted, probability, ["Shirt", "Coat", "Bag"])
     assert worst.tolist() == [2, 4, 3, 1, 5]  # of two equals the first
-    assert captions[0] == "Coat 0.90\nis Bag"
+    assert captions[0] == "predicted\nCoat, 0.90\ntruth Bag"
 
 
 def test_no_mistakes_and_too_many() -> None:
@@ -83,7 +83,7 @@ def test_no_mistakes_and_too_many() -> None:
 def test_the_worst_errors_are_the_largest_either_way() -> None:
     worst, captions = pictures.worst_errors(torch.tensor([2.0, 7.0, 5.0]), torch.tensor([2.5, 3.0, 8.25]))
     assert worst.tolist() == [1, 2, 0]
-    assert captions == ["3.00\nis 7", "8.25\nis 5", "2.50\nis 2"]
+    assert captions == ["predicted 3.00\ntruth 7", "predicted 8.25\ntruth 5", "predicted 2.50\ntruth 2"]
 
 
 def test_the_first_batch_is_what_the_network_sees_in_step_0() -> None:
