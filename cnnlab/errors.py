@@ -32,6 +32,12 @@ def is_utf8(text: str) -> bool:
     return text.encode(errors="replace").decode() == text
 
 
+def short(name: str, length: int) -> str:
+    """A name that fits into so many letters, without its middle: names that are long often differ at the end alone."""
+    shown, end = printable(name), (length - 1) // 2
+    return shown if len(shown) <= length else f"{shown[: length - 1 - end]}…{shown[len(shown) - end :]}"
+
+
 def cell(text: str) -> str:
     """A cell of text for CSV that no spreadsheet takes for a formula."""
     return printable(f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text)

@@ -13,7 +13,7 @@ from cnnlab import cli, composing
 from cnnlab.composing.overrides import prepare
 from cnnlab.config import targets, trust
 from cnnlab.config.schema import Config, DataConfig
-from cnnlab.errors import ConfigError, note
+from cnnlab.errors import ConfigError, note, short
 from cnnlab.tracking.confusion import confusion_counts
 from cnnlab.tracking.console import wide_console
 from cnnlab.tracking.run import open_run
@@ -148,7 +148,7 @@ def _print_classes(console: Console, labels: "Tensor", predicted: "Tensor", clas
     matrix = Table("", box=None, header_style="bold", pad_edge=False)
     widest = 4 if console.is_terminal and Console().width < 100 else 6
     for name in classes:
-        matrix.add_column(escape(name if len(name) <= widest else name[: widest - 1] + "…"), justify="right")
+        matrix.add_column(escape(short(name, widest)), justify="right")
     for index, name in enumerate(classes):
         cells = [f"[bold]{n}[/]" if column == index else str(n or "·") for column, n in enumerate(counts[index].tolist())]
         matrix.add_row(escape(name), *cells)

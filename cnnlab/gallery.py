@@ -13,13 +13,13 @@ from cnnlab.data import DataSet, Split
 from cnnlab.data.pictures import Resize, Unreadable, decode_all
 from cnnlab.data.sampling import spread
 from cnnlab.data.splits import chunks
-from cnnlab.errors import CnnlabError, ConfigError, DataError
+from cnnlab.errors import CnnlabError, ConfigError, DataError, short
 from cnnlab.opening import OpenedRun, run_data
 from cnnlab.tracking.confusion import confusion_counts
 from cnnlab.tracking.console import counted
 from cnnlab.tracking.pictures import worst_errors, worst_mistakes
 from cnnlab.training.task import Regression
-from cnnlab.visualization import drawing, embedding, explaining, maximal, mosaic
+from cnnlab.visualization import drawing, embedding, explaining, maximal
 from cnnlab.visualization.stages import Stage, Trace, chosen, spatial, trace, unit_images
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Gallery:
             indices, captions = worst_errors(torch.tensor(self._data.numbers)[labels], predicted)
             title = "The largest errors on the test images"
         else:
-            names = [mosaic.short(name, 16) for name in self.opened.classes]
+            names = [short(name, 16) for name in self.opened.classes]
             indices, captions = worst_mistakes(labels, predicted, probability, names)
             title = f"The surest of {int((labels != predicted).sum()):,} mistakes on {len(labels):,} test images"
         if not len(indices):

@@ -2,10 +2,11 @@
 
 import io
 import warnings
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from cnnlab.errors import ConfigError
+from cnnlab.errors import ConfigError, note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 # Told apart with any color vision, on white and on black: Okabe and Ito 2008, "Color universal design".
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GRAY = "#999999"  # the lines after them
+# With the letters of Chinese, Japanese and Korean, which matplotlib's own font lacks: on Linux, then of macOS and of Windows.
+FALLBACKS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC", "Source Han Sans SC",
+             "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "IPAGothic", "NanumGothic",
+             "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS",
+             "Microsoft YaHei", "Yu Gothic", "Malgun Gothic")  # fmt: skip
 
 
 def require_matplotlib(needed_by: str) -> None:
@@ -29,12 +35,35 @@ def rendered(figure: "Figure", form: str, **options: Any) -> bytes:
 
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a dollar in a name is a dollar
+        if not text.get_text().isascii():
+            text.set_fontfamily([*text.get_fontfamily(), *installed_fallbacks()])
     target = io.BytesIO()
     metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form, {})
-    with matplotlib.rc_context({"svg.hashsalt": "cnnlab"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a name in a script that the font lacks
+    with matplotlib.rc_context({"svg.hashsalt": "cnnlab"}), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         figure.savefig(target, format=form, metadata=metadata, **options)
+    for one in told:
+        if str(one.message).startswith("Glyph "):
+            tell_boxes()
+        else:
+            warnings.warn(one.message, stacklevel=2)
     return target.getvalue()
+
+
+@cache
+def installed_fallbacks() -> tuple[str, ...]:
+    """Those of FALLBACKS that matplotlib finds."""
+    from matplotlib.font_manager import fontManager
+
+    return tuple(name for name in FALLBACKS if name in fontManager.get_font_names())
+
+
+@cache
+def tell_boxes() -> None:
+    """Say once that letters are missing."""
+    note(
+        "figures: no installed font has all letters of the names, which are drawn as boxes; one that has most is Noto Sans CJK"
+    )
 
 
 def plain_axes(axes: "Axes", ink: str = "black") -> None:

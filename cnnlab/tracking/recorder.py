@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from cnnlab.errors import note
+from cnnlab.errors import note, short
 from cnnlab.tracking import files
 from cnnlab.tracking.console import Console
 from cnnlab.tracking.records import Epoch, EpochProgress, LossPoint, Result, RunInfo, TestPredictions
@@ -63,13 +63,14 @@ class Recorder:
         from cnnlab.tracking import pictures
 
         at, are_images = self.info.steps, test.first_batch.ndim == 4
+        names = [short(name, 20) for name in test.classes]
         if are_images:
             self.events.image("visuals/first_batch", pictures.sheet(test.first_batch), at)
         if test.probability is None:
             worst, captions = pictures.worst_errors(torch.tensor(test.numbers)[test.labels], test.predicted)
         else:
-            self.events.image("visuals/confusion", pictures.confusion(test.labels, test.predicted, test.classes), at)
-            worst, captions = pictures.worst_mistakes(test.labels, test.predicted, test.probability, test.classes)
+            self.events.image("visuals/confusion", pictures.confusion(test.labels, test.predicted, names), at)
+            worst, captions = pictures.worst_mistakes(test.labels, test.predicted, test.probability, names)
         if len(worst) and are_images:
             self.events.image("visuals/worst_mistakes", pictures.sheet(test.images(worst), captions), at)
 

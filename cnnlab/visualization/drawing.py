@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cnnlab.errors import short
 from cnnlab.plots import COLORS, plain_axes
 from cnnlab.tracking.records import Epoch
 from cnnlab.visualization.embedding import as_picture
 from cnnlab.visualization.explaining import STEPS, Deletion, strongest
 from cnnlab.visualization.maximal import Found
-from cnnlab.visualization.mosaic import GAP, SIZE, columns_for, label_gap, mosaic, new_figure, picture, short
+from cnnlab.visualization.mosaic import GAP, SIZE, columns_for, label_gap, mosaic, new_figure, picture
 from cnnlab.visualization.stages import Stage
 
 if TYPE_CHECKING:

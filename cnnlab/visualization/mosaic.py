@@ -68,9 +68,3 @@ def picture(axes: "Axes", image: Tensor) -> None:
     """An image, C x H x W, alone."""
     axes.imshow(np.asarray(as_picture(image)), interpolation="nearest")
     axes.set_axis_off()
-
-
-def short(name: str, length: int) -> str:
-    """A name that fits into so many letters."""
-    shown = printable(name)
-    return shown if len(shown) <= length else shown[: length - 1] + "…"
