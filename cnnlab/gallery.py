@@ -179,7 +179,7 @@ class Gallery:
         """Of which run a figure is: its name, its weights, its epochs, its score."""
         opened = self.opened
         result = opened.directory.read_result()
-        parts = [opened.directory.name, f"{opened.weights} weights", f"epoch {len(opened.metrics)}"]
+        parts = [opened.directory.label, f"{opened.weights} weights", f"epoch {len(opened.metrics)}"]
         if result is not None and "test" in result.scores and result.weights == opened.weights:
             parts.append(f"test {result.metric} {result.scores['test'].value:.4f}")
         return ", ".join(parts)

@@ -19,11 +19,13 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.pooling import _AvgPoolNd, _MaxPoolNd
 
 from cnnlab.data.pictures import decode_all
-from cnnlab.errors import ConfigError, DataError, known_errors, note, printable
+from cnnlab.errors import ConfigError, DataError, known_errors, note, printable, short
 from cnnlab.models import MLP, ConvNet, Pretrained
+from cnnlab.models.pretrained import LARGE
 from cnnlab.opening import OpenedRun
 from cnnlab.plots import rendered
 from cnnlab.tracking.files import write_atomic
+from cnnlab.visualization.mosaic import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,19 +34,32 @@ if TYPE_CHECKING:
 MAX_PIXELS = 16_000_000  # of a picture: its first maps take gigabytes
 MAX_CLASSES = 10  # that are shown, those with the highest scores
 MAX_PEAKS = 100
+CLEAR = 0.8  # a place whose best class is less probable is left blank and is no peak
 MARK = "#d0382c"
 COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#4477dd", "#d55e00", "#cc79a7", "#aa3377", "#bbbbbb", "#88cc44")
 
 
 @dataclass(frozen=True)
 class ScoreMap:
-    """scores: logits, float32, K x H' x W'; of a binary task those of both classes. names: K. step, first: pixels between
-    neighboring places and of the center of the first, (y, x)."""
+    """scores: logits, float32, K x H' x W'; of a binary task those of both classes, the negative of each other. names: K.
+    step, first: pixels between neighboring places and of the center of the first, (y, x). frame: height and width, in pixels,
+    of what is framed at a place: an image of training where a place was trained to look at all of it, else the place."""
 
     scores: Tensor
     names: tuple[str, ...]
     step: tuple[int, int]
     first: tuple[float, float]
+    frame: tuple[int, int]
+
+    @property
+    def one_logit(self) -> bool:
+        return len(self.names) == 2 and torch.equal(self.scores[0], -self.scores[1])
+
+    @property
+    def clear(self) -> Tensor:
+        """Where the best class is probable enough to be named, H' x W'."""
+        logits = self.scores / 2 if self.one_logit else self.scores  # whose difference is the one logit
+        return logits.softmax(0).amax(0) > CLEAR
 
     def center(self, row: int, column: int) -> tuple[float, float]:
         """Of a place in the picture: y, x in pixels."""
@@ -92,19 +107,22 @@ def score_map(opened: OpenedRun, picture: NDArray[np.uint8]) -> ScoreMap:
         step = _step(opened.network)
     if len(scores) == 1:
         scores = torch.cat([-scores, scores])
+    frame = (
+        opened.network.input_shape[1:] if isinstance(opened.network, ConvNet) and opened.network.head_kind == "conv" else step
+    )
     first = [
         (side - 1 - (places - 1) * one) / 2 for side, places, one in zip((height, width), scores.shape[1:], step, strict=True)
     ]
-    return ScoreMap(scores, opened.classes, step, (first[0], first[1]))
+    return ScoreMap(scores, opened.classes, step, (first[0], first[1]), (frame[0], frame[1]))
 
 
 def peaks(found: ScoreMap, window: tuple[int, int]) -> list[Peak]:
     """The places whose best score is the largest within three quarters of a `window` (height, width in pixels) to each side,
-    the best first; those below half of the best are left out."""
+    the best first; those where no class is clear are left out."""
     best, labels = found.scores.max(0)
     reach = [max(1, 3 * side // (4 * step)) for side, step in zip(window, found.step, strict=True)]
     around = F.max_pool2d(best[None, None], (2 * reach[0] + 1, 2 * reach[1] + 1), 1, (reach[0], reach[1]))[0, 0]
-    rows, columns = torch.nonzero((best == around) & (best > best.max() / 2), as_tuple=True)
+    rows, columns = torch.nonzero((best == around) & found.clear, as_tuple=True)
     order = best[rows, columns].argsort(descending=True)[:MAX_PEAKS]
     places = [(int(rows[index]), int(columns[index])) for index in order]
     return [Peak(found.names[int(labels[at])], float(best[at]), *found.center(*at)) for at in places]
@@ -113,9 +131,9 @@ def peaks(found: ScoreMap, window: tuple[int, int]) -> list[Peak]:
 def _step(network: ConvNet | Pretrained) -> tuple[int, int]:
     """Pixels between neighboring places: the product of all strides, or, where branches have strides, too, what is measured."""
     if isinstance(network, Pretrained):
-        blank = torch.zeros(1, 3, 512, 256, device=network.mean.device)
+        blank = torch.zeros(1, 3, *LARGE, device=network.mean.device)
         rows, columns = network.logit_map(blank).shape[2:]
-        return (256 // (rows - columns),) * 2
+        return ((LARGE[0] - LARGE[1]) // (rows - columns),) * 2
     down = across = 1
     for layer in network.modules():
         if isinstance(layer, _ConvNd | _MaxPoolNd | _AvgPoolNd):
@@ -125,32 +143,29 @@ def _step(network: ConvNet | Pretrained) -> tuple[int, int]:
     return down, across
 
 
-def draw(picture: NDArray[np.uint8], found: ScoreMap, marked: list[Peak], window: tuple[int, int], title: str) -> bytes:
+def draw(picture: NDArray[np.uint8], found: ScoreMap, marked: list[Peak], title: str, about: str) -> bytes:
     """A PNG: the picture, the best class of each place, and the map of each class; of two classes by one logit its map alone.
 
-    picture: C x H x W. marked: places that are framed and named in it. window: height and width of a frame.
+    picture: C x H x W. marked: places that are framed and named in it. about: of which run.
     """
-    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
     shown = found.scores.flatten(1).amax(1).topk(min(MAX_CLASSES, len(found.names))).indices.sort().values.tolist()
-    one_logit = len(found.names) == 2 and torch.equal(found.scores[0], -found.scores[1])
-    rows = 0 if one_logit else -(-len(shown) // 5)
+    rows = 0 if found.one_logit else -(-len(shown) // 5)
     height = min(picture.shape[1] / picture.shape[2], 1.5)
-    figure = Figure((11, 1 + 5 * height + rows * 2.3 * height), layout="constrained")
-    figure.suptitle(title)
+    figure = new_figure(title, about, 1.2 + 5 * height + rows * 2.3 * height, 11)
     ratios = (5, 2.3 * rows) if rows else (1,)
     parts = figure.subfigures(len(ratios), 1, squeeze=False, height_ratios=ratios)
     left, right = parts[0, 0].subplots(1, 2)
     left.imshow(picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
     left.set_title(f"the picture, {picture.shape[1]} x {picture.shape[2]} (height x width)", fontsize=10)
     for peak in marked:
-        corner = (peak.x - window[1] / 2, peak.y - window[0] / 2)
-        left.add_patch(Rectangle(corner, window[1], window[0], fill=False, edgecolor=MARK, linewidth=1))
+        corner = (peak.x - found.frame[1] / 2, peak.y - found.frame[0] / 2)
+        left.add_patch(Rectangle(corner, found.frame[1], found.frame[0], fill=False, edgecolor=MARK, linewidth=1))
         place, side = (max(corner[0], 0), max(corner[1], 0)), "top" if corner[1] < 0 else "bottom"
-        left.annotate(peak.name, place, color="white", fontsize=8, va=side, annotation_clip=False,
+        left.annotate(short(peak.name, 16), place, color="white", fontsize=8, va=side, annotation_clip=False,
                       bbox={"boxstyle": "round,pad=0.1", "fc": MARK, "ec": "none"})  # fmt: skip
-    if one_logit:
+    if found.one_logit:
         _signed(right, picture, found)
     else:
         _best(right, picture, found, shown)
@@ -164,7 +179,8 @@ def _signed(axes: "Axes", picture: NDArray[np.uint8], found: ScoreMap) -> None:
     drawn = axes.imshow(found.scores[1].numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, extent=_extent(found))
     _over(axes, picture)
     axes.set_title(f"{found.scores.shape[1]} x {found.scores.shape[2]} places", fontsize=10)
-    axes.figure.colorbar(drawn, ax=axes, shrink=0.8, label=f"logit: {found.names[1]} above 0, {found.names[0]} below")
+    below, above = (short(name, 20) for name in found.names)
+    axes.figure.colorbar(drawn, ax=axes, shrink=0.8, label=f"logit: {above} above 0, {below} below")
 
 
 def _each(figure: "SubFigure", picture: NDArray[np.uint8], found: ScoreMap, shown: list[int]) -> None:
@@ -180,7 +196,7 @@ def _each(figure: "SubFigure", picture: NDArray[np.uint8], found: ScoreMap, show
     for axes, index in zip(grid.flat, shown, strict=False):
         axes.imshow(found.scores[index].numpy(), cmap="magma", norm=scale, extent=_extent(found))
         _over(axes, picture)
-        axes.set_title(f"{found.names[index]}, up to {found.scores[index].max():.1f}", fontsize=9)
+        axes.set_title(f"{short(found.names[index], 14)}, up to {found.scores[index].max():.1f}", fontsize=9)
         axes.tick_params(labelsize=7)
     figure.colorbar(ScalarMappable(scale, "magma"), ax=grid, label="logit", shrink=0.8)
 
@@ -191,18 +207,21 @@ def _over(axes: "Axes", picture: NDArray[np.uint8]) -> None:
 
 
 def _best(axes: "Axes", picture: NDArray[np.uint8], found: ScoreMap, shown: list[int]) -> None:
-    """The color of the best class at each place, the stronger the higher its score."""
+    """The color of the best class at each place, the stronger the higher its score; blank where none is clear."""
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Patch
 
     best, which = found.scores[shown].max(0)
     low, high = float(best.min()), float(best.max())
-    strength = ((best - low) / max(high - low, 1e-12)).sqrt()[..., None].numpy()
+    strength = (((best - low) / max(high - low, 1e-12)) * found.clear)[..., None].numpy()
     colors = np.array([to_rgb(COLORS[number % len(COLORS)]) for number in range(len(shown))])
     axes.imshow(1 - strength * (1 - colors[which.numpy()]), extent=_extent(found))
     _over(axes, picture)
-    axes.set_title(f"the best class of {found.scores.shape[1]} x {found.scores.shape[2]} places", fontsize=10)
-    keys = [Patch(color=COLORS[number % len(COLORS)], label=found.names[index]) for number, index in enumerate(shown)]
+    places = " x ".join(map(str, found.scores.shape[1:]))
+    axes.set_title(f"the best class of {places} places, where its probability is above {CLEAR:g}", fontsize=10)
+    keys = [
+        Patch(color=COLORS[number % len(COLORS)], label=short(found.names[index], 20)) for number, index in enumerate(shown)
+    ]
     axes.legend(handles=keys, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9, frameon=False)
 
 
@@ -215,7 +234,7 @@ def _extent(found: ScoreMap) -> tuple[float, float, float, float]:
 def write_maps(opened: OpenedRun, pictures: Sequence[Path], folder: Path, invert: bool) -> int:
     """Write NAME-map.png of each picture NAME.* into a folder, and print what was found where; the exit code.
 
-    The folder is made. Pictures of one name are numbered; what lies there from another call is replaced.
+    The folder is made. Pictures of one name are numbered; what lies there from another call is replaced, which is told.
 
     Raises:
         ConfigError: a network that gives no map.
@@ -241,8 +260,13 @@ def write_maps(opened: OpenedRun, pictures: Sequence[Path], folder: Path, invert
         used[file.stem] += 1
         number = f"_{used[file.stem]}" if used[file.stem] > 1 else ""
         target, marked = folder / f"{file.stem}{number}-map.png", peaks(found, window)
-        write_atomic(target, draw(shown, found, marked, window, printable(f"{opened.directory.name}: {file.name}")))
+        if target.exists():
+            note(f"{target}: replaced, the map of an earlier call")
+        about = f"{opened.directory.label}, {opened.weights} weights"
+        write_atomic(target, draw(shown, found, marked, f"Scores at each place of {file.name}", about))
         table.add_row(printable(str(target)))
+        if not marked:
+            table.add_row("", f"none above {CLEAR:g}")
         for peak in marked:
             table.add_row("", Text(printable(peak.name)), f"{peak.score:.1f}", f"{peak.x:.0f}", f"{peak.y:.0f}")
     if table.rows:

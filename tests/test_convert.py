@@ -11,8 +11,9 @@ from PIL import Image
 from small_runs import fitted
 
 import cnnlab
+from cnnlab import score_map as maps
 from cnnlab.data import all_images, load_data
-from cnnlab.visualization import score_map as maps
+from cnnlab.errors import GeometryError
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,8 @@ def test_the_map_of_a_canvas_has_the_logits_of_its_windows(call, lenet, converte
     code, out, err = call("predict", converted.directory.path, "canvas.png", "maps", "small.png", "--map")
     assert (code, err.count("\n"), "small.png" in err) == (2, 1, True)
     assert [word for word in out.split() if word.endswith(".png")] == ["canvas-map.png", "canvas_2-map.png"]
+    _, _, err = call("predict", converted.directory.path, "canvas.png", "--map")
+    assert (err.count("\n"), "canvas-map.png: replaced" in err) == (1, True)
     with Image.open("canvas-map.png") as picture:
         assert (picture.format, picture.width) == ("PNG", 1100)
     assert call("predict", converted.directory.path, "Canvas.jpg", "--map", "--invert", "--output", "new/maps")[0] == 0
@@ -106,9 +109,13 @@ def test_the_map_of_a_canvas_has_the_logits_of_its_windows(call, lenet, converte
 
 def test_peaks_by_hand() -> None:
     scores = torch.zeros(2, 5, 6)
-    scores[0, 1, 1], scores[1, 1, 2], scores[1, 4, 5], scores[0, 3, 0] = 9, 8, 6, 4  # beaten by its neighbor; too low
-    found = maps.ScoreMap(scores, ("a", "b"), (4, 4), (13.5, 20.0))
+    scores[0, 1, 1], scores[1, 1, 2], scores[1, 4, 5], scores[0, 3, 0] = 9, 8, 6, 4  # 8 and 4 are beaten by a neighbor
+    scores[0, 4, 2] = 1.3  # of e^1.3 + 1 the share 0.79: no class is clear
+    found = maps.ScoreMap(scores, ("a", "b"), (4, 4), (13.5, 20.0), (4, 4))
     assert maps.peaks(found, (12, 12)) == [maps.Peak("a", 9.0, 17.5, 24.0), maps.Peak("b", 6.0, 29.5, 40.0)]
+    assert found.clear.sum() == 4
+    one = maps.ScoreMap(torch.tensor([[[1.3, 1.5]], [[-1.3, -1.5]]]), ("a", "b"), (4, 4), (0, 0), (4, 4))
+    assert one.clear.tolist() == [[False, True]]  # the sigmoid of 1.3 is 0.79, of 1.5 it is 0.82
 
 
 @pytest.mark.parametrize("words", [["--map"], ["--map", "--json"], ["--map", "--top", "2"], ["--output", "."],
@@ -127,8 +134,9 @@ def test_global_pooling_and_binary_give_maps_and_regression_none(call, tmp_path:
     logit = run.model(torch.from_numpy(picture)[None])[0, 0]
     assert found.names == ("3", "5")
     torch.testing.assert_close(found.scores.mean((1, 2)), torch.stack([-logit, logit]), rtol=0, atol=1e-5)
-    weak = maps.ScoreMap(torch.stack([torch.full((3, 4), 0.2), torch.full((3, 4), -0.2)]), ("3", "5"), (8, 8), (8.0, 8.0))
-    with Image.open(io.BytesIO(maps.draw(picture, weak, [], (28, 28), "weak"))) as drawn:
+    low = torch.full((3, 4), 0.2)
+    weak = maps.ScoreMap(torch.stack([low, -low]), ("3", "5"), (8, 8), (8.0, 8.0), (8, 8))
+    with Image.open(io.BytesIO(maps.draw(picture, weak, [], "weak", "of a run"))) as drawn:
         blue = np.asarray(drawn.convert("RGB")).astype(int)[:, 600:900] @ (-1, 0, 1) > 50
     assert blue.mean() > 0.2  # not black: what is below 0 speaks for the first class
     Image.fromarray(picture[0]).save(tmp_path / "noise.png")
@@ -138,6 +146,9 @@ def test_global_pooling_and_binary_give_maps_and_regression_none(call, tmp_path:
     found = maps.score_map(backbone, picture)
     assert (found.step, found.scores.shape) == ((32, 32), (10, 1, 2))
     torch.testing.assert_close(found.scores.mean((1, 2)), backbone.model(torch.from_numpy(picture)[None])[0], rtol=0, atol=1e-4)
+    assert found.frame == (32, 32)
+    with pytest.raises(GeometryError, match="too small"):
+        maps.score_map(backbone, picture[:, :30, :30])
     values = fitted(tmp_path / "values", *average[:4], "task=regression")
     code, _, err = call("predict", values.directory.path, tmp_path / "noise.png", "--map")
     assert (code, err.count("\n")) == (2, 1)

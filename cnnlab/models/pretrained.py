@@ -21,6 +21,7 @@ CLASSIFIERS = ("fc", "classifier", "heads", "head")  # what torchvision calls th
 AUXILIARY = ("aux1", "aux2", "AuxLogits")  # further outputs of GoogLeNet and Inception v3, for training from scratch
 FIXED_SIZE = ("vit_", "maxvit_")  # the classifiers that take images of one size
 LARGER, SLACK = 32, 1 << 28  # a file with the classifier that is left out is at most so many times the rest, and bytes more
+LARGE = (512, 256)  # pixels: the last maps of every classifier have several places
 BEFORE_LINEAR = (nn.LayerNorm, nn.Flatten, nn.AdaptiveAvgPool2d)  # of a classifier, what still makes features
 
 
@@ -99,15 +100,14 @@ class Pretrained(nn.Module):
         Without hidden layers their mean is the logits.
 
         Raises:
-            ConfigError: the features are not the means of maps over their places.
+            ConfigError: the features are not the means of maps over their places. GeometryError: the images are too small.
         """
-        last: Tensor | None = None  # maps with as many channels as there are features
+        last: Tensor | None = None  # maps with as many channels as there are features, of more than one place
 
         def called(_: nn.Module, inputs: Any, output: Any) -> None:
             nonlocal last
-            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[1] == self.num_features:
-                pooled = output.shape[2:].numel() == 1
-                last = last if pooled and last is not None else output
+            several = isinstance(output, Tensor) and output.ndim == 4 and output.shape[2:].numel() > 1
+            last = output if several and output.shape[1] == self.num_features else last
 
         hooks = [module.register_forward_hook(called) for module in self.backbone.modules()]
         try:
@@ -116,6 +116,10 @@ class Pretrained(nn.Module):
             for hook in hooks:
                 hook.remove()
         if last is None or not torch.allclose(last.mean((2, 3)), features, rtol=1e-3, atol=1e-4):
+            large = torch.zeros(1, images.shape[1], *LARGE, device=images.device)
+            if last is None and images.shape[2:] != large.shape[2:] and self.logit_map(large) is not None:
+                asked = " x ".join(map(str, images.shape[2:]))
+                raise GeometryError(f"{asked}: too small, of {self.name}'s last maps one place is left; scale the picture up")
             raise ConfigError(f"model.backbone={self.name}: gives no map of scores; its features are no averages over places")
         return cast(Tensor, self.head(last.movedim(1, -1))).movedim(-1, 1)
 

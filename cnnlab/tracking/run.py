@@ -51,6 +51,11 @@ class RunDirectory:
         path = self.path.resolve()
         return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
+    @property
+    def label(self) -> str:
+        """For the edge of a figure: the folder with the one that holds it, wherever on a disk they lie."""
+        return "/".join(self.path.resolve().parts[-2:])
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from writing here; a process that dies lets go.
