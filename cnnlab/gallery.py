@@ -90,7 +90,7 @@ class Gallery:
         for image in self.images:
             with torch.no_grad():
                 stages = self._chosen(self._trace(image).stages, NUM_STAGES)
-            figure = drawing.activations(image.pixels, image.name, stages, self.about)
+            figure = drawing.activations(image.pixels, image.name, stages, len(self.stages), self.about)
             of = f"{len(stages)} of " if len(stages) < len(self.stages) else ""
             layers = of + counted(len(self.stages), "layer")
             yield Shown(f"activations-{image.stem}", f"maps of {image.name}, {layers}", figure)

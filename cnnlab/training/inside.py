@@ -44,7 +44,7 @@ def log_inside(session: Session, events: Events, name: str, step: int) -> None:
             shown = chosen(stages, None, NUM_STAGES)
             figures = (
                 drawing.filters(stages[0], about, SCALE),
-                drawing.activations(images[0], "a training image", shown, about, SCALE),
+                drawing.activations(images[0], "a training image", shown, len(stages), about, SCALE),
             )
             for tag, figure in zip(INSIDE, figures, strict=True):
                 png = rendered(figure, "png", dpi=150)

@@ -21,60 +21,70 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 64  # filters or maps in one figure
+FILTERS, CHANNELS = 16, 8  # of a convolution with more channels than three
 SPOKEN = {"Conv2d": "convolution", "SameConv2d": "convolution", "MaxPool2d": "max pooling", "AvgPool2d": "average pooling",
           "BatchNorm2d": "batch norm", "Identity": "", "Dropout": ""}  # fmt: skip
 
 
 def filters(stage: Stage, about: str, scale: float = 1.0) -> "Figure":
-    """The weights of a convolution, a picture a filter: three channels as colors, else a picture for each channel.
+    """The weights of a convolution, a picture a filter: three channels as colors, else a row for each channel.
 
     scale: of the figure; the letters stay as large as they are.
     """
     weight = stage.convolution.weight.detach().float().cpu()
     count, channels, height, width = weight.shape
-    colored = channels == 3
-    cells = weight if colored else weight.flatten(0, 1)[:, None]
-    shown = strongest(cells, MOST)
-    limit = float(cells.abs().max()) or 1.0
+    colored, inner = channels == 3, strongest(weight.transpose(0, 1), CHANNELS)
+    shown = strongest(weight, MOST if colored or channels == 1 else FILTERS)
     what = f"{count} filters of {height} x {width}" + (f" x {channels}" if channels > 1 else "")
-    figure = new_figure(f"{stage.name}: {what}{_share(len(shown), len(cells), 'largest')}", about, scale=scale)
-    axes = figure.subplots()
+    what += _share(len(shown), count, "largest") + ("" if colored else _share(len(inner), channels, "largest", " channels"))
+    figure = new_figure(f"{stage.name}: {what}", about, scale=scale)
+    axes, names, columns = figure.subplots(), [str(one) for one in shown], columns_for(len(shown))
     if colored:
-        pictures = [(0.5 + cells[one].permute(1, 2, 0).numpy() / (2 * limit)).clip(0, 1) for one in shown]
-        axes.set_xlabel(f"gray is a weight of 0; from black, -{limit:.2g}, to full color, {limit:.2g}", fontsize=11)
+        limits = weight.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
+        pictures = [one.permute(1, 2, 0).numpy() for one in (0.5 + weight / (2 * limits))[shown]]
+        axes.set_xlabel(
+            "each scaled by its own largest weight: gray is 0, black the most below it, full color above", fontsize=11
+        )
+        mosaic(axes, pictures, names, columns, scale)
+        return figure
+    limit = float(weight.abs().max()) or 1.0
+    colors = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    if channels == 1:
+        image = mosaic(axes, [weight[one, 0].numpy() for one in shown], names, columns, scale, **colors)
     else:
-        pictures = [cells[one, 0].numpy() for one in shown]
-    names = [str(one) if colored or channels == 1 else f"{one // channels}, {one % channels}" for one in shown]
-    image = mosaic(axes, pictures, names, columns_for(len(shown)), scale, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    if not colored:
-        figure.colorbar(image, ax=axes, shrink=0.8, label="weight", pad=0.02)
-        if channels > 1:
-            axes.set_xlabel("above each: filter, channel", fontsize=11)
+        image = mosaic(axes, [weight[one, row].numpy() for row in inner for one in shown], None, len(shown), scale, **colors)
+        for column, name in enumerate(names):
+            axes.text(column * (1 + GAP) + 0.5, -GAP, name, ha="center", va="bottom")
+        _row_names(axes, [str(channel) for channel in inner], height / width)
+        axes.set_xlabel("a column a filter, a row a channel", fontsize=11)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="weight", pad=0.02)
     return figure
 
 
-def activations(image: Tensor, name: str, stages: Sequence[Stage], about: str, scale: float = 1.0) -> "Figure":
+def activations(image: Tensor, name: str, stages: Sequence[Stage], of: int, about: str, scale: float = 1.0) -> "Figure":
     """The maps of an image (C x H x W) after each stage, a row a stage; of one stage alone, up to 64 in rows.
 
-    scale: of the figure; the letters stay as large as they are.
+    of: the stages that there are. scale: of the figure; the letters stay as large as they are.
     """
     per_row = MOST if len(stages) == 1 else round(12 * scale)
     height = SIZE[1] if len(stages) == 1 else 1.0 + 1.4 * len(stages) / scale
-    figure = new_figure(f"Activation maps of {name}", about, height, scale=scale)
+    layers = f", {len(stages)} of {of} layers" if len(stages) < of else ""
+    page = SIZE[0] if len(stages) == 1 else 11.2
+    figure = new_figure(f"Activation maps of {name}{layers}", about, height, page, scale)
     grid = figure.add_gridspec(len(stages), 2, width_ratios=(1, 7))
     picture(figure.add_subplot(grid[0, 0]), image)
     for row, stage in enumerate(stages):
         axes, maps = figure.add_subplot(grid[row, 1]), stage.maps[0].detach().float().cpu()
         shown = strongest(maps, per_row)
-        low, high = min(0.0, float(maps.min())), float(maps.max())
-        cells = [maps[one].numpy() for one in shown]
+        low, high = np.percentile(maps[shown].numpy(), (0.5, 99.5))  # a few outliers would leave all else dark
+        cells, low = [maps[one].numpy() for one in shown], min(0.0, float(low))
         columns, names = columns_for(len(shown)) if len(stages) == 1 else per_row, [str(one) for one in shown]
-        drawn = mosaic(axes, cells, names, columns, scale, cmap="viridis", vmin=low, vmax=max(high, low + 1e-9))
-        axes.set_anchor("W")
+        drawn = mosaic(axes, cells, names, columns, scale, cmap="viridis", vmin=low, vmax=max(float(high), low + 1e-9))
         size = f"{stage.size}{_share(len(shown), len(maps), 'strongest')}"
         title = f"{stage.name}: {_spoken(stage)}{': ' if scale == 1 else chr(10)}{size}"
         axes.set_title(title, fontsize=11 if scale == 1 else 9, loc="left")
-        figure.colorbar(drawn, ax=axes, pad=0.01, fraction=0.03, aspect=12)
+        figure.colorbar(drawn, ax=axes, pad=0.01, fraction=0.03, aspect=12, extend="both" if low < 0 else "max")
+        axes.set_anchor("W")
     return figure
 
 
@@ -93,16 +103,17 @@ def maximal(stage: Stage, channels: Sequence[int], made: Tensor, found: Sequence
     values = [f"{found[column][0].values[row]:.2g}" for row in range(rows - 1) for column in range(columns)]
     cells = [np.asarray(as_picture(image)) for image in images]
     mosaic(axes, cells, [*(f"map {one}" for one in channels), *values], columns)
+    boxed = False
     for column, (one, _) in enumerate(found):
         for row, (top, left, bottom, right) in enumerate(one.boxes, 1):
+            if (bottom - top) * (right - left) == height * width:  # says nothing
+                continue
+            boxed = True
             x, y = column * (1 + GAP), row * (height / width + label_gap(columns))
             corner, size = (x + left / width, y + top / width), ((right - left) / width, (bottom - top) / width)
             axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=COLORS[1], linewidth=1.5))
-    told = "top: made by gradient ascent"
-    axes.set_xlabel(
-        told
-        + ("; below: test images, with the map's highest value before the activation, and where it comes from" if found else "")
-    )
+    below = "; below: test images, with the map's highest value before the activation" if found else ""
+    axes.set_xlabel(f"top: made by gradient ascent{below}{', and where it comes from' if boxed else ''}")
     return figure
 
 
@@ -176,24 +187,25 @@ def confusion(counts: NDArray[np.int64], classes: Sequence[str], about: str) -> 
 
 def sheet(images: Tensor, captions: Sequence[str], title: str, about: str, columns: int = 6) -> "Figure":
     """Images (N x C x H x W), each below its caption."""
-    figure = new_figure(title, about)
-    mosaic(figure.subplots(), [np.asarray(as_picture(one)) for one in images], captions, min(columns, len(images)))
+    columns, lines = min(columns, len(images)), max(caption.count("\n") for caption in captions)
+    step = images.shape[2] / images.shape[3] + label_gap(columns, lines)
+    figure = new_figure(title, about, 0.9 + SIZE[0] * -(-len(images) // columns) * step / (columns * (1 + GAP)))
+    mosaic(figure.subplots(), [np.asarray(as_picture(one)) for one in images], captions, columns)
     return figure
 
 
 def classes(examples: Sequence[Tensor], names: Sequence[str], about: str) -> "Figure":
     """A row a class: its name, then training images of it. examples: of each class, K x C x H x W."""
-    columns, height = max(map(len, examples)), 0.62 * len(names) + 1.2
-    figure = new_figure("Classes, with their first training images", about, max(4.0, height))
+    columns, blank = max(map(len, examples)), np.full_like(np.asarray(as_picture(examples[0][0])), 255)
+    height, width = 0.66 * len(names), 0.66 * columns * blank.shape[1] / blank.shape[0]
+    letters = max(len(short(name, 24)) for name in names)
+    figure = new_figure("Classes, with their first training images", about, height + 1, max(6.5, width + 0.11 * letters + 0.5))
     axes = figure.subplots()
-    blank = np.full_like(np.asarray(as_picture(examples[0][0])), 255)
     cells = [
         cell for own in examples for cell in [*(np.asarray(as_picture(one)) for one in own), *[blank] * (columns - len(own))]
     ]
     mosaic(axes, cells, None, columns)
-    side = blank.shape[0] / blank.shape[1]
-    for row, name in enumerate(names):
-        axes.text(-0.15, row * (side + GAP) + side / 2, short(name, 24), ha="right", va="center", fontsize=12)
+    _row_names(axes, [short(name, 24) for name in names], blank.shape[0] / blank.shape[1])
     return figure
 
 
@@ -249,8 +261,14 @@ def _legend_below(axes: "Axes") -> None:
     axes.legend(frameon=False, fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
 
 
-def _share(shown: int, count: int, kind: str) -> str:
-    return f", the {shown} {kind} of {count}" if shown < count else ""
+def _row_names(axes: "Axes", names: Sequence[str], side: float) -> None:
+    """At the left of a mosaic without names above its cells, which are `side` high."""
+    for row, name in enumerate(names):
+        axes.text(-0.15, row * (side + GAP) + side / 2, name, ha="right", va="center", fontsize=12)
+
+
+def _share(shown: int, count: int, kind: str, noun: str = "") -> str:
+    return f", the {shown} {kind} of {count}{noun}" if shown < count else ""
 
 
 def _some(shown: int, count: int, noun: str) -> str:
