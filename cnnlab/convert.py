@@ -58,7 +58,8 @@ def convert(opened: "OpenedRun", output: Path, root: str | None = None) -> None:
     """
     from torch import nn
 
-    from cnnlab.exporting import compare, images
+    from cnnlab.exporting import images
+    from cnnlab.exporting.agreement import agreement, outputs_of
     from cnnlab.models import build_model
     from cnnlab.models.convolutional import as_convolutions
     from cnnlab.training.checkpoint import save_weights
@@ -69,9 +70,10 @@ def convert(opened: "OpenedRun", output: Path, root: str | None = None) -> None:
     network.load_state_dict(weights)
     data, whence = images.compared_on(opened, root)
     cli.tell_waiting(f"comparing on {whence}")
-    batches = images.test_batches(opened, data)
-    agreement = compare(opened.task, opened.model, nn.Sequential(told.preprocess(), network.eval()), batches)
-    agreement.require("the converted network")
+    ours = outputs_of(opened.model, images.test_batches(opened, data))
+    converted = nn.Sequential(told.preprocess(), network.eval())
+    found = agreement(opened.task, ours, outputs_of(converted, images.test_batches(opened, data)))
+    found.require("the converted network")
     cfg = dataclasses.replace(opened.config, model=section)
     record = {"converted_from": opened.directory.name, "data": opened.directory.recorded("data")}
     with begun(output, may_rename=False) as made:
@@ -80,7 +82,7 @@ def convert(opened: "OpenedRun", output: Path, root: str | None = None) -> None:
     console = wide_console()
     count = sum(parameter.numel() for parameter in network.parameters())
     console.print(f"{made.name}: {count:,} parameters, as before", markup=False)
-    console.print(f"checked on {agreement.images:,} {whence}: {agreement}", markup=False)
+    console.print(f"checked on {found.images:,} {whence}: {found}", markup=False)
     if len(told.input_shape) != 3:  # no pictures
         return
     larger = 3 * max(told.input_shape[1:]) // 2  # on smaller ones than its own a converted layer does not fit

@@ -80,34 +80,41 @@ def export(opened: "OpenedRun", to: str, output: Path, int8: bool = False, root:
         ExportError: the network cannot be exported, or the file gives other answers. ConfigError: int8 without the run's
             data, or a package that is not installed.
     """
-    from cnnlab.exporting import compare, formats, images
+    from cnnlab.exporting import formats, images
+    from cnnlab.exporting.agreement import agreement, outputs_of
 
     data, whence = images.compared_on(opened, root)
     if int8 and data is None:
         raise ConfigError(f"--int8: needs the run's training images, to calibrate; {whence}; data.root=DIR says where they are")
-    cli.tell_waiting(f"writing {to}, comparing it with the run on {whence}")
+    cli.tell_waiting(f"writing {to}")
     made = formats.serialize(opened, to, images.dtype_of(data))
     content, exported = made.content, formats.read(opened, to, made.content)
-    agreement = compare(opened.task, opened.model, exported, images.test_batches(opened, data))
-    agreement.require(f"--to {to}: the file")
+    cli.tell_waiting(f"asking the run about {whence}")
+    ours = outputs_of(opened.model, images.test_batches(opened, data))
+    cli.tell_waiting("asking the file, comparing")
+    found = agreement(opened.task, ours, outputs_of(exported, images.test_batches(opened, data)))
+    found.require(f"--to {to}: the file")
     if made.any_size:
-        others = images.of_sizes(opened, formats.other_sizes(opened), images.dtype_of(data))
-        compare(opened.task, opened.model, exported, others).require(f"--to {to}: for images of other sizes the file")
-    checked = f"on {agreement.images:,} {whence}: {agreement}"
+        others = list(images.of_sizes(opened, formats.other_sizes(opened), images.dtype_of(data)))
+        of_others = agreement(opened.task, *(outputs_of(one, others) for one in (opened.model, exported)))
+        of_others.require(f"--to {to}: for images of other sizes the file")
+    checked = f"on {found.images:,} {whence}: {found}"
     told = [("takes", made.facts["input"]), ("gives", made.facts["output"]), ("checked", checked)]
     rows: dict[str, tuple[Runner, int]] = {"the run, torch": (opened.model, 0), PROGRAMS[to]: (exported, len(content))}
     if int8 and data:
         from cnnlab.exporting.int8 import count_quantized, quantize
 
-        cli.tell_waiting("quantizing, comparing once more")
+        calibrated = f"calibrated on {min(images.NUM_CALIBRATION, len(data.train))} training images"
+        cli.tell_waiting(f"quantizing, {calibrated}")
         content = quantize(made.content, images.calibration_batches(data))
         quantized = formats.read(opened, to, content)
         rows["onnxruntime, int8"] = (quantized, len(content))
         count, layers = count_quantized(made.content, content)
-        calibrated = f"calibrated on {min(images.NUM_CALIBRATION, len(data.train))} training images"
+        cli.tell_waiting("asking the quantized file")
         told.append(("int8", f"{count} of {layers} layers in integers, {calibrated}"))
-        told.append(("", _cost(opened.task, opened.model, quantized, data)))
+        told.append(("", _cost(opened.task, ours, outputs_of(quantized, images.test_batches(opened, data)), data)))
     files.write_atomic(output, content)
+    cli.tell_waiting("measuring times")
     _print(output, told, rows, next(images.test_batches(opened, data)))
 
 
@@ -123,16 +130,9 @@ def _check_output(output: Path, suffix: str, run: RunDirectory, overwrite: bool)
         raise ConfigError(f"{output}: exists already; add --overwrite, or choose another name by --output FILE")
 
 
-def _cost(task: "Task", original: "Runner", quantized: "Runner", data: "DataSet") -> str:
-    """What quantization costs on the test images, in words."""
-    import torch
-
-    from cnnlab.data.splits import chunks
-    from cnnlab.exporting.images import AT_ONCE
-
+def _cost(task: "Task", ours: "Tensor", theirs: "Tensor", data: "DataSet") -> str:
+    """What quantization costs on the test images, in words, from the outputs of both."""
     targets = task.targets(data.test.labels)
-    with torch.no_grad():
-        ours, theirs = (torch.cat([run(one) for one in chunks(data.test, AT_ONCE)]) for run in (original, quantized))
     before, after = (task.score(outputs, targets).item() / len(targets) for outputs in (ours, theirs))
     (said, probability), (other, _) = task.predict(ours), task.predict(theirs)
     changed = f"another class for {int((said != other).sum()):,}" if probability is not None else "other values for all"
@@ -155,13 +155,13 @@ def _print(output: Path, told: list[tuple[str, str]], rows: "dict[str, tuple[Run
 
 
 def latency_ms(runner: "Runner", images: "Tensor") -> float:
-    """The median time of a call: of up to 20, or those of about a second."""
+    """The median time of a call: of up to 20, or those of about a second, the first not counted."""
     import torch
 
     taken: list[float] = []
     with torch.no_grad():
         runner(images)
-        while len(taken) < 20 and (len(taken) < 3 or sum(taken) < 1000):
+        while len(taken) < 20 and sum(taken) < 1000:
             began = time.perf_counter()
             runner(images)
             taken.append((time.perf_counter() - began) * 1000)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cnnlab.errors import ExportError
+from cnnlab.training.scoring import require_finite
 from cnnlab.training.task import Task
 
 TIE = 1e-4  # two logits, or in regression two values of about 1, that lie as near may change places
@@ -35,18 +36,19 @@ class Agreement:
             )
 
 
-def compare(
-    task: Task, original: Callable[[Tensor], Tensor], exported: Callable[[Tensor], Tensor], batches: Iterable[Tensor]
-) -> Agreement:
-    """Both networks, images to outputs, on batches of images."""
+def outputs_of(network: Callable[[Tensor], Tensor], batches: Iterable[Tensor]) -> Tensor:
+    """What a network makes of batches of images: N x num_outputs, on the CPU."""
     with torch.no_grad():
-        pairs = [(original(batch).cpu(), exported(batch).cpu()) for batch in batches]
-    ours, theirs = (torch.cat([pair[side] for pair in pairs]).double() for side in (0, 1))
-    return agreement(task, ours, theirs)
+        return torch.cat([network(batch).cpu() for batch in batches])
 
 
 def agreement(task: Task, ours: Tensor, theirs: Tensor) -> Agreement:
-    """Of outputs, N x num_outputs, float64."""
+    """Of outputs, N x num_outputs.
+
+    Raises:
+        CheckpointError: ours are not finite.
+    """
+    ours, theirs = require_finite(ours).double(), theirs.double()
     (said, probability), (other, _) = task.predict(ours), task.predict(theirs)
     gap = (ours - theirs).abs()
     broken = (ours.isfinite() != theirs.isfinite()).any(1)

@@ -17,6 +17,7 @@ import cnnlab
 from cnnlab import config
 from cnnlab.data import all_images, load_data
 from cnnlab.exporting import agreement, formats
+from cnnlab.training.checkpoint import save_weights
 from cnnlab.training.task import Binary, Multiclass, Regression
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra export")
@@ -211,3 +212,16 @@ def test_a_missing_package_and_a_full_disk(call, mlp: cnnlab.OpenedRun, tmp_path
     monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxscript" else object())
     code, _, err = call("export", mlp.directory.path, "--output", tmp_path / "net.onnx")
     assert (code, "onnxscript" in err, "cnnlab[export]" in err) == (2, True, True)
+
+
+def test_outputs_that_overflow_are_refused(call, tmp_path: Path) -> None:
+    run = fitted(tmp_path / "run", "model=lenet", "model.hidden=[]")
+    network = run.network
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(1e30)
+    save_weights(run.directory.last, network, run.description)
+    for command in (("export", "--to", "safetensors"), ("convert",)):
+        code, out, err = call(command[0], run.directory.path, *command[1:])
+        assert (code, out, err.count("\n"), "not finite" in err) == (2, "", 1, True)
+    assert not (run.directory.path / "model.safetensors").exists()
