@@ -1,6 +1,7 @@
 """`python -m scripts.tutorial`: run the commands of docs/TUTORIAL.md and the cells of docs/first-steps.ipynb, and compare."""
 
 import ast
+import base64
 import contextlib
 import io
 import json
@@ -22,7 +23,7 @@ HELP = """Run docs/TUTORIAL.md and docs/first-steps.ipynb in an empty directory,
   python -m scripts.tutorial --notebook     run the notebook and write what its cells print into it
 
 Call it in the repository's root. Accuracies and losses may differ by 0.05, since they depend on the machine; times and speeds
-are not compared, all else has to be the same.
+are not compared, nor what pictures show; all else has to be the same.
 """
 PAGE, NOTEBOOK = Path("docs/TUTORIAL.md"), Path("docs/first-steps.ipynb")
 NUMBER = re.compile(r"\d[\d,:]*(?:\.\d+)?")
@@ -108,8 +109,8 @@ def cells(notebook: str) -> list[dict[str, Any]]:
     return [cell for cell in json.loads(notebook)["cells"] if cell["cell_type"] == "code"]
 
 
-def run_cell(source: str, names: dict[str, Any]) -> str:
-    """What a cell prints, and the value of its last expression."""
+def run_cell(source: str, names: dict[str, Any]) -> list[dict[str, Any]]:
+    """The outputs of a cell as a notebook holds them: what it prints with the value of its last expression, or a picture."""
     tree, printed = ast.parse(source), io.StringIO()
     last = None
     if isinstance(end := tree.body[-1], ast.Expr):
@@ -118,11 +119,19 @@ def run_cell(source: str, names: dict[str, Any]) -> str:
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
         exec(compile(tree, "cell", "exec"), names)
         value = None if last is None else eval(compile(last, "cell", "eval"), names)
-    return printed.getvalue() + ("" if value is None else f"{value!r}\n")
+    png = value._repr_png_() if hasattr(value, "_repr_png_") else None
+    text = printed.getvalue() + ("" if value is None or png else f"{value!r}\n")
+    found: list[dict[str, Any]] = []
+    if text:
+        found.append({"name": "stdout", "output_type": "stream", "text": text.splitlines(keepends=True)})
+    if png:
+        data = {"image/png": base64.b64encode(png).decode()}
+        found.append({"output_type": "display_data", "data": data, "metadata": {}})
+    return found
 
 
-def outputs(notebook: str) -> list[str]:
-    """What each cell of code prints, run one after another in a new directory."""
+def outputs(notebook: str) -> list[list[dict[str, Any]]]:
+    """Those of each cell of code, run one after another in a new directory."""
     names: dict[str, Any] = {"__name__": "__main__"}
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         return [run_cell("".join(cell["source"]), names) for cell in cells(notebook)]
@@ -131,20 +140,22 @@ def outputs(notebook: str) -> list[str]:
 def check_notebook(notebook: str) -> list[str]:
     """The lines that its cells do not print any more."""
     wrong = []
-    for cell, printed in zip(cells(notebook), outputs(notebook), strict=True):
-        held = [text for output in cell["outputs"] for text in "".join(output["text"]).splitlines()]
-        wrong += [f"{NOTEBOOK}: {text}" for text in missing(held, printed.splitlines())]
+    for cell, found in zip(cells(notebook), outputs(notebook), strict=True):
+        wrong += [f"{NOTEBOOK}: {text}" for text in missing(_lines(cell["outputs"]), _lines(found))]
     return wrong
+
+
+def _lines(found: Sequence[dict[str, Any]]) -> list[str]:
+    """The lines of outputs, one for a picture."""
+    return [text for output in found for text in "".join(output.get("text", "a picture")).splitlines()]
 
 
 def executed(notebook: str) -> str:
     """The notebook with what its cells print now."""
     content = json.loads(notebook)
     code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
-    for number, (cell, printed) in enumerate(zip(code, outputs(notebook), strict=True), 1):
-        cell["execution_count"] = number
-        text = printed.splitlines(keepends=True)
-        cell["outputs"] = [{"name": "stdout", "output_type": "stream", "text": text}] if text else []
+    for number, (cell, found) in enumerate(zip(code, outputs(notebook), strict=True), 1):
+        cell["execution_count"], cell["outputs"] = number, found
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 

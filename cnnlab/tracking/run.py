@@ -53,8 +53,8 @@ class RunDirectory:
 
     @property
     def label(self) -> str:
-        """For the edge of a figure: the folder with the one that holds it, wherever on a disk they lie."""
-        return "/".join(self.path.resolve().parts[-2:])
+        """For the edge of a figure: the end of its name, two folders at most, wherever on a disk they lie."""
+        return "/".join(Path(self.name).parts[-2:]) or self.path.resolve().name
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -37,4 +37,9 @@ def test_a_notebook_is_run_cell_by_cell_with_what_the_last_expression_says() -> 
         ["a\n", "2\n"], [], ["1\n"],
     ]  # fmt: skip
     assert tutorial.check_notebook(notebook) == []
+    drawn = "from PIL import Image\nImage.new('L', (2, 2))"
+    code.append({"cell_type": "code", "source": [drawn], "outputs": []})
+    with_picture = tutorial.executed(json.dumps({"cells": code}))
+    assert list(tutorial.cells(with_picture)[-1]["outputs"][0]["data"]) == ["image/png"]
+    assert tutorial.check_notebook(with_picture) == []
     assert len(tutorial.check_notebook(notebook.replace('"2\\n"', '"3\\n"'))) == 1
