@@ -42,6 +42,14 @@ WAYS = {  # those that train on photos: the experiment
     "scratch": "cats-dogs",
 }
 HALVES = "halves"  # five classes of CIFAR-10, and then the other five
+HALF_WORDS = {
+    "halves-first": "the first five classes, 10,000 images",
+    "halves-scratch": "from scratch",
+    "halves-frozen": "all convolutions taken and frozen",
+    "halves-early": "all taken, the first two convolutions frozen",
+    "halves-tuned": "all taken, trained at 0.3 of the rate",
+}
+TICKS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)
 FIRST, OTHER = "data.classes=[0,1,2,3,4]", "data.classes=[5,6,7,8,9]"
 SMALL = ("data=cifar10", "model=cifar-flatten", "optimizer=adam", "data.validation=0", "trainer.threads=1")
 FEW = (OTHER, "data.limit=500", "trainer.epochs=20")
@@ -122,6 +130,12 @@ def arms() -> list[Arm]:
     return [*(arm for arm in photos if arm.of == "features"), *halves, *(arm for arm in photos if arm.of != "features")]
 
 
+def words(name: str) -> str:
+    """For a table what an arm is; any other name as it is."""
+    way, _, photos = name.rpartition("-")
+    return HALF_WORDS.get(name) or (f"{way}, {int(photos):,} photos a class" if way in WAYS else name)
+
+
 def measure(arm: Arm, seed: int) -> None:
     """Train an arm with a seed, or go on where it was stopped, and write its entry into the ledger."""
     run = arm.run(seed)
@@ -189,18 +203,12 @@ def photo_table() -> list[str]:
 
 
 def half_table() -> list[str]:
-    names = {
-        "halves-scratch": "from scratch",
-        "halves-frozen": "all convolutions taken and frozen",
-        "halves-early": "all taken, the first two convolutions frozen",
-        "halves-tuned": "all taken, trained at 0.3 of the rate",
-    }
     lines = ["| on 500 images of the other five classes | test accuracy | training accuracy |", "|---|---|---|"]
     for arm in arms():
-        if arm.name in names:
+        if arm.source or arm.name == "halves-scratch":
             found = measured(arm)
             train_score = str(summarize([entry["train"] for entry in found])) if found else "-"
-            lines.append(f"| {names[arm.name]} | {cell(found)} | {train_score} |")
+            lines.append(f"| {words(arm.name)} | {cell(found)} | {train_score} |")
     return lines
 
 
@@ -219,19 +227,25 @@ def draw() -> None:
     with rc_context(drawing.STYLE):
         figure, (axes,) = drawing.new_figure()
         seeds: list[int] = []
+        lowest = 1.0
         for way, color in zip(WAYS, colors, strict=True):
             found = {photos: [entry["test"] for entry in measured(photo_arm(way, photos))] for photos in sorted(PHOTOS)}
             there = {photos: values for photos, values in found.items() if values}
             if there:
                 drawing.curve(axes, list(there), list(there.values()), color)
-                axes.plot([], [], color=color, linewidth=3, label=f"experiment={WAYS[way]}")
+                style = "o-" if len(there) > 1 else "o"
+                axes.plot([], [], style, color=color, markersize=10, linewidth=3, label=f"experiment={WAYS[way]}")
                 seeds += map(len, there.values())
-        axes.set(
-            xscale="log", xlabel="training photos of each class", ylabel="test accuracy", xlim=(16, 2500), ylim=(0.5, 1.01)
-        )
+                lowest = min(lowest, *map(min, there.values()))
+        low = max((tick for tick in TICKS if tick < lowest - 0.015), default=0.1)
+        axes.set(xscale="log", xlabel="training photos of each class", ylabel="test accuracy", xlim=(16, 2500))
+        axes.set_yscale("logit", nonpositive="clip")  # near 1 a hundredth is much
+        axes.set_ylim(low, 0.993)
+        shown = [tick for tick in TICKS if tick >= low]
+        axes.set_yticks(shown, [f"{tick:g}" for tick in shown])
         axes.set_xticks(list(PHOTOS), [f"{photos:,}" for photos in PHOTOS])
         axes.minorticks_off()
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower right", fontsize="small")
         axes.set_title("Cats and dogs: three ways of transfer, and none", weight="bold")
         if seeds:
             drawing.save(figure, PICTURE, (min(seeds), max(seeds)))

@@ -119,7 +119,8 @@ def run_cell(source: str, names: dict[str, Any]) -> list[dict[str, Any]]:
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
         exec(compile(tree, "cell", "exec"), names)
         value = None if last is None else eval(compile(last, "cell", "eval"), names)
-    png = value._repr_png_() if hasattr(value, "_repr_png_") else None
+    show = getattr(value, "_repr_png_", None)
+    png = show() if show else None
     text = printed.getvalue() + ("" if value is None or png else f"{value!r}\n")
     found: list[dict[str, Any]] = []
     if text:

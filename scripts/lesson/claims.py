@@ -9,6 +9,7 @@ from scripts.ledger import Entry
 from scripts.lesson.arms import ARMS
 from scripts.lesson.measure import Arm
 from scripts.lesson.rules import Finding, estimate, plain
+from scripts.transfer import words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,7 +106,9 @@ def scores(measured: Measured, arms: Sequence[str] | None = None) -> Table:
     for name in arms or [arm.name for arm in measured.arms]:
         entries = measured.entries[name]
         parameters = f"{entries[0]['parameters']:,}" if entries else ""
-        rows.append([name, parameters, str(len(entries)), cell(measured.values(name, train)), cell(measured.values(name))])
+        rows.append(
+            [words(name), parameters, str(len(entries)), cell(measured.values(name, train)), cell(measured.values(name))]
+        )
     return Table(["", "parameters", "seeds", "training accuracy", "test accuracy"], rows)
 
 

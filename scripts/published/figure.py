@@ -24,7 +24,7 @@ def draw(curves: Mapping[str, Sequence[Sequence[float]]], path: Path) -> None:
         epochs = range(1, len(curve) + 1)
         for index, color, label in ((1, ORANGE, "training"), (3, BLUE, "test")):
             axes.plot(epochs, [point[index] for point in curve], color=color, linewidth=2.5, label=label)
-        axes.set_title(f"{name}: {curve[-1][1]:.3f}, {curve[-1][3]:.3f}", loc="left", fontsize=13)
+        axes.set_title(f"{name}\ntraining {curve[-1][1]:.3f}, test {curve[-1][3]:.3f} at the end", loc="left", fontsize=10.5)
         axes.set_ylim(0.1, 1)
         axes.grid(color="#e4e4e4")
         axes.spines[["top", "right"]].set_visible(False)
