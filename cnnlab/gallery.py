@@ -73,7 +73,7 @@ class Gallery:
             NotApplicableError: the run has none. CnnlabError: a layer that it has not, pictures that cannot be read.
         """
         shape = self.opened.description.input_shape
-        if len(shape) != 3 and what not in ("confusion", "curves"):
+        if len(shape) != 3 and what not in ("confusion", "curves", "embedding"):
             told = " x ".join(map(str, (*shape[1:], shape[0])))
             raise NotApplicableError(f"the network takes {told}, no images (height x width x channels)")
         found: Callable[[], Iterator[Shown]] = getattr(self, what)

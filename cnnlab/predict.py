@@ -131,6 +131,8 @@ def _files(words: Iterable[str]) -> Iterator[Path]:
         path = Path(word).expanduser()
         if word == "-":
             names = os.fsdecode(sys.stdin.buffer.read()).split("\n")
+            if not any(names):
+                raise ConfigError("-: no names on the standard input; expected one a line")
             yield from _files(name.rstrip("\r") for name in names if name)
         elif path.is_dir():
             inside = list(itertools.islice(files_below(path), MOST_FILES + 1))

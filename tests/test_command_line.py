@@ -43,6 +43,7 @@ NAMED = {  # a command line, and what its message must name
     "resume=nowhere": "nowhere",
     "resume=": "run",
     "model=null": "model",
+    "trainer.epochs=2 trainer.epochs=null": "trainer.epochs=null:",
 }
 REFUSED_BEFORE_ANYTHING_IS_LOADED = [
     "--cfg", "--config-dir=nowhere", "trainer.epochs=abc", "trainer.epochs=0", "trainer.epochs=[1", "trainer.batch_size=0",

@@ -62,6 +62,12 @@ def test_table_and_csv_are_safe_to_read(call, run, pictures: Path, monkeypatch) 
     assert out.splitlines()[1].startswith("a\ufffd[2J.png")
 
 
+def test_an_empty_standard_input_is_told(call, run, monkeypatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+    code, out, err = call("predict", run.directory.path, "-", "--csv")
+    assert (code, out, err.splitlines()[-1].startswith("error: -: ")) == (2, "", True)
+
+
 def test_what_cannot_be_read_is_told_and_the_rest_predicted(call, run, pictures: Path) -> None:
     (pictures / "text.jpg").write_text("no picture")
     (pictures / "empty").mkdir()

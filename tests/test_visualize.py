@@ -81,7 +81,8 @@ def test_signals_are_no_images(call, tmp_path: Path) -> None:
     run = fitted(tmp_path / "run", "data=digit-rows", "model=signal", "trainer.epochs=1")
     code, out, _ = call("visualize", run.directory.path)
     drawn = [line.split()[0] for line in out.splitlines() if "not drawn" not in line]
-    assert (code, drawn) == (0, ["in", "confusion.png", "curves.png"])
+    assert (code, drawn) == (0, ["in", "confusion.png", "curves.png", "embedding.png"])
+    assert not list(run.directory.path.glob("visuals/*thumbnails*"))
 
 
 @pytest.mark.parametrize("task", ["binary", "regression"])

@@ -87,7 +87,10 @@ def explain(error: Exception, overrides: Sequence[str]) -> ConfigError:
     if isinstance(cause, MissingMandatoryValue):
         return ConfigError(f"{key}: needs a value; add {key}=VALUE")
     if key in key_types() and isinstance(cause, OmegaConfBaseException):
-        given = next((text.split("=", 1)[1] for text in overrides if text.lstrip("+").startswith(f"{key}=")), None)
+        written = [text.split("=", 1)[1] for text in overrides if text.lstrip("+").startswith(f"{key}=")]
+        refused = re.match("Value '(.*)' ", str(cause))
+        refused_text = refused[1] if refused else "null"
+        given = next((text for text in written if text.strip("'\"") == refused_text), next(iter(written), None))
         what = f"{key}={given}" if given is not None else key
         return ConfigError(f"{what}: expected {targets.type_name(key_types()[key])}")
     missing = re.search(r"Could not find '(.+)/(\S+)'\s+Available options in '.+':\s+((?:\t.+\n?)+)", str(error))

@@ -107,9 +107,11 @@ def _write(path: Path, name: str, files: Sequence[Path], shape: Shape, resize: R
         images, _ = _read(kept, (len(files), *shape)) or (None, None)
         if images is None:
             raise ConfigError(f"{path}: changed while it was written; run again")
-        size = images.nbytes / 2**20
-        where = "" if passing else f", kept in {path} ({size:,.0f} MiB)"
-        note(f"{name}: {len(files):,} pictures decoded in {time.monotonic() - start:.1f} s{where}")
+        size = f"{images.nbytes / 2**20:,.0f} MiB" if images.nbytes >= 2**20 else f"{images.nbytes / 2**10:,.0f} KiB"
+        where = "" if passing else f", kept in {path} ({size})"
+        of = f"{len(files) - len(failed):,} of " if failed else ""
+        seconds = time.monotonic() - start
+        note(f"{name}: {of}{len(files):,} picture{'s' if len(files) > 1 else ''} decoded in {seconds:.1f} s{where}")
         return images, failed
     except OSError as error:
         known: Any = as_known(error)

@@ -75,9 +75,8 @@ def load(
     listed = {name: _listed(base, name, folder, classes) for name, folder in folders.items()}
     if "test" not in listed:
         listed["train"], listed["test"] = _held_out(base, listed["train"], classes)
-        note(
-            f"{base}: no test/, {len(listed['test']):,} pictures of the training classes are held out, for every seed the same"
-        )
+        count, of = len(listed["test"]), len(listed["train"]) + len(listed["test"])
+        note(f"{base}: no test/; held out for the test: {count:,} of {of:,} pictures, for every seed the same")
     pictures = [picture for members in listed.values() for picture in members]
     stamp = json.dumps([PIL.__version__, to, resize, [(one.path, one.bytes, one.mtime_ns) for one in pictures]])
     key = hashlib.blake2b(stamp.encode(), digest_size=12).hexdigest()
@@ -154,8 +153,8 @@ def _listed(root: Path, split: str, folder: Path, classes: tuple[str, ...]) -> l
         for path in files_below(own):
             name = str(path.relative_to(root))
             with suppress(FileNotFoundError):  # it vanished
-                status = path.stat()
-                if path.suffix.lower() in SUFFIXES and stat.S_ISREG(status.st_mode):
+                status = path.stat() if path.exists() else path.lstat()  # a link to nothing cannot be read, which is told
+                if path.suffix.lower() in SUFFIXES and (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
                     found.append(Picture(name, classes.index(own.name), status.st_size, status.st_mtime_ns))
                 else:
                     ignored.append(name)

@@ -18,14 +18,15 @@ NUM_POINTS = 1000  # images, evenly spread
 CONFIG = """embeddings {{
   tensor_name: "{name}"
   tensor_path: "{name}.tsv"
-  metadata_path: "{name}-classes.tsv"
+  metadata_path: "{name}-classes.tsv"{sprite}
+}}
+"""
+SPRITE = """
   sprite {{
     image_path: "{name}-thumbnails.png"
     single_image_dim: {width}
     single_image_dim: {height}
-  }}
-}}
-"""
+  }}"""
 
 
 def features(model: nn.Module, images: Tensor, chunk: int = 100) -> Tensor:
@@ -51,18 +52,22 @@ def principal_components(points: Tensor, count: int = 2) -> tuple[Tensor, Tensor
 def write_projector(folder: Path, name: str, points: Tensor, captions: Sequence[str], images: Tensor) -> None:
     """Write what TensorBoard's projector shows for the run in `folder`.
 
-    points: N x D. captions: N, without tabs and line ends. images: N x C x H x W, uint8 or floats from 0 to 1.
+    points: N x D. captions: N, without tabs and line ends. images: N x C x H x W, uint8 or floats from 0 to 1; of other sides
+    no thumbnails are made.
 
     Raises:
         OSError: the disk is full or not writable.
     """
-    sheet, (width, height) = _thumbnails(images)
-    sheet.save(png := io.BytesIO(), format="PNG")
-    files.write_atomic(folder / f"{name}-thumbnails.png", png.getvalue())
+    sprite = ""
+    if images.ndim == 4:
+        sheet, (width, height) = _thumbnails(images)
+        sheet.save(png := io.BytesIO(), format="PNG")
+        files.write_atomic(folder / f"{name}-thumbnails.png", png.getvalue())
+        sprite = SPRITE.format(name=name, width=width, height=height)
     rows = "".join("\t".join(f"{value:.6g}" for value in row) + "\n" for row in points.tolist())
     files.write_atomic(folder / f"{name}.tsv", rows.encode())
     files.write_atomic(folder / f"{name}-classes.tsv", "".join(f"{one}\n" for one in captions).encode())
-    config = CONFIG.format(name=name, width=width, height=height)
+    config = CONFIG.format(name=name, sprite=sprite)
     files.write_atomic(folder / "projector_config.pbtxt", config.encode())
 
 
