@@ -26,6 +26,7 @@ Task = Annotated[dict[str, Any], Kind("task", ("num_classes", "numbers"))]
 Optimizer = Annotated[dict[str, Any], Kind("optimizer", ("params",))]
 Schedule = Annotated[dict[str, Any], Kind("schedule", ("step", "total_steps", "steps_per_epoch"))]
 Augmentation = Annotated[dict[str, Any], Kind("augment", ("images", "generator"))]
+MOST_THREADS = 256  # each takes up to 10 MB for its stack, and OpenMP ends the process where there are too many
 SOURCE_SETTINGS = ("size", "resize", "on_error", "memory_gb")  # of `data`, for the sources that take them
 Source = Annotated[dict[str, Any], Kind("source", ("root", "download"))]
 
@@ -62,7 +63,7 @@ class TrainerConfig:
     batch_size: int = legal(minimum=1, maximum=10**9)
     precision: str = legal(choices=("fp32", "tf32", "bf16"))
     device: str = MISSING
-    threads: int | None = legal(minimum=1, maximum=1024)
+    threads: int | None = legal(minimum=1, maximum=MOST_THREADS)
     deterministic: bool = MISSING
     clip_norm: float | None = legal(above=0)
     patience: int | None = legal(minimum=1)

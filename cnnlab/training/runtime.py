@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cnnlab.config.schema import TrainerConfig
+from cnnlab.config.schema import MOST_THREADS, TrainerConfig
 from cnnlab.errors import ConfigError
 from cnnlab.machine import num_cores
 
@@ -40,7 +40,7 @@ def configure(cfg: TrainerConfig) -> Runtime:
     device = find_device(cfg.device)
     if cfg.precision == "tf32" and device.type != "cuda":
         raise ConfigError("trainer.precision=tf32: only CUDA devices have it, and this run is on the CPU; use fp32 or bf16")
-    threads = cfg.threads or num_cores()
+    threads = cfg.threads or min(num_cores(), MOST_THREADS)
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.precision == "tf32"
     if torch.are_deterministic_algorithms_enabled() != cfg.deterministic:  # to set it imports torch._inductor: 1.1 s
