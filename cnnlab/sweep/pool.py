@@ -70,6 +70,7 @@ def run_all(
                 for worker in running:
                     with suppress(ProcessLookupError):  # it has just ended
                         os.kill(worker.process.pid or 0, signal.SIGTERM)
+                        os.kill(worker.process.pid or 0, signal.SIGCONT)  # or one that somebody stopped would never hear it
             for worker in [worker for worker in running if not worker.process.is_alive()]:
                 running.remove(worker)
                 free.append(worker.slot)

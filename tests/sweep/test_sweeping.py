@@ -138,6 +138,8 @@ def test_a_signal_saves_the_jobs_that_run_and_begins_no_other(call: Call) -> Non
     process = start(*LONG, "seed=range(9)")
     wait_for(lambda: list(NIGHT.glob("*/metrics.jsonl")))
     assert call("train", "-m", *LONG, "seed=range(9)", "sweep.name=night")[0] == 5  # two never share a directory
+    for worker in workers(next(NIGHT.glob("*/metrics.jsonl")).parent):
+        os.kill(worker, signal.SIGSTOP)
     process.terminate()
     out, err = process.communicate(timeout=30)
     assert process.returncode == 143
