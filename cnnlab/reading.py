@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from cnnlab.errors import CheckpointError, ResourceError, as_known
+from cnnlab.errors import CheckpointError, ResourceError, as_known, is_utf8
 
 MIB = 1 << 20
 MAX_CONFIG, MAX_RECORD, MAX_EVENTS = MIB, 64 * MIB, 4096 * MIB  # bytes: config.yaml; JSON and its lines; event files
@@ -181,8 +181,8 @@ def _object(text: bytes) -> dict[str, Any]:
         raise ValueError("expected an object")
     if sum(1 for _ in _levels(content)) > MAX_DEPTH:
         raise ValueError(f"it nests deeper than {MAX_DEPTH}")
-    if b"\\u" in text:
-        json.dumps(content, ensure_ascii=False).encode()  # half a character, as "\\ud800", is no text: UnicodeEncodeError
+    if b"\\u" in text and not is_utf8(json.dumps(content, ensure_ascii=False)):
+        raise ValueError("it holds half a character, such as \\ud800")
     return content
 
 

@@ -64,7 +64,20 @@ def reworded(path: Path, random_: random.Random) -> None:
 def resaid(path: Path, random_: random.Random) -> None:
     """With the right hash, and metadata that are no description."""
     text = random_.choice(
-        ["", "{", "[]", "3", "null", "{}", '"x"', "[" * 100_000, '{"network": ' + "9" * 5000 + "}", "NaN", "\ud800"]
+        [
+            "",
+            "{",
+            "[]",
+            "3",
+            "null",
+            "{}",
+            '"x"',
+            "[" * 100_000,
+            '{"network": ' + "9" * 5000 + "}",
+            "NaN",
+            "\ud800",
+            '{"network": {"classes": ["\\ud800"]}}',
+        ]
     )
     sign(path, load_file(path), text.encode(errors="replace").decode())
 
