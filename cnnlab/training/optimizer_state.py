@@ -55,8 +55,9 @@ def _kept(optimizer: torch.optim.Optimizer) -> dict[str, bool] | None:
     kind = cast(Any, type(optimizer))
     if not kind.__module__.startswith("torch.optim.") or kind is torch.optim.Adafactor:
         return None
-    tried = torch.zeros(1, 2, requires_grad=True)
-    tried.grad = torch.zeros(1, 2)
+    device = optimizer.param_groups[0]["params"][0].device
+    tried = torch.zeros(1, 2, device=device, requires_grad=True)
+    tried.grad = torch.zeros_like(tried)
     fresh = kind([tried])
     fresh.param_groups[0] |= optimizer.defaults
     fresh.step()
