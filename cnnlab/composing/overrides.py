@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,6 +16,7 @@ from cnnlab.config import config_dir, targets
 from cnnlab.config.schema import ParameterGroup, PhaseConfig, key_types
 from cnnlab.errors import KERAS, ConfigError, suggest
 
+MAX_NESTING = 30  # of lists and mappings in a value; what reads them calls itself for each, and a run's file holds 50
 NOT_OURS = {"joblib": "hydra-joblib-launcher", "submitit": "'cnnlab[slurm]'"}  # launchers, and what brings them
 
 
@@ -122,9 +124,11 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     parser = OverridesParser.create()
     parsed = []
     for text in overrides:
+        if max(accumulate((char in "[{(") - (char in "]})") for char in text), default=0) > MAX_NESTING:
+            raise ConfigError(f"{text[:200]}...: nests deeper than {MAX_NESTING}, and a value of no setting does")
         try:
             parsed.append(parser.parse_override(text))
-        except (HydraException, ValueError, RecursionError) as error:  # a number of thousands of digits, as many brackets
+        except (HydraException, ValueError) as error:  # the second: a number of thousands of digits
             key, equals, value = text.partition("=")
             if not equals:
                 expected = "expected key=value"

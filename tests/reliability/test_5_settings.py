@@ -23,7 +23,8 @@ ODD = (
     "optimizer._target_=math.sin", "schedule._target_=math.sin", "task._target_=math.sin", "augment=flip,crop",
     "data.shape=[1]", "data.shape=[0,1,1]", "data.classes=[]", "data.classes=[0,99]", "phases=[{}]", "phases=[1]",
     "parameters=[{match: 1}]", f"seed={'9' * 5000}", "trainer.epochs=1e400", "--config-dir=nowhere", "--cfg=x",
-    f"seed={'[' * 3000}{']' * 3000}", f"model.hidden={'[' * 3000}8{']' * 3000}", f"model.hidden=[{'1,' * 2000}1]",
+    f"seed={'[' * 3000}{']' * 3000}", f"model.hidden={'[' * 100}8{']' * 100}", f"phases={'[' * 31}{']' * 31}",
+    f"model.hidden=[{'1,' * 2000}1]",
 )  # fmt: skip
 
 
