@@ -1,6 +1,7 @@
 """What a network makes of images on its way: its stages, each a convolution with what follows it up to the next one."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,10 +34,14 @@ class Stage:
         return f"{count} maps of {height} x {width}"
 
 
+class _FoundError(Exception):
+    """The one stage that was asked for has been run."""
+
+
 @dataclass
 class Trace:
-    """outputs: of the network. stages: in the order of their calls. features: N x D, what the last layer is given; of maps
-    the mean over their places."""
+    """outputs: of the network; none where it was run up to one stage alone. stages: in the order of their calls. features: N x
+    D, what the last layer is given; of maps the mean over their places."""
 
     outputs: Tensor
     stages: list[Stage]
@@ -46,7 +51,7 @@ class Trace:
 def trace(model: nn.Module, images: Tensor, only: str | None = None) -> Trace:
     """Run `model` on images (N x C x H x W) and keep what its stages give; with gradients where they are enabled.
 
-    only: the name of the one stage to keep, "" for none, which spares the memory of the others.
+    only: the name of the one stage to keep, behind which nothing is run; "" for none, which spares the memory of all.
     """
     stages: list[Stage] = []
     current: Stage | None = None
@@ -60,6 +65,8 @@ def trace(model: nn.Module, images: Tensor, only: str | None = None) -> Trace:
             if inputs and isinstance(inputs[0], Tensor):
                 given = inputs[0]
             if isinstance(module, nn.Conv2d) and output.ndim == 4:
+                if only and stages and name != only:
+                    raise _FoundError
                 current = None
                 if only in (None, name):  # a clone, since the activation may work in place
                     current = Stage(name, module, output.clone(), output, ["Conv2d"])
@@ -77,8 +84,10 @@ def trace(model: nn.Module, images: Tensor, only: str | None = None) -> Trace:
         for name, module in model.named_modules()
         if not list(module.children())
     ]
+    outputs = images.new_empty(0)
     try:
-        outputs = model(images)
+        with suppress(_FoundError):
+            outputs = model(images)
     finally:
         for one in hooks:
             one.remove()
