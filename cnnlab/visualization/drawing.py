@@ -199,7 +199,7 @@ def classes(examples: Sequence[Tensor], names: Sequence[str], about: str) -> "Fi
     columns, blank = max(map(len, examples)), np.full_like(np.asarray(as_picture(examples[0][0])), 255)
     height, width = 0.66 * len(names), 0.66 * columns * blank.shape[1] / blank.shape[0]
     letters = max(len(short(name, 24)) for name in names)
-    figure = new_figure("Classes, with their first training images", about, height + 1, max(6.5, width + 0.11 * letters + 0.5))
+    figure = new_figure("Classes, with their first training images", about, height + 1, max(6.5, width + 0.13 * letters + 0.6))
     axes = figure.subplots()
     cells = [
         cell for own in examples for cell in [*(np.asarray(as_picture(one)) for one in own), *[blank] * (columns - len(own))]
