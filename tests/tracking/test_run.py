@@ -133,6 +133,8 @@ def test_names_are_as_a_person_types_them(tmp_path: Path, monkeypatch: pytest.Mo
     assert RunDirectory(Path("outputs/run")).name == "outputs/run"
     assert RunDirectory(tmp_path / "here" / "outputs" / "run").name == "outputs/run"
     assert RunDirectory(tmp_path / "there" / "run").name == str(tmp_path / "there" / "run")
+    paths = (Path("a/b/run"), Path("run"), Path("."), tmp_path / "there" / "run")
+    assert [RunDirectory(path).label for path in paths] == ["b/run", "run", "here", "there/run"]
 
 
 def test_environment_tells_versions_revision_and_call(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,10 @@ def test_maps_and_features_are_what_hooks_see() -> None:
     assert torch.equal(traced.stages[1].maps, seen["blocks.1.activation"])
     assert torch.equal(traced.features, seen["features"])
     assert torch.equal(traced.outputs, network(images))
+    seen.clear()
+    alone = trace(network, images, "blocks.0.conv")
+    assert torch.equal(alone.stages[-1].linear, traced.stages[0].linear)
+    assert (len(alone.outputs), "blocks.1.norm" in seen) == (0, False)  # nothing is run behind it
 
 
 def test_an_activation_in_place_leaves_what_was_before_it() -> None:
