@@ -28,37 +28,39 @@ def optimizer_state(
     indices = {name: index for index, name in enumerate(names_in_order(model, optimizer))}
     parameters = dict(model.named_parameters())
     entries: dict[int, dict[str, Any]] = {}
-    is_number = _kept(optimizer)
+    torchs = f"{type(optimizer).__module__}.".startswith("torch.optim.")
+    known = {name: _kept(optimizer, parameters[name]) for name in indices} if torchs else {}
     try:
-        if numbers and (is_number is not None or numbers.keys() & tensors.keys()):
+        if numbers and (known or numbers.keys() & tensors.keys()):
             raise ValueError("a number in the place of a tensor")
         for place, value in [*tensors.items(), *numbers.items()]:
             name, _, key = place.rpartition(".")
-            if is_number is not None:
-                expected = "float32" if is_number[key] else kind_of(parameters[name])
-                if kind_of(value) != expected or (is_number[key] and not 0 <= value < math.inf):
-                    raise ValueError(f"{place} is {kind_of(value)}, expected {expected} from 0 on")
-            if isinstance(value, Tensor) and value.ndim and value.shape == parameters[name].shape:
+            parameter = parameters[name]
+            if known and kind_of(value) != (expected := known[name][key]):
+                raise ValueError(f"{place} is {kind_of(value)}, expected {expected}")
+            if known and value.ndim < parameter.ndim and not 0 <= value < math.inf:
+                raise ValueError(f"{place} is {value.item()}")
+            if isinstance(value, Tensor) and value.ndim and value.shape == parameter.shape:
                 # In the parameter's memory format: fused kernels walk both by address.
-                value = torch.empty_like(parameters[name], dtype=value.dtype).copy_(value)
+                value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             entries.setdefault(indices[name], {})[key] = value
-        if is_number is not None and any(entry.keys() != is_number.keys() for entry in entries.values()):
-            raise ValueError(f"a parameter lacks one of {', '.join(is_number)}")
+        for name, index in indices.items():
+            if known and index in entries and entries[index].keys() != known[name].keys():
+                raise ValueError(f"{name} lacks one of {', '.join(known[name])}")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}: holds the state of another optimizer or network ({error})") from error
     return entries
 
 
-def _kept(optimizer: torch.optim.Optimizer) -> dict[str, bool] | None:
-    """What one of torch's optimizers keeps of each parameter, by key: a number, or what has its shape. None for others, and for
-    Adafactor, whose state depends on the shape."""
-    kind = cast(Any, type(optimizer))
-    if not kind.__module__.startswith("torch.optim.") or kind is torch.optim.Adafactor:
-        return None
-    device = optimizer.param_groups[0]["params"][0].device
-    tried = torch.zeros(1, 2, device=device, requires_grad=True)
+def _kept(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, str]:
+    """What one of torch's optimizers keeps of a parameter, type and shape by key, tried on a small one of as many sides."""
+    tried = torch.zeros([2] * parameter.ndim, dtype=parameter.dtype, device=parameter.device, requires_grad=True)
     tried.grad = torch.zeros_like(tried)
-    fresh = kind([tried])
+    fresh = cast(Any, type(optimizer))([tried])
     fresh.param_groups[0] |= optimizer.defaults
     fresh.step()
-    return {key: value.ndim == 0 for key, value in fresh.state[tried].items()}
+
+    def whole(kept: Tensor) -> list[int]:  # Adafactor keeps 1 in the place of a side
+        return [own if side > 1 else 1 for own, side in zip(parameter.shape, kept.shape, strict=False)]
+
+    return {key: kind_of(torch.empty(whole(kept), dtype=kept.dtype, device="meta")) for key, kept in fresh.state[tried].items()}

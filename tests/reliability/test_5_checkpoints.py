@@ -16,6 +16,7 @@ from malformed import place as place
 from protocol import share
 from safetensors import safe_open
 from safetensors.torch import load_file
+from small_runs import SMALL
 
 
 def flip(path: Path, random_: random.Random) -> None:
@@ -154,6 +155,19 @@ def test_the_kinds_of_optimizer_state(call, place: Path, change: Callable[..., N
         meta = json.loads(file.metadata()["cnnlab"])
     change(tensors, meta["optimizer_numbers"], key, number)
     sign(last, tensors, json.dumps(meta))
+    refuses(call, *resume(last.parent), names=last.name, kept=last.parent)
+
+
+@pytest.mark.parametrize("new", [None, torch.zeros(5, 1), torch.zeros(8, 1).double()])
+def test_state_that_has_not_the_shape_of_its_parameter(call, place: Path, new: torch.Tensor | None) -> None:
+    settings = ("optimizer._target_=torch.optim.Adafactor", "optimizer.lr=0.01", "trainer.epochs=1", "hydra.run.dir=other")
+    assert call("train", *SMALL, *settings)[0] == 0
+    last = Path("other/last.safetensors")
+    with safe_open(last, "pt") as file:
+        text = file.metadata()["cnnlab"]
+    tensors = load_file(last)
+    del tensors["optimizer.dense.dense0.weight.row_var"]
+    sign(last, tensors | ({} if new is None else {"optimizer.dense.dense0.weight.row_var": new}), text)
     refuses(call, *resume(last.parent), names=last.name, kept=last.parent)
 
 
