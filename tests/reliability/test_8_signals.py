@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torchvision
-from conftest import assert_same_run
+from conftest import WHOLE, assert_same_run
 from protocol import ended, goes_on, share, start, users_of
 from small_runs import SMALL, train
 
@@ -98,7 +98,7 @@ def test_while_a_sweep_runs(call, whole: Path, tmp_path: Path, seed: int) -> Non
 @pytest.mark.parametrize("seed", share(range(10), 10))
 def test_while_a_search_prunes(call, tmp_path: Path, seed: int) -> None:
     sweep = tmp_path / "search"
-    line = ("-m", *LONG, "hydra/sweeper=optuna", "hydra.sweeper.trials=6", "optimizer.lr=interval(0.001,1)",
+    line = ("-m", *LONG, "hydra/sweeper=optuna", f"hydra.sweeper.trials={6 if WHOLE else 3}", "optimizer.lr=interval(0.001,1)",
             f"hydra.sweep.dir={sweep}", "hydra.launcher.jobs=2")  # fmt: skip
     signalled(call, tmp_path / "log", line, sweep, seed)
 
