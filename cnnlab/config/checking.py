@@ -1,7 +1,8 @@
 """What of a configuration cannot be meant: values out of range, and values that exclude each other. Loads no torch."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from cnnlab.config import targets
 from cnnlab.config.schema import Config, ParameterGroup, fields_of, sections
@@ -22,6 +23,10 @@ def check_values(cfg: Config) -> None:
             raise ConfigError(f"{key}={value}: expected more than {meta['above']}")
         if meta.get("maximum") is not None and not value <= meta["maximum"]:
             raise ConfigError(f"{key}={value}: expected at most {meta['maximum']:,}")
+    for where, _, section in sections(cfg):
+        for key in _keys(section):
+            if not isinstance(key, str):  # read again they would be refused, or be other keys
+                raise ConfigError(f"{where}: the key {key} of a mapping is no text; expected a word")
     check_groups(cfg.parameters)
     for number, phase in enumerate(cfg.phases):
         if phase.epochs < 1 or not 0 < phase.lr_factor < math.inf:
@@ -39,6 +44,14 @@ def check_values(cfg: Config) -> None:
             f"data.shape={cfg.data.shape}: expected [channels, height, width], each 1 or more, of signals [channels, length], "
             "of clips [channels, frames, height, width]"
         )
+
+
+def _keys(value: Any) -> Iterator[Any]:
+    """Those of all mappings in a value."""
+    if isinstance(value, Mapping):
+        yield from value
+    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        yield from _keys(inner)
 
 
 def check_groups(groups: Sequence[ParameterGroup], key: str = "parameters") -> None:

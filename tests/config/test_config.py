@@ -140,3 +140,8 @@ def test_a_recipe_is_what_departs_from_the_defaults() -> None:
     assert {"model._target_", "optimizer.lr", "data.name"} <= config.recipe(plain).keys()  # choices are always told
     longer = dict(config.flat(plain)) | {"trainer.batch_size": 64.0}
     assert config.recipe(longer) == config.recipe(plain)
+
+
+def test_keys_that_are_no_text_are_refused_before_a_run_records_them() -> None:
+    with pytest.raises(ConfigError, match=r"^model: the key 1 "):
+        composing.typed(composing.compose(["model=custom", "++model._target_=torch.nn.Flatten", "++model.start_dim=[{1:2}]"]))
