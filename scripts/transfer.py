@@ -245,7 +245,7 @@ def draw() -> None:
         axes.set_yticks(shown, [f"{tick:g}" for tick in shown])
         axes.set_xticks(list(PHOTOS), [f"{photos:,}" for photos in PHOTOS])
         axes.minorticks_off()
-        axes.legend(loc="lower right", fontsize="small")
+        axes.legend(loc="center", bbox_to_anchor=(0.5, 0.36), fontsize="small")
         axes.set_title("Cats and dogs: three ways of transfer, and none", weight="bold")
         if seeds:
             drawing.save(figure, PICTURE, (min(seeds), max(seeds)))
