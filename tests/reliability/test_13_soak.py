@@ -23,6 +23,7 @@ def resident() -> int:
 
 
 def open_files() -> int:
+    gc.collect()
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -35,7 +36,7 @@ def test_runs_in_one_process(tmp_path: Path) -> None:
         seconds.append(time.perf_counter() - began)
         if number == RUNS // 5:  # caches are filled
             first_files, first_memory = open_files(), resident()
-    assert open_files() == first_files
+    assert open_files() <= first_files
     assert resident() < 1.02 * first_memory
     if WHOLE:  # a ratio of medians over hundreds of runs; a few runs on a shared machine say nothing
         assert median(seconds[-RUNS // 5 :]) < 1.2 * median(seconds[RUNS // 5 : 2 * RUNS // 5])

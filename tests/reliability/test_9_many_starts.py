@@ -15,7 +15,12 @@ from protocol import TWO_EPOCHS, ended, start
 from small_runs import SMALL
 
 STARTS = 50 if WHOLE else 10
-NIGHT = (*SMALL, "data.limit=2000", "trainer.epochs=100000", "checkpoint.every_s=1")
+NIGHT = (*SMALL, "data.limit=2000", "trainer.epochs=100000", "checkpoint.every_s=0.3")
+
+
+def written(file: Path) -> int:
+    """When, in nanoseconds; 0 where it is not there."""
+    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 @pytest.mark.parametrize("kind", ["run", "resume", "sweep"])
@@ -29,12 +34,13 @@ def test_one_goes_on_and_the_others_are_refused(call, tmp_path: Path, kind: str)
             time.sleep(0.02)
         first.terminate()
         assert ended(first) == 143
+    checkpoint = place / ("seed0/last.safetensors" if kind == "sweep" else "last.safetensors")
+    before = written(checkpoint)
     processes = [start(tmp_path / f"log{number}", *lines[kind]) for number in range(STARTS)]
     while sum(process.is_alive() for process in processes) > 1:
         time.sleep(0.05)
-    while not (place / ("seed0/config.yaml" if kind == "sweep" else "config.yaml")).exists():
+    while written(checkpoint) == before:  # then it takes signals
         time.sleep(0.05)
-    time.sleep(0.3)  # it holds the lock, and is on its way to take signals
     (winner,) = [process for process in processes if process.is_alive()]
     os.kill(winner.pid or 0, signal.SIGTERM)
     assert Counter(ended(process) for process in processes) == {5: STARTS - 1, 143: 1}
