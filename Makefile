@@ -8,7 +8,7 @@ demo: .venv/installed
 	@$(BIN)/python -m cnnlab.train model=lenet data=digits
 
 test: .venv/installed-dev
-	@echo 'The tests take about 4 minutes on two cores.'
+	@echo 'The tests take about 5 minutes on two cores.'
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 # The whole protocol of docs/RELIABILITY.md, or one row of it (ROW=3); `make test` takes a share. Stopped, it goes on.

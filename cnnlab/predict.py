@@ -17,6 +17,7 @@ from rich.text import Text
 
 from cnnlab import cli
 from cnnlab.config import trust
+from cnnlab.config.schema import RESIZE
 from cnnlab.errors import ConfigError, cell, note, printable
 from cnnlab.tracking.files import finite
 
@@ -47,7 +48,6 @@ read are listed on stderr, the others predicted, and the exit code is 2.
 place, here or into --output FOLDER. Networks with a flatten layer: convert first.
 """
 KEYS = ("data.resize", "evaluation.weights", "trainer.device")
-RESIZE = ("crop", "pad", "stretch")
 MOST_FILES = 200_000  # below one folder: /proc and / hold more, and take minutes to walk through
 
 Answer = list[tuple[str | None, float]]

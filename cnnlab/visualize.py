@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from cnnlab import cli
 from cnnlab.config import trust
+from cnnlab.config.schema import RESIZE
 from cnnlab.errors import ConfigError, folded, printable, suggest
 from cnnlab.plots import rendered, require_matplotlib
 from cnnlab.tracking import files
@@ -45,7 +46,6 @@ WHAT = {
     "curves": "learning curves: training against validation and test",
     "embedding": "the test images as points; also for TensorBoard's projector",
 }
-RESIZE = ("crop", "pad", "stretch")
 DPI = 120
 KEYS = ("data.root", "data.resize", "evaluation.weights", "trainer.device")
 

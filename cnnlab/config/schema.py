@@ -27,6 +27,7 @@ Optimizer = Annotated[dict[str, Any], Kind("optimizer", ("params",))]
 Schedule = Annotated[dict[str, Any], Kind("schedule", ("step", "total_steps", "steps_per_epoch"))]
 Augmentation = Annotated[dict[str, Any], Kind("augment", ("images", "generator"))]
 MOST_THREADS = 256  # each takes up to 10 MB for its stack, and OpenMP ends the process where there are too many
+RESIZE = ("crop", "pad", "stretch")  # how pictures are brought to one size, see `data.pictures.decode`
 SOURCE_SETTINGS = ("size", "resize", "on_error", "memory_gb")  # of `data`, for the sources that take them
 Source = Annotated[dict[str, Any], Kind("source", ("root", "download"))]
 
@@ -47,7 +48,7 @@ class DataConfig:
     root: str = MISSING
     download: bool = MISSING
     size: int | None = legal(minimum=1, maximum=10_000)
-    resize: str | None = legal(choices=("crop", "pad", "stretch"))
+    resize: str | None = legal(choices=RESIZE)
     on_error: str | None = legal(choices=("stop", "skip"))
     memory_gb: float | None = legal(minimum=0)
     validation: Union[int, float] = legal(minimum=0)  # noqa: UP007 - OmegaConf 2.3 does not read `int | float`
