@@ -163,7 +163,9 @@ def test_a_sweep_that_is_refused_leaves_the_others_directory(sweep: Call) -> Non
 def test_hydras_other_launchers_run_the_same_sweep(launcher: str, sweep: Call) -> None:
     if launcher != "basic":
         pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
-    settings = (*QUICK, "trainer.steps=2", "model=mlp", "seed=0,1", f"hydra/launcher={launcher}")
+    settings = [*QUICK, "trainer.steps=2", "model=mlp", "seed=0,1", f"hydra/launcher={launcher}"]
+    if launcher == "submitit_local":  # submitit starts a job, and then makes a folder of the job's number for its logs
+        settings.append("hydra.launcher.submitit_folder=outputs/submitit")
     assert (sweep(*settings)[0], states()) == (0, {"seed0": "finished", "seed1": "finished"})
     manifest = (NIGHT / "manifest.json").read_bytes()
     assert (sweep(*settings)[0], (NIGHT / "manifest.json").read_bytes()) == (0, manifest)
