@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from cnnlab.composing.overrides import quoted
 from cnnlab.config.checking import check_targets
 from cnnlab.config.schema import Config
-from cnnlab.errors import ConfigError, FailedJobsError, GeometryError
+from cnnlab.errors import ConfigError, FailedJobsError, GeometryError, as_known
 from cnnlab.sweep import telling
 from cnnlab.sweep.compose import job_key, of_sweep
 from cnnlab.sweep.grid import job_names, unused
@@ -133,6 +133,12 @@ def run(manifest: Manifest, jobs: Sequence[Job], launcher: Launcher, first: int 
         if todo:
             manifest.mark_pending({job.directory for job in todo})
             launcher.launch([[*job.overrides, f"hydra.sweep.subdir={quoted(job.directory)}"] for job in todo], first)
+    except Exception as error:
+        package = type(launcher).__module__.removeprefix("hydra_plugins.").partition(".")[0]
+        if not package.startswith("hydra_") or as_known(error):
+            raise
+        said = " ".join(str(error).split())  # a job's own errors are its cause: this is a cluster's, or a process that ended
+        raise FailedJobsError(f"{package}: {said}; the same command again runs what is not done", 1) from error
     finally:
         manifest.reconcile()
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,6 +170,13 @@ def test_hydras_other_launchers_run_the_same_sweep(launcher: str, sweep: Call) -
     assert (sweep(*settings)[0], states()) == (0, {"seed0": "finished", "seed1": "finished"})
     manifest = (NIGHT / "manifest.json").read_bytes()
     assert (sweep(*settings)[0], (NIGHT / "manifest.json").read_bytes()) == (0, manifest)
+
+
+@pytest.mark.skipif(shutil.which("srun") is not None, reason="a cluster")
+def test_what_a_launcher_says_is_told_in_one_line(sweep: Call) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    code, _, err = sweep(*QUICK, "model=mlp", "hydra/launcher=submitit_slurm")
+    assert (code, "srun" in err, err.count("\n"), list(states().values())) == (1, True, 1, ["pending"])
 
 
 @pytest.mark.parametrize(
