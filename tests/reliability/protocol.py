@@ -3,8 +3,10 @@
 import itertools
 import multiprocessing
 import os
+import random
 import signal
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -17,7 +19,8 @@ from cnnlab import cli
 from cnnlab.sweep.pool import PRELOADED
 
 TWO_EPOCHS = (*SMALL, "trainer.epochs=2", "checkpoint.every_s=0")
-
+LONG = (*SMALL, "data.limit=2000", "trainer.epochs=8", "checkpoint.every_s=0.1", "model.hidden_dropout=0.1", "augment=[flip]")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Case = TypeVar("Case")
 
@@ -62,6 +65,23 @@ def ended(process: BaseProcess, within_s: float = 60) -> int:
         os.kill(process.pid or 0, signal.SIGKILL)
         raise AssertionError(f"still running after {within_s:.0f} s")
     return process.exitcode
+
+
+def send(process: int, chance: random.Random, first_s: float, last_s: float) -> set[int]:
+    """Send a signal at a random moment, every third time another one soon after it; the exit codes that are right then."""
+    time.sleep(chance.uniform(first_s, last_s))
+    sent = [chance.choice(SIGNALS)]
+    if chance.random() < 1 / 3:
+        sent.append(chance.choice(SIGNALS))
+    codes = {0}  # it had ended
+    for number in sent:
+        try:
+            os.kill(process, number)
+        except ProcessLookupError:
+            break
+        codes |= {128 + number, -number}
+        time.sleep(chance.uniform(0, 0.1))
+    return codes
 
 
 def users_of(folder: Path) -> Iterator[int]:

@@ -23,7 +23,7 @@ def longer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("longer") / "run", *LONGER)
 
 
-@pytest.mark.parametrize("at", share(range(1, MOST), 8))
+@pytest.mark.parametrize("at", share(range(1, MOST), 5))
 def test_at_a_file_operation(call, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     run, kill = tmp_path / "run", Failing(at, Killed())
     with monkeypatch.context() as patch:
@@ -39,7 +39,7 @@ def test_at_a_file_operation(call, whole: Path, tmp_path: Path, monkeypatch: pyt
     assert not list(run.glob(".*.tmp"))
 
 
-@pytest.mark.parametrize("seed", share(range(250), 63))
+@pytest.mark.parametrize("seed", share(range(250), 125))
 def test_at_random_times(longer: Path, tmp_path: Path, seed: int) -> None:
     run, log, times = tmp_path / "run", tmp_path / "log", random.Random(seed)
     code, kills = -9, 0

@@ -1,4 +1,4 @@
-"""Row 8: Ctrl-C, SIGTERM, SIGHUP and pairs at random moments: saved or nothing begun, no child left, the same bits after."""
+"""Row 8: Ctrl-C, SIGTERM, SIGHUP and pairs at random moments of a run: saved or nothing begun, the same bits after."""
 
 import os
 import random
@@ -12,42 +12,14 @@ from pathlib import Path
 
 import pytest
 import torchvision
-from conftest import WHOLE, assert_same_run
-from protocol import ended, goes_on, share, start, users_of
-from small_runs import SMALL, train
-
-LONG = (*SMALL, "data.limit=2000", "trainer.epochs=8", "checkpoint.every_s=0.1", "model.hidden_dropout=0.1", "augment=[flip]")
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from conftest import assert_same_run
+from protocol import LONG, SIGNALS, ended, goes_on, send, share, start
+from small_runs import train
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(tmp_path_factory.mktemp("whole") / "run", *LONG)
-
-
-def send(process: int, chance: random.Random, first_s: float, last_s: float) -> set[int]:
-    """Send a signal at a random moment, every third time another one soon after it; the exit codes that are right then."""
-    time.sleep(chance.uniform(first_s, last_s))
-    sent = [chance.choice(SIGNALS)]
-    if chance.random() < 1 / 3:
-        sent.append(chance.choice(SIGNALS))
-    codes = {0}  # it had ended
-    for number in sent:
-        try:
-            os.kill(process, number)
-        except ProcessLookupError:
-            break
-        codes |= {128 + number, -number}
-        time.sleep(chance.uniform(0, 0.1))
-    return codes
-
-
-def wait_for_none(folder: Path) -> None:
-    """Wait until no process uses the folder: a second signal ends the sweep at once, and its workers notice within seconds."""
-    end = time.monotonic() + 3
-    while list(users_of(folder)):
-        assert time.monotonic() < end, "a worker lives on"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("seed", share(range(30), 15))
@@ -74,33 +46,6 @@ def test_while_a_run_trains_scores_and_saves(call, whole: Path, tmp_path: Path, 
     assert "Traceback" not in log.read_text()
     goes_on(call, run, LONG)
     assert_same_run(run, whole)
-
-
-def signalled(call, log: Path, line: tuple[str, ...], sweep: Path, seed: int) -> None:
-    """Send signals to a sweep, which is to leave no worker; the same command then ends it well."""
-    process = start(log, *line)
-    while not log.exists():
-        time.sleep(0.01)
-    codes = send(process.pid or 0, random.Random(seed), 0.1, 6)
-    assert ended(process) in codes, log.read_text()
-    assert "Traceback" not in log.read_text()
-    wait_for_none(sweep)
-    assert call("train", *line)[0] == 0
-
-
-@pytest.mark.parametrize("seed", share(range(20), 20))
-def test_while_a_sweep_runs(call, whole: Path, tmp_path: Path, seed: int) -> None:
-    sweep = tmp_path / "sweep"
-    signalled(call, tmp_path / "log", ("-m", *LONG, "seed=0,1,2", f"hydra.sweep.dir={sweep}"), sweep, seed)
-    assert_same_run(sweep / "seed0", whole)
-
-
-@pytest.mark.parametrize("seed", share(range(10), 10))
-def test_while_a_search_prunes(call, tmp_path: Path, seed: int) -> None:
-    sweep = tmp_path / "search"
-    line = ("-m", *LONG, "hydra/sweeper=optuna", f"hydra.sweeper.trials={6 if WHOLE else 3}", "optimizer.lr=interval(0.001,1)",
-            f"hydra.sweep.dir={sweep}", "hydra.launcher.jobs=2")  # fmt: skip
-    signalled(call, tmp_path / "log", line, sweep, seed)
 
 
 @pytest.mark.parametrize("number", share(SIGNALS, 3))

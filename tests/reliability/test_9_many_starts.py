@@ -14,7 +14,7 @@ from conftest import WHOLE
 from protocol import TWO_EPOCHS, ended, start
 from small_runs import SMALL
 
-STARTS = 50 if WHOLE else 10
+STARTS = 50 if WHOLE else 5
 NIGHT = (*SMALL, "data.limit=2000", "trainer.epochs=100000", "checkpoint.every_s=0.3")
 
 
