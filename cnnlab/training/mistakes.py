@@ -69,11 +69,11 @@ def at_epoch_end(session: Session, epoch: Epoch) -> Iterator[tuple[str, str]]:
     score, guess = epoch.scores.get("validation", epoch.scores["train"]), guessing_loss(session)
     if epoch.epoch == 1 and epoch.step >= SHORT and guess is not None and score.loss > guess:
         lr = float(session.step.optimizer.defaults["lr"])
-        what = f"the first epoch ended with a loss of {score.loss:.4f}, worse than guessing ({guess:.4f})"
+        what = f"the first epoch ended with a loss of {score.loss:.4f}, no better than guessing ({guess:.4f})"
         if score.loss > 1.1 * guess:
             yield "chance", f"{what}: the learning rate {lr:g} is too large; try optimizer.lr={lr / 10:g}"
         else:
-            yield "chance", f"{what}: the learning rate {lr:g} does not suit; try optimizer.lr={lr / 10:g} and {lr * 10:g}"
+            yield "chance", f"{what}: nothing is learned yet; if it stays so, try optimizer.lr={lr / 10:g} and {lr * 10:g}"
 
 
 def some_images(session: Session) -> Tensor:

@@ -94,7 +94,10 @@ def warnings(capsys: pytest.CaptureFixture[str]) -> list[str]:
             [f"{OWN}.SlowInBf16", "trainer.precision=bf16", "trainer.threads=1", "trainer.steps=1"],
             ["leave trainer.precision=bf16 out"],
         ),
-        (["model=mlp", "model.activation=sigmoid", "optimizer.lr=30", *TWENTY], ["worse than guessing"]),
+        (
+            ["model=mlp", "model.activation=sigmoid", "optimizer.lr=30", *TWENTY],
+            ["guessing (2.3026): the learning rate 30 is too large"],
+        ),
         (["model=mlp", f"data.source._target_={__name__}.alike"], ["one and the same"]),
         (["model=mlp", f"data.source._target_={__name__}.alike", "data.source.one_class=true"], ["are of class a"]),
         (["model=lenet"], []),
