@@ -19,29 +19,29 @@ CORRELATION = 0.83  # of a run's validation and test score, measured over 400 ru
 PAGE = """\
 # How far a verdict can be trusted
 
-Written by `python -m scripts.verdict_rates`: {tables:,} simulated tables a cell, where 5.0 has a standard error of 0.3.
+Written by `python -m scripts.verdict_rates`: {tables:,} simulated tables per cell, so that 5.0 has a standard error of 0.3.
 
-`compare` puts the best row first and tests it against the others. The best row was chosen by scores of the same runs that
-are tested, and a lucky run is lucky on validation and test images alike (correlation 0.83 over 400 runs). So p is corrected
-for all pairs of the table by Holm's method, k (k - 1) / 2 of them for k rows. Of tables whose rows have two or more seeds
-in common, at most 5 % then hold even one verdict between equal configurations, whichever row is first and why. Correcting
-for the k - 1 pairs with row 1 alone, as if it had been named before training, does not keep that promise.
+`compare` puts the best row first and tests it against the others. The best row was chosen by scores of the same runs that are
+tested, and a lucky run is lucky on validation and test images alike (correlation 0.83 over 400 runs). So p is corrected by
+Holm's method for all pairs of the table, k (k - 1) / 2 for k rows. Of tables whose rows have two or more seeds in common, at
+most 5 % then contain even one verdict between equal configurations, whichever row is first and why. Correcting for only k - 1
+pairs, those with row 1, as if it had been named before training, does not keep that promise.
 
-What the promise takes for granted: the table is what was planned. Rows chosen by `--where`, runs named on the command line,
-or one more seed until a verdict appears, after a look at the scores, are choices by the scores, too, and no correction can
-know of them (one seed more until there is a verdict, from 3 to 10: about a table in six is wrong). Scores vary about
-normally over the seeds: where one run in five dies, more verdicts are wrong. Configurations of which unlucky seeds diverged
-are compared by their survivors, which the notes of the table say.
+The promise assumes that the table is the one that was planned. Choosing rows with `--where`, naming runs on the command line,
+or adding one more seed until a verdict appears, after a look at the scores, also chooses by the scores, and no correction can
+know about that (one seed more until there is a verdict, from 3 to 10: about one table in six is wrong). It also assumes that
+scores vary about normally over the seeds: if one run in five fails to learn, more verdicts are wrong. Configurations of which
+unlucky seeds diverged are compared by their survivors, as the notes of the table say.
 
-With one seed each the verdict is "this network is worse": about the two trained networks on images like these, by McNemar's
-exact test, in at most 5 % of tables of equally good *networks*. Equal settings with two seeds give networks that differ,
-and more than half of the tables of equal *settings* with one seed each hold such a verdict. Only seeds can tell settings
-apart.
+With one seed each the verdict is "this network is worse": it is about the two trained networks on images like these, by
+McNemar's exact test, and appears in at most 5 % of tables of equally good *networks*. Equal settings with two different seeds
+give networks that differ, and more than half of the tables of equal *settings* with one seed each contain such a verdict.
+Only several seeds can tell settings apart.
 """
 HEADS = """
 ## {title}
 
-{text} First corrected for all pairs, as `compare` does, then (in brackets) for the pairs with row 1 alone.
+{text} The first number is corrected for all pairs, as `compare` does, the one in parentheses only for the pairs with row 1.
 """
 HARDNESS = (1.2, 0.4)  # of images, a beta distribution: right three times of four, a few images hard for every network
 
@@ -129,10 +129,10 @@ def main() -> None:
     for k in (2, 8, 20):
         ours, other = (100 * mcnemar_rate(k, 1000, tables, 0, judge) for judge in judges)
         print(f"| {k} | {ours:.1f} ({other:.1f}) |", flush=True)
-    text = "One configuration is truly better than all others; how many of the others are called worse, in %."
+    text = "One configuration is truly better than all others: the share of the others that are called worse, in %."
     print(HEADS.format(title="Differences found", text=text))
     table({f"better by {better:g} standard deviations of a run": {"better": better} for better in (2.0, 5.0)}, 1)
-    print("\nWith two or three seeds the honest correction costs nearly everything in a long table: few rows, more seeds.")
+    print("\nWith two or three seeds the honest correction hides nearly all differences in long tables: few rows, more seeds.")
 
 
 if __name__ == "__main__":
