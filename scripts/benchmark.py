@@ -60,7 +60,7 @@ def main() -> None:
     print(
         f"`python scripts/benchmark.py` on {describe(torch.device('cpu'))['device']}, {torch.get_num_threads()} cores, "
         f"torch {torch.__version__}, Python {platform.python_version()}: {arguments.rounds} rounds of {arguments.epochs} "
-        "epochs, float32, Adam. In brackets: cnnlab's time over the peer's, the median over rounds.\n"
+        "epochs, float32, Adam. In parentheses: cnnlab's time divided by the peer's, as the median over rounds.\n"
     )
     print("| network, batch | cnnlab | " + " | ".join(arguments.only) + " |")
     print("|---" * (2 + len(arguments.only)) + "|", flush=True)
