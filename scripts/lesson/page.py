@@ -25,21 +25,21 @@ INTRODUCTION = """# Lessons: what the notes claim, tested
 
 Five sets of course notes argue for convolutional networks: C, after Geron and Chollet; D, Dinh's draft; K, Kamada; L, slides on
 Keras's functional API; V, Varma's lecture ([`configs/published.yaml`](../configs/published.yaml)). Each of their claims is
-tested here by an experiment that a laptop repeats, and the outcome said plainly, also where a claim did not hold.
+tested here by an experiment that a laptop can repeat, and the outcome is stated plainly, including where a claim did not hold.
 
-**How to read it.** Accuracies are means over seeds ± the half-width of the 95 % interval (Student's t); differences have
-Welch's interval. A seed draws the initial weights, the order and, where only 10,000 images are used, those images. A part of a
-claim is "yes" when its whole interval lies on the claimed side, "no" when all of it lies on the other, else "open": these seeds
-cannot tell. A claim held if all its parts did, in part if one did not, as far as could be told if some stay open, and is
-largely open if most do. The networks are small and trained briefly: what holds here, holds at this size.
-About one interval in twenty misses the truth by chance, and this page has dozens of them. The CIFAR-10 is a copy of which 93
-of 60,000 images were re-encoded ([RESULTS.md](RESULTS.md)).
+**How to read it.** Accuracies are means over seeds ± the half-width of the 95 % interval (Student's t); intervals of
+differences are Welch's. A seed determines the initial weights, the order and, where only 10,000 images are used, which ones. A
+part of a claim is "yes" when its whole interval lies on the claimed side, "no" when all of it lies on the other side, and
+otherwise "open": these seeds cannot tell. A claim held if all its parts did, in part if one did not, as far as could be told if
+some are open, and is largely open if most are. The networks are small and trained briefly, so the verdicts are about this size.
+About one interval in twenty misses the truth by chance, and this page has dozens of them. The CIFAR-10 used is a copy in which
+93 of 60,000 images were re-encoded ([RESULTS.md](RESULTS.md)).
 
-**How to repeat it.** `python -m scripts.lessons` trains what [`docs/lessons.json`](lessons.json) lacks (all of it: about an
-hour on one core), draws the pictures and writes this page; `python -m scripts.lessons CLAIM --seeds 5` adds seeds to one
-claim. What the ledger holds is not trained again; without its entries and `outputs/lessons` it is. Claims about published
-results take them from [`docs/results.json`](results.json), which `python -m scripts.reproduce` fills. Each network is also one
-plain command, given below it; they run in the repository's root.
+**How to repeat it.** `python -m scripts.lessons` trains what is missing from [`docs/lessons.json`](lessons.json) (about an hour
+on one core for everything), draws the pictures and writes this page; `python -m scripts.lessons CLAIM --seeds 5` adds seeds to
+one claim. What is in the ledger is not trained again, unless you remove its entries and `outputs/lessons`. Claims about
+published results use [`docs/results.json`](results.json), which `python -m scripts.reproduce` fills. Each network is also one
+plain command, listed with its claim and run in the repository's root.
 """
 
 

@@ -17,9 +17,9 @@ LARGE = [ARMS[f"{way}-{photos}"] for photos in (1000, 20) for way in ("scratch",
 def _generic(measured: Measured) -> list[Finding]:
     scratch, early, frozen = (measured.values(f"halves-{arm}") for arm in ("scratch", "early", "frozen"))
     return [
-        above("all convolutions of the other classes, frozen, less from scratch", frozen, scratch),
-        above("the first two of them frozen, the rest trained on, less from scratch", early, scratch),
-        above("the later are less generic: training them on less freezing them", early, frozen),
+        above("all convolutions of the other classes, frozen, minus from scratch", frozen, scratch),
+        above("the first two of them frozen, the rest trained further, minus from scratch", early, scratch),
+        above("the later ones are less generic: training them further minus freezing them", early, frozen),
     ]
 
 
@@ -30,11 +30,11 @@ def _overfits(measured: Measured) -> list[Finding]:
     fits, scores = measured.values("scratch-1000", train), measured.values("scratch-1000", test)
     own, features = (measured.values(f"{way}-1000", gap) for way in ("scratch", "features"))
     return [
-        above("it overfits: training less test accuracy from scratch, 1,000 photos a class", fits, scores),
-        above("features mend it: that gap less theirs", own, features),
-        above("test accuracy with 1,000 a class: features less from scratch", values("features"), values("scratch")),
-        above("test accuracy with 20 a class: features less from scratch", values("features", 20), values("scratch", 20)),
-        above("test accuracy with 1,000 a class: fine-tuned less from scratch", values("fine-tune"), values("scratch")),
+        above("it overfits: training minus test accuracy from scratch, 1,000 photos a class", fits, scores),
+        above("features mend it: that gap minus theirs", own, features),
+        above("test accuracy with 1,000 a class: features minus from scratch", values("features"), values("scratch")),
+        above("test accuracy with 20 a class: features minus from scratch", values("features", 20), values("scratch", 20)),
+        above("test accuracy with 1,000 a class: fine-tuned minus from scratch", values("fine-tune"), values("scratch")),
     ]
 
 

@@ -15,8 +15,8 @@ def _shuffled(measured: Measured) -> list[Finding]:
         return measured.values(f"{net}, in order"), measured.values(f"{net}, shuffled")
 
     return [
-        above("the convnet is hurt: test accuracy in order less shuffled", *pair("convnet")),
-        near(f"the dense network is unhurt, within {UNHURT}: in order less shuffled", *pair("dense"), UNHURT),
+        above("the convnet is hurt: test accuracy in order minus shuffled", *pair("convnet")),
+        near(f"the dense network is unhurt, within {UNHURT}: in order minus shuffled", *pair("dense"), UNHURT),
     ]
 
 
@@ -30,8 +30,8 @@ def _one_place(measured: Measured) -> list[Finding]:
     pooled, flat, _ = (lost(measured, arm.name) for arm in measured.arms)
     allowed = f"loses at most {FOUND_AGAIN} when the images move {FAR} pixels"
     return [
-        at_most(f"global max pooling behind the convolutions {allowed}", pooled, FOUND_AGAIN),
-        at_most(f"flatten behind the same convolutions {allowed}", flat, FOUND_AGAIN),
+        at_most(f"global max pooling after the convolutions {allowed}", pooled, FOUND_AGAIN),
+        at_most(f"flatten after the same convolutions {allowed}", flat, FOUND_AGAIN),
     ]
 
 
@@ -47,9 +47,9 @@ def _where(measured: Measured) -> list[Finding]:
     what, where = measured.values("global max, what"), measured.values("global max, where")
     flat = measured.values("flatten, what")
     return [
-        near("what is found as with flatten, within 0.05: flatten less global max", flat, what, 0.05),
-        at_most(f"where is a guess (chance is {CHANCE:.4f}), at most 0.02 above it", where, CHANCE + 0.02),
-        above("flatten does know where: flatten less global max", measured.values("flatten, where"), where, 0.5),
+        near("global max tells what as well as flatten, within 0.05: flatten minus global max", flat, what, 0.05),
+        at_most(f"global max only guesses where, at most 0.02 above chance ({CHANCE:.4f})", where, CHANCE + 0.02),
+        above("flatten does know where: flatten minus global max", measured.values("flatten, where"), where, 0.5),
     ]
 
 
@@ -64,10 +64,10 @@ def _fields(measured: Measured) -> list[Finding]:
         return [after - before for before, after in zip(first, last, strict=True)]
 
     return [
-        Finding(f"the side of what one output sees grows with every layer: {path} pixels of 28", grows),
-        Finding("the gradient of one output reaches exactly the pixels that the formula says", agree),
-        above("the deeper block tells classes better to a linear readout, more so than in an untrained network: gain of "
-              "the fourth block over the first, trained less untrained", gain("trained"), gain("untrained")),
+        Finding(f"the square that one output sees grows with every layer: {path} of 28 pixels a side", grows),
+        Finding("the gradient of one output reaches exactly the pixels that the formula gives", agree),
+        above("a linear readout tells the classes better from a deeper block, more so than in an untrained network: gain of "
+              "the fourth block over the first, trained minus untrained", gain("trained"), gain("untrained")),
     ]  # fmt: skip
 
 
@@ -102,14 +102,14 @@ def _pool_or_stride(measured: Measured) -> list[Finding]:
     return [
         above(f"max pooling above large kernels, {size}", pool, large),
         above(f"strides above large kernels, {size}", stride, large),
-        near(f"strides nearly as good as max pooling, within 0.02, {size}: max pooling less strides", pool, stride, 0.02),
+        near(f"strides nearly as good as max pooling, within 0.02, {size}: max pooling minus strides", pool, stride, 0.02),
         above("and max pooling above strides", pool, stride),
     ]
 
 
 def _global_max(measured: Measured) -> list[Finding]:
     flat, pooled = parameters("cifar-flatten"), parameters("cifar-global-max")
-    return [Finding(f"{flat:,} parameters with flatten, {pooled:,} with global max pooling: {pooled / flat:.3f} of them",
+    return [Finding(f"{flat:,} parameters with flatten, {pooled:,} with global max pooling: a share of {pooled / flat:.3f}",
                     (flat, pooled) == (703_594, 179_306))]  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def _any_size(measured: Measured) -> list[Finding]:
     return [
         Finding(f"28 x 28 and 64 x 64 images give maps of {shapes}", (small[0], large[0]) == ((1, 1, 10), (10, 10, 10))),
         Finding("LeNet, with flatten and dense layers, takes 28 x 28 and refuses 64 x 64", small[1] and not large[1]),
-        at_most("and the map is of use: errors at the nine places of a mosaic of nine test digits (a guess errs 0.9)",
+        at_most("and the map is useful: error rate at the nine places of a mosaic of nine test digits (0.9 when guessing)",
                 [1 - value for value in measured.values("allconv", probed("mosaic", "mosaic"))], 0.2),
     ]  # fmt: skip
 
@@ -137,7 +137,7 @@ def _global_max_tables(measured: Measured) -> list[Table]:
     for size, *names in sizes:
         flat, pooled = (measured.values(name) for name in names)
         costs.append([size, signed(difference(flat, pooled)) if flat and pooled else "not measured yet"])
-    return [*with_published(measured), Table(["", "test accuracy with flatten less that with global max pooling"], costs)]
+    return [*with_published(measured), Table(["", "test accuracy with flatten minus that with global max pooling"], costs)]
 
 
 OTHER = 0.05  # of accuracy, for images a quarter larger or smaller
@@ -155,10 +155,10 @@ def _other_sizes(measured: Measured) -> list[Finding]:
     return [
         Finding("built for 32 x 32 pixels, it takes 24 x 24 and 64 x 64", accepts("cifar-global-max", 24)
                 and accepts("cifar-global-max", 64)),
-        Finding("flatten in its place refuses both", not accepts("cifar-flatten", 24) and not accepts("cifar-flatten", 64)),
-        Finding(f"any size at all: its unpadded convolutions need {smallest('cifar-global-max')} pixels", smallest(
+        Finding("with flatten instead, it refuses both", not accepts("cifar-flatten", 24) and not accepts("cifar-flatten", 64)),
+        Finding(f"any size at all: its unpadded convolutions need at least {smallest('cifar-global-max')} pixels", smallest(
             "cifar-global-max") == 1),
-        *(at_most(f"and of use: loses at most {OTHER} on images brought to {size} x {size}", lost_at(size), OTHER)
+        *(at_most(f"and usefully: it loses at most {OTHER} on images resized to {size} x {size}", lost_at(size), OTHER)
           for size in (24, 40)),
     ]  # fmt: skip
 
@@ -173,7 +173,7 @@ def _average(measured: Measured) -> list[Finding]:
     def pair(data: str) -> tuple[list[float], list[float]]:
         return measured.values(f"{data}, max"), measured.values(f"{data}, average")
 
-    return [near(f"{data}: within 0.01, max less average", *pair(data), 0.01) for data in ("fashion", "cifar10")]
+    return [near(f"{data}: within 0.01, max minus average", *pair(data), 0.01) for data in ("fashion", "cifar10")]
 
 
 def _alike(measured: Measured) -> list[Finding]:
@@ -181,8 +181,8 @@ def _alike(measured: Measured) -> list[Finding]:
     for data in ("fashion", "cifar10"):
         beside = measured.values(f"{data}, no strides", probed("alike", 1))
         findings += [
-            at_most(f"{data}: 1 less the correlation of pixels that touch", [1 - value for value in beside], 0.2),
-            above(f"{data}: strides of 2, twice, lose at most 0.02: with strides less without",
+            at_most(f"{data}: 1 minus the correlation of adjacent pixels", [1 - value for value in beside], 0.2),
+            above(f"{data}: strides of 2, twice, lose at most 0.02: with strides minus without",
                   measured.values(f"{data}, strides of 2"), measured.values(f"{data}, no strides"), -0.02),
         ]  # fmt: skip
     return findings
@@ -197,7 +197,7 @@ def _alike_tables(measured: Measured) -> list[Table]:
 
 
 def _cheaper(measured: Measured) -> list[Finding]:
-    names = ("multiplications an image", "bytes that training keeps of an image", "parameters")
+    names = ("multiplications per image", "bytes that training keeps per image", "parameters")
     pairs = zip(names, cost(*POOLED), cost(*BARE), strict=True)
     return [
         Finding(f"{name}: {pooled:,} with the two poolings of `chollet`, {bare:,} without, {bare / pooled:.1f} times as many",

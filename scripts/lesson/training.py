@@ -10,23 +10,23 @@ FAR_FEWER, POINT = 5, 0.01  # times the parameters; of accuracy
 def _harder(measured: Measured) -> list[Finding]:
     mnist, fashion, cifar = (measured.values(arm.name) for arm in measured.arms)
     return [
-        above("test accuracy on MNIST less that on Fashion-MNIST", mnist, fashion),
-        above("on Fashion-MNIST less that on CIFAR-10", fashion, cifar),
+        above("test accuracy on MNIST minus that on Fashion-MNIST", mnist, fashion),
+        above("on Fashion-MNIST minus that on CIFAR-10", fashion, cifar),
     ]
 
 
 def _xavier(measured: Measured) -> list[Finding]:
     return [
-        above("test accuracy with Xavier less that with N(0, 0.01)", measured.values("Xavier"), measured.values("N(0, 0.01)"))
+        above("test accuracy with Xavier minus that with N(0, 0.01)", measured.values("Xavier"), measured.values("N(0, 0.01)"))
     ]
 
 
 def _deeper(measured: Measured) -> list[Finding]:
     two, three, five, seven = (measured.values(arm.name) for arm in measured.arms)
     return [
-        above("a third layer gains: 3 less 2", three, two),
-        above("five lose: 3 less 5", three, five),
-        above("seven (250 epochs, the others 50, as in the notes) are worse: 5 less 7", five, seven),
+        above("a third layer gains: 3 layers minus 2", three, two),
+        above("five lose: 3 layers minus 5", three, five),
+        above("seven (250 epochs, the others 50, as in the notes) are worse: 5 layers minus 7", five, seven),
     ]
 
 
@@ -35,11 +35,11 @@ def _overfits(measured: Measured) -> list[Finding]:
     one_train, two_train, five_train = (measured.values(arm.name, train) for arm in measured.arms)
     one_gap, _, five_gap = (measured.values(arm.name, gap) for arm in measured.arms)
     return [
-        above("training accuracy rises: 2 layers less 1", two_train, one_train),
-        above("training accuracy rises on: 5 less 2", five_train, two_train),
-        above("test accuracy rises at first: 2 less 1", two, one),
-        above("and falls with more: 2 less 5", two, five),
-        above("training above test grows: the gap with 5 layers less that with 1", five_gap, one_gap),
+        above("training accuracy rises: 2 layers minus 1", two_train, one_train),
+        above("training accuracy rises further: 5 layers minus 2", five_train, two_train),
+        above("test accuracy rises at first: 2 layers minus 1", two, one),
+        above("and falls with more: 2 layers minus 5", two, five),
+        above("the gap from training to test grows: with 5 layers minus with 1", five_gap, one_gap),
     ]
 
 
@@ -62,15 +62,15 @@ def fewest(measured: Measured, data: str) -> Finding:
                        False if all(found.holds is False for found in against.values()) else None)  # fmt: skip
     least = min(as_good, key=lambda name: size[name])
     times = size[best] / size[least]
-    text = f"{data}: a convnet of {size[least]:,} parameters is as good as the best dense network, of {size[best]:,}"
+    text = f"{data}: a convnet of {size[least]:,} parameters is as good as the best dense network, which has {size[best]:,}"
     return Finding(f"{text}, {times:.1f} times as many: test accuracy{against[least].text}", times >= FAR_FEWER)
 
 
 def _grow(measured: Measured) -> list[Finding]:
     growing, constant, shrinking, *kernels = (measured.values(arm.name) for arm in measured.arms)
     findings = [
-        above(f"constant maps are at most {POINT} better than growing: growing less constant", growing, constant, -POINT),
-        above("so are shrinking ones: growing less shrinking", growing, shrinking, -POINT),
+        above(f"constant maps are at most {POINT} better than growing: growing minus constant", growing, constant, -POINT),
+        above("so are shrinking ones: growing minus shrinking", growing, shrinking, -POINT),
     ]  # fmt: skip
     small = zip((3, 5, 7), (growing, *kernels[:2]), strict=True)
     return findings + [above(f"kernels of {side} above kernels of 11", values, kernels[2]) for side, values in small]
@@ -81,8 +81,8 @@ def _dropout(measured: Measured) -> list[Finding]:
     for data in ("fashion", "cifar10", "cifar10 at full size"):
         with_it, without = f"{data}, 0.2", f"{data}, without"
         findings += [
-            above(f"{data}: test accuracy with dropout less without", measured.values(with_it), measured.values(without)),
-            above(f"{data}: overfitting, as training less test accuracy, without dropout less with it",
+            above(f"{data}: test accuracy with dropout minus without", measured.values(with_it), measured.values(without)),
+            above(f"{data}: overfitting (training minus test accuracy), without dropout minus with it",
                   measured.values(without, gap), measured.values(with_it, gap)),
         ]  # fmt: skip
     return findings
@@ -90,7 +90,7 @@ def _dropout(measured: Measured) -> list[Finding]:
 
 def _adam(measured: Measured) -> list[Finding]:
     return [
-        above(f"{activation}: test accuracy after 50 epochs with Adam less that with SGD",
+        above(f"{activation}: test accuracy after 50 epochs with Adam minus that with SGD",
               measured.values(f"{activation}, adam"), measured.values(f"{activation}, sgd"))
         for activation in ("sigmoid", "relu")
     ]  # fmt: skip
@@ -98,7 +98,7 @@ def _adam(measured: Measured) -> list[Finding]:
 
 def _relu(measured: Measured) -> list[Finding]:
     return [
-        above(f"{optimizer}: test accuracy after 50 epochs with ReLU less that with sigmoid",
+        above(f"{optimizer}: test accuracy after 50 epochs with ReLU minus that with sigmoid",
               measured.values(f"relu, {optimizer}"), measured.values(f"sigmoid, {optimizer}"))
         for optimizer in ("sgd", "adam")
     ]  # fmt: skip
@@ -107,10 +107,10 @@ def _relu(measured: Measured) -> list[Finding]:
 def _convnets(measured: Measured) -> list[Finding]:
     fashion, cifar = measured.values("MLP, Fashion-MNIST"), measured.values("MLP, CIFAR-10")
     return [
-        above("Fashion-MNIST: LeNet less the MLP of 128 units", measured.values("LeNet, Fashion-MNIST"), fashion),
-        above("the slides' functional network less that MLP", measured.values("functional, Fashion-MNIST"), fashion),
-        above("CIFAR-10: LeNet less the best MLP, of 2 x 128 units", measured.values("LeNet, CIFAR-10"), cifar),
-        above("the slides' functional network less that MLP", measured.values("functional, CIFAR-10"), cifar),
+        above("Fashion-MNIST: LeNet minus the MLP of 128 units", measured.values("LeNet, Fashion-MNIST"), fashion),
+        above("the slides' functional network minus that MLP", measured.values("functional, Fashion-MNIST"), fashion),
+        above("CIFAR-10: LeNet minus the best MLP, of 2 x 128 units", measured.values("LeNet, CIFAR-10"), cifar),
+        above("the slides' functional network minus that MLP", measured.values("functional, CIFAR-10"), cifar),
     ]
 
 
