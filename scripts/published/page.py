@@ -8,29 +8,29 @@ from scripts.published import comparison
 from scripts.published.comparison import Comparison, Figure
 
 REMARKS = """\
-MNIST and Fashion-MNIST are the official files, bit for bit. The CIFAR-10 that was measured on is a copy of which 93 of \
-60,000 images (73 for training, 20 for testing) were re-encoded and are not exact; its figures may differ in the fourth \
-digit from those of the official files.
+MNIST and Fashion-MNIST are the official files, bit for bit. The CIFAR-10 used here is a copy in which 93 of \
+60,000 images (73 for training, 20 for testing) were re-encoded and are not exact; figures measured on it may differ in the \
+fourth digit from those on the official files.
 
-`mlp-cifar-1` spreads widely. Over seeds 0 to 4 the training accuracy is 0.5021, 0.5542, 0.4964, 0.5282 and 0.5104, the test \
-accuracy 0.4581, 0.4825, 0.4549, 0.4667 and 0.4517. Seeds 5 to 9 were added after these five had been seen, whose means were \
-below the tolerance: 0.5268, 0.5540, 0.5315, 0.4999 and 0.5425, and 0.4648, 0.4814, 0.4746, 0.4481 and 0.4703. The training \
-accuracy goes with how many hidden units die (correlation -0.98): `python -m scripts.dead_units RUN` finds 113, 100, 114, 105, \
-111, 105, 98, 107, 112 and 103 of 128 that answer to no training image at the end. Keras itself, with \
-TensorFlow, the same data and recipe, spreads as widely: five runs of `python scripts/peer.py keras --net mlp --data cifar10 \
---epochs 150 --batch-size 1024 --root DATA` reached 0.4691, 0.4649, 0.4698, 0.4795 and 0.4468 on the test images, the last two \
-0.5524 and 0.4976 in training.
+`mlp-cifar-1` varies widely between seeds. For seeds 0 to 4 the training accuracy is 0.5021, 0.5542, 0.4964, 0.5282 and \
+0.5104, the test accuracy 0.4581, 0.4825, 0.4549, 0.4667 and 0.4517. Seeds 5 to 9 were added after these five had been seen \
+and their means found below the tolerance: 0.5268, 0.5540, 0.5315, 0.4999 and 0.5425 in training, and 0.4648, 0.4814, 0.4746, \
+0.4481 and 0.4703 on the test images. The training accuracy depends on how many hidden units die (correlation -0.98): \
+`python -m scripts.dead_units RUN` finds that 113, 100, 114, 105, 111, 105, 98, 107, 112 and 103 of 128 respond to no training \
+image at the end. Keras itself, with TensorFlow and the same data and recipe, varies as widely: five runs of `python \
+scripts/peer.py keras --net mlp --data cifar10 --epochs 150 --batch-size 1024 --root DATA` reached 0.4691, 0.4649, 0.4698, \
+0.4795 and 0.4468 on the test images; the last two reached 0.5524 and 0.4976 in training.
 
-The optimizers are torch's with Keras's constants, and their updates are not Keras 3's to the last digit: RMSprop divides by \
-sqrt(v) + eps here and by sqrt(v + eps) there, Adam adds eps after the bias correction here and before it there. Batch norm \
-has torch's momentum 0.1 and eps 1e-5 here, 0.01 (Keras's 0.99) and 1e-3 there. In the training accuracy of `chollet-mnist` \
-after 5 epochs no difference shows: 0.9940 ± 0.0003 here, 0.9943 published, 0.9940, 0.9943 and 0.9951 in three runs of Keras 3 \
-(`python scripts/peer.py keras --net chollet --data mnist --epochs 5 --optimizer rmsprop --root DATA`).
+The optimizers are torch's with Keras's constants, and their updates are not exactly Keras 3's: RMSprop divides by \
+sqrt(v) + eps in torch and by sqrt(v + eps) in Keras; Adam adds eps after the bias correction in torch and before it in Keras. \
+Batch norm has momentum 0.1 and eps 1e-5 in torch, 0.01 (Keras's 0.99) and 1e-3 in Keras. In the training accuracy of \
+`chollet-mnist` after 5 epochs no difference shows: 0.9940 ± 0.0003 here, 0.9943 published, and 0.9940, 0.9943 and 0.9951 in \
+three runs of Keras 3 (`python scripts/peer.py keras --net chollet --data mnist --epochs 5 --optimizer rmsprop --root DATA`).
 
-Where no score is published, epochs and batch are ours, as many as two cores could give: `padded-fashion` has 5 epochs where \
-`strided-fashion` has 10.
+Where no score is published, epochs and batch size are ours, limited by what two cores could manage: `padded-fashion` has 5 \
+epochs where `strided-fashion` has 10.
 
-Seconds are of whole runs on a machine that other work shared, the long ones most of all."""
+Seconds are those of whole runs on a machine shared with other work, which affected the long runs most."""
 
 
 def text(rows: Sequence[Comparison], curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
@@ -40,17 +40,18 @@ def text(rows: Sequence[Comparison], curves: Mapping[str, Sequence[Sequence[floa
     lines = [
         "# Published and measured",
         "",
-        "Written by `python -m scripts.reproduce` from `docs/results.json`; a row is `python -m cnnlab.train experiment=ID`.",
-        "Accuracies, that of training first, then that of the test images, are means over n seeds, ± their standard deviation. "
-        "The training accuracy is the mean over the last epoch's batches as they were trained, as Keras prints it. "
-        "Sources: see `configs/published.yaml`.",
+        "Written by `python -m scripts.reproduce` from `docs/results.json`; each row is measured by "
+        "`python -m cnnlab.train experiment=ID`.",
+        "Accuracies, first on the training images, then on the test images, are means over n seeds ± their standard deviation. "
+        "The training accuracy is the mean over the last epoch's batches while training, as Keras prints it. "
+        "Sources are listed in `configs/published.yaml`.",
         "",
-        "A published figure is one draw. The 95 % prediction interval says where one more seed of ours would fall, mean ± "
-        "t(n - 1) s sqrt(1 + 1/n); with three seeds it is wide, so its width stands beside it. With "
+        "A published figure is one draw. The 95 % prediction interval says where one more seed of ours would fall: mean ± "
+        "t(n - 1) s sqrt(1 + 1/n). With three seeds it is wide, so its width is given beside it. With "
         f"{comparison.ENOUGH} or more seeds a figure is reproduced if it lies in the interval; with fewer, our mean must be "
-        f"within the tolerance ({tolerance}), above or below. One of twenty figures falls outside such an interval by chance: "
-        "`reproduce --check` fails only for one that is outside its tolerance and outside an interval corrected for all "
-        f"{comparison.num_intervals(rows)} that have one (Bonferroni), which with three seeds only gross errors are.",
+        f"within the tolerance ({tolerance}), above or below. One in twenty figures falls outside such an interval by chance, "
+        "so `reproduce --check` fails only for a figure that is outside its tolerance and outside an interval corrected for "
+        f"all {comparison.num_intervals(rows)} that have one (Bonferroni); with three seeds, only gross errors are.",
         "",
         REMARKS,
         "",
@@ -78,7 +79,7 @@ def _losses(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
         "",
         "## Test losses",
         "",
-        "The notes print three test losses, 1.2228, 0.4003 and 0.3381. Measured, with seed 0:",
+        "The notes print three test losses, 1.2228, 0.4003 and 0.3381, without saying of which network. Ours, with seed 0:",
         "",
     ]
     lines += ["| id | test loss | test accuracy |", "|---|---|---|"]
@@ -103,8 +104,8 @@ def _bfloat16(rows: Sequence[Comparison]) -> list[str]:
         "",
         "## In bfloat16",
         "",
-        f"Test accuracy with `trainer.precision=bf16` (the weights stay float32) less that in float32: {differences.mean:+.4f} "
-        f"on average over these {len(both)} experiments{interval or ''}.",
+        f"Test accuracy with `trainer.precision=bf16` (the weights stay float32) minus that in float32: "
+        f"{differences.mean:+.4f} on average over these {len(both)} experiments{interval or ''}.",
         "",
         "| id | fp32 | bf16 | difference |",
         "|---|---|---|---|",
@@ -122,7 +123,7 @@ def _epochs(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
         "",
         "## Epoch by epoch",
         "",
-        "Training loss and accuracy of each epoch, as printed and as measured with seed 0.",
+        "Training loss and accuracy of each epoch, as published and as measured with seed 0.",
         "",
     ]
     lines += [f"| epoch | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
