@@ -24,9 +24,9 @@ Call it in the repository's root.
 """
 INTRODUCTION = """# Every setting
 
-Written by `python -m scripts.settings` from `configs/`; `python -m cnnlab.train --help` shows the first table in a terminal. A
-setting is changed by `KEY=VALUE` on the command line; what contains brackets, parentheses or braces goes into quotes
-([SHELLS.md](SHELLS.md)). The words of the field are explained in [TERMS.md](TERMS.md).
+Written by `python -m scripts.settings` from `configs/`; `python -m cnnlab.train --help` shows the first table in a terminal.
+Change a setting with `KEY=VALUE` on the command line, and put what contains brackets, parentheses or braces in quotes
+([SHELLS.md](SHELLS.md)). Technical terms are explained in [TERMS.md](TERMS.md).
 """
 GROUPS = ("data", "model", "task", "optimizer", "schedule", "augment")
 HEAD = ["| setting | default | takes | meaning |", "|---|---|---|---|"]
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 def text() -> str:
     """The page."""
     lines = [INTRODUCTION, "## Of every run", "", *HEAD, *_root(), "", "## Of a sweep, with `-m`", "", *HEAD]
-    lines += [_row("sweep.name", "", "a word", "the sweep lies in outputs/sweeps/NAME, and the same command resumes it")]
+    lines += [_row("sweep.name", "", "a word", "the sweep is kept in outputs/sweeps/NAME, and the same command resumes it")]
     lines += [_row("sweep.zip", [], "a list", "keys that take their values side by side, not in every combination")]
     for kind, choice in (("launcher", "parallel"), ("sweeper", "optuna")):
         lines += _plain(config.config_dir() / "hydra" / kind / f"{choice}.yaml", f"hydra.{kind}", f" (`hydra/{kind}={choice}`)")

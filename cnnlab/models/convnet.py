@@ -34,23 +34,23 @@ class ConvNet(nn.Module):
     """Blocks of convolution, batch norm, activation, pooling and dropout; then the head, hidden dense layers, the output.
 
     Args:
-        blocks: each a mapping of conv (filters), kernel (3), stride (1), padding (valid | same | full | zeros a side), pool
-            (window), pool_stride (the window), pool_type (max | average), and of dropout and batch_norm, which overrule
+        blocks: each a mapping with conv (filters), kernel (3), stride (1), padding (valid | same | full | zeros per side),
+            pool (window), pool_stride (the window), pool_type (max | average), and dropout and batch_norm, which override
             those below; [height, width] where the two differ.
         input_shape: C, H, W of the images; C, L of signals, or C, D, H, W of clips and voxels, for which the layers are those
             of one and of three dimensions.
         num_outputs: logits.
-        head: flatten | global_max | global_average, to dense layers, or conv, a convolution to a map of logits, for images of
-            any size.
-        head_kernel: of the head conv; [height, width] where the two differ.
+        head: flatten | global_max | global_average, followed by dense layers, or conv, a convolution to a map of logits, for
+            images of any size.
+        head_kernel: kernel size of the head conv; [height, width] where the two differ.
         hidden: widths of the hidden dense layers; none with head conv.
         activation: after every convolution and every hidden dense layer.
         dropout: the share of values set to zero after every block.
-        hidden_dropout: the same after every hidden dense layer.
-        batch_norm: after every convolution, before its activation, with torch's momentum 0.1 and eps 1e-5 (Keras: 0.01 in
-            these terms, 0.99 in its own, and 1e-3).
+        hidden_dropout: the share of values set to zero after every hidden dense layer.
+        batch_norm: after every convolution, before its activation, with torch's momentum 0.1 and eps 1e-5 (Keras has
+            0.01, which it calls 0.99, and 1e-3).
         width_factor: scales the number of filters and the hidden widths, rounded, at least 1.
-        initializer: how weights start: glorot_uniform | he | normal | torch (its own defaults).
+        initializer: how weights are drawn: glorot_uniform | he | normal | torch (its own defaults).
         initializer_std: the standard deviation of `normal`.
 
     Input shape: N x `input_shape`, float. Output shape: N x num_outputs.

@@ -18,9 +18,9 @@ class MLP(nn.Module):
         input_shape: C, H, W of the images, or any other.
         num_outputs: logits.
         hidden: widths of the hidden dense layers.
-        activation: after each of them.
+        activation: after each hidden layer.
         hidden_dropout: the share of values set to zero after each activation.
-        initializer: how weights start: glorot_uniform | he | normal | torch (its own defaults).
+        initializer: how weights are drawn: glorot_uniform | he | normal | torch (its own defaults).
         initializer_std: the standard deviation of `normal`.
 
     Input shape: N x `input_shape`, float. Output shape: N x num_outputs.
