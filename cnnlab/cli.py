@@ -20,18 +20,18 @@ from cnnlab.training.interrupt import ctrl_c_after_imports
 COMMANDS = {
     "train": "train a network, or continue a run",
     "evaluate": "score a run on the test images, class by class",
-    "predict": "what is in these pictures: their classes, with probabilities",
+    "predict": "say what is in pictures: their classes, with probabilities",
     "visualize": "look inside a run: filters, maps, Grad-CAM, mistakes, curves",
-    "export": "a run's network as ONNX, as torch.export's .pt2, or as bare weights",
-    "convert": "flatten and dense layers as the equal convolutions, for images of any size",
-    "compare": "runs side by side: seeds grouped, honest error bars, paired tests, curves, a report",
-    "summary": "a network's layers, sizes, parameters and memory, before any training",
+    "export": "save a run's network as ONNX, as torch.export's .pt2, or as bare weights",
+    "convert": "turn flatten and dense layers into equal convolutions, for images of any size",
+    "compare": "show runs side by side: seeds grouped, error bars, paired tests, curves, a report",
+    "summary": "show a network's layers, sizes, parameters and memory, before any training",
 }
 HELP = f"""cnnlab {__version__}: config-driven training of convolutional networks
 
 {{}}
 
-cnnlab COMMAND --help explains each, cnnlab train model=lenet --help a choice.
+cnnlab COMMAND --help explains a command, cnnlab train model=lenet --help a choice.
 `python -m cnnlab COMMAND` is the same.
 """
 

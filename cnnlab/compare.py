@@ -30,25 +30,25 @@ HELP = """Show runs side by side. A row is a configuration: its seeds are groupe
   python -m cnnlab.compare outputs --csv --runs > runs.csv
   python -m cnnlab.compare outputs --plot curves.png --html report.html
 
-A row tells n (the number of seeds), the mean of the test score, its standard deviation and 95 % interval, the means of
-the validation score and of the seconds, the parameters, the verdict against row 1, and the run (of several seeds the
-first, and how many more there are). On a terminal too narrow for all, columns are abbreviated or left out. Rows are
-ranked by validation score, since the test images choose nothing; rows without one come last, by test score. The first
-row is tested against each other row on the test score: by a paired t-test over the common seeds, or with one seed each
-by McNemar's exact test on the predictions, which is about these networks alone. Holm's correction is for all pairs of
-the table, so that it holds whichever row is first. Runs on different test images stand in different tables. Runs
-that have not ended follow without a rank, with their validation score so far; all without a test score are listed below.
+A row shows n (the number of seeds), the mean of the test score, its standard deviation and 95 % interval, the mean
+validation score and seconds, the parameters, the verdict against row 1, and the run (with several seeds, the first one
+and how many more there are). If the terminal is too narrow, columns are abbreviated or left out. Rows are ranked by
+validation score, since the test images choose nothing; rows without one come last, by test score. The first row is tested
+against every other row on the test score: by a paired t-test over the common seeds, or, with one seed each, by McNemar's
+exact test on the predictions, which is about these networks only. Holm's correction covers all pairs of the table, so it
+holds whichever row is first. Runs on different test images are in different tables. Runs that have not ended follow
+without a rank, with their validation score so far; all runs without a test score are listed below.
 
 Options:
   --where KEY=VALUE   only runs with this choice (model=lenet) or setting (optimizer.lr=0.01); A,B means either; several
                       conditions, each with or without its own --where, must all hold
-  --sort COLUMN       by n, test, std, validation, seconds, parameters or a setting
-  --top N             only the first N rows of each table; the tests are of all rows
-  --wide              all columns, however narrow the terminal is; a pipe or a file gets them anyway
+  --sort COLUMN       sort by n, test, std, validation, seconds, parameters or a setting
+  --top N             only the first N rows of each table; the tests use all rows
+  --wide              all columns, even on a narrow terminal; a pipe or a file always gets them
   --csv, --markdown, --json
-                      print the rows in this form, and nothing else; numbers of --csv and --json are not rounded
-  --runs              with --csv or --json: a row a run, those without a test score among them
-  --plot FILE         draw the learning curves with their seeds' range: .png, .svg or .pdf
+                      print the rows in this form and nothing else; --csv and --json do not round numbers
+  --runs              with --csv or --json: one row per run, including those without a test score
+  --plot FILE         draw the learning curves and their range over the seeds: .png, .svg or .pdf
   --html FILE         write a report: tables, curves, confusion matrices in one file that needs nothing else
 """
 FORMS = ("--csv", "--markdown", "--json")

@@ -15,7 +15,7 @@ from cnnlab.tracking.run import RunDirectory, begun, find_run
 if TYPE_CHECKING:
     from cnnlab import OpenedRun
 
-HELP = """Make the equal network of convolutions of a trained one with flatten and dense layers.
+HELP = """Turn a trained network with flatten and dense layers into an equal one made of convolutions.
 
   python -m cnnlab.convert RUN                 into a run beside it, RUN-conv
   python -m cnnlab.convert RUN --output DIR    into DIR
@@ -24,7 +24,7 @@ HELP = """Make the equal network of convolutions of a trained one with flatten a
 RUN is the directory of a run, or last. The first dense layer becomes a convolution
 as large as the maps before it, the others 1 x 1 convolutions: the same weights, the
 same logits for images of its own size, a map of logits for larger ones. The new run
-can be evaluated, asked and exported as any other, but not resumed.
+can be evaluated, used to predict and exported like any other, but not resumed.
 """
 KEYS = ("data.root", "evaluation.weights")
 

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
     from cnnlab import OpenedRun
 
-HELP = """Score a run on the test images: loss, accuracy, a table of the classes, the confusion matrix, the calibration error.
+HELP = """Score a run on the test images: loss, accuracy, a table of classes, confusion matrix, calibration error.
 
-  python -m cnnlab.evaluate RUN                RUN: the directory of a run, or last
+  python -m cnnlab.evaluate RUN                RUN: a run's directory, or last
   python -m cnnlab.evaluate RUN data=mnist     other images of the same shape
-  python -m cnnlab.evaluate RUN data.size=40   other sizes, where it takes them
-  python -m cnnlab.evaluate RUN evaluation.weights=best    by validation score
+  python -m cnnlab.evaluate RUN data.size=40   other sizes, if accepted
+  python -m cnnlab.evaluate RUN evaluation.weights=best    best validation score
   python -m cnnlab.evaluate RUN data.root=DIR trainer.device=cpu
-  python -m cnnlab.evaluate RUN trust=mine     a run that names code of mine
+  python -m cnnlab.evaluate RUN trust=mine     a run that uses mine.py
 
-Nothing is written, and nothing downloaded unless data.download=true is asked for. The network, its preprocessing and the
+Nothing is written, and nothing is downloaded unless data.download=true is given. The network, its preprocessing and the
 data set are those that the run recorded.
 """
 KEYS = ("data", "data.root", "data.size", "data.download", "data.classes", "data.source", "evaluation.weights",

@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from cnnlab.exporting import Runner
     from cnnlab.training.task import Task
 
-HELP = """Write a run's network as one file for other programs, preprocessing and class names inside.
+HELP = """Write a run's network as one file for other programs, including preprocessing and class names.
 
   python -m cnnlab.export RUN --to onnx          for onnxruntime and many others
   python -m cnnlab.export RUN --to torch         torch.export's .pt2, without cnnlab
   python -m cnnlab.export RUN --to safetensors   the bare weights
-  python -m cnnlab.export RUN --to onnx --int8   in 8-bit integers, a quarter of it
-  python -m cnnlab.export RUN --output net.onnx  RUN/model.onnx where not said
-  python -m cnnlab.export RUN --overwrite        also where the file exists
+  python -m cnnlab.export RUN --to onnx --int8   8 bits, a quarter of the size
+  python -m cnnlab.export RUN --output net.onnx  default: RUN/model.onnx
+  python -m cnnlab.export RUN --overwrite        replace an existing file
   python -m cnnlab.export RUN evaluation.weights=best data.root=DIR
-  python -m cnnlab.export RUN trust=mine         a run that names code of mine
+  python -m cnnlab.export RUN trust=mine         a run that uses mine.py
 
 RUN is the directory of a run, or last. The file takes uint8 images, N x C x H x
-W, any number of them, of any size where the network allows it, and gives logits.
-Before it is written it is compared with the run's network on all test images; if
-it gives another class for one, nothing is written. See docs/EXPORTING.md.
+W, any number of them, of any size if the network allows it, and returns logits.
+Before it is written, it is compared with the run's network on all test images; if
+one of them gets another class, nothing is written. See docs/EXPORTING.md.
 """
 PROGRAMS = {"onnx": "onnxruntime", "torch": "torch.export", "safetensors": "its weights"}
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}

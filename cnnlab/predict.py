@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 HELP = """Say what is in pictures: their classes with probabilities, or their values.
 
   python -m cnnlab.predict RUN cat.jpg photos    files and folders
-  python -m cnnlab.predict RUN 'photos/*.png'    a pattern; ** for any folders
-  python -m cnnlab.predict RUN -                 names on the standard input
-  python -m cnnlab.predict RUN photos --top 3    the most probable classes
-  python -m cnnlab.predict RUN photos --csv      or --json, an object a line
+  python -m cnnlab.predict RUN 'photos/*.png'    a pattern; ** matches folders
+  python -m cnnlab.predict RUN -                 file names from standard input
+  python -m cnnlab.predict RUN photos --top 3    the 3 most probable classes
+  python -m cnnlab.predict RUN photos --csv      or --json, an object per line
   python -m cnnlab.predict RUN photos --invert   swap black and white
-  python -m cnnlab.predict RUN page.png --map    where is what on it
+  python -m cnnlab.predict RUN page.png --map    what is where on it
   python -m cnnlab.predict RUN photos data.resize=pad    or crop, or stretch
   python -m cnnlab.predict RUN photos evaluation.weights=best trainer.device=cpu
-  python -m cnnlab.predict RUN photos trust=mine    a run that names my code
+  python -m cnnlab.predict RUN photos trust=mine    a run that uses mine.py
 
 RUN is the directory of a run, or last. JPEG, PNG, WebP, BMP, GIF and TIFF of any
-size are brought to the size and color of the training images. Files that cannot be
-read are listed on stderr, the others predicted, and the exit code is 2.
+size are converted to the size and color of the training images. Files that cannot
+be read are listed on stderr, the others are predicted, and the exit code is 2.
 
---map leaves a picture its size and writes page-map.png, the class scores at each
-place, here or into --output FOLDER. Networks with a flatten layer: convert first.
+--map keeps a picture's size and writes page-map.png, the class scores at each place,
+here or in --output FOLDER. A network with a flatten layer must be converted first.
 """
 KEYS = ("data.resize", "evaluation.weights", "trainer.device")
 MOST_FILES = 200_000  # below one folder: /proc and / hold more, and take minutes to walk through

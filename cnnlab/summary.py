@@ -29,10 +29,10 @@ HELP = """Show a network layer by layer, before any training: sizes, parameters,
   python -m cnnlab.summary model._target_=torchvision.models.resnet18 \\
       model.num_classes=10 'data.shape=[3,224,224]'
 
-Takes the settings of `python -m cnnlab.train`, and --config-dir; data.shape is channels, height, width. No data file is read.
+Takes the settings of `python -m cnnlab.train` and --config-dir; data.shape is channels, height, width. Reads no data files.
 
-  --explain           how each size, count and multiplication comes about
-  --wide              all columns, also where the terminal is too narrow
+  --explain           show how each size, count and multiplication is computed
+  --wide              all columns, even on a narrow terminal
 """
 COLUMNS = ("layer", "kind", "output", "parameters", "counted", "multiplications", "receptive field", "left over")
 PLAIN = ("ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Sigmoid", "Tanh", "Identity")  # no parameters, same shape: no row

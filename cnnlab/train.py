@@ -24,43 +24,43 @@ FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve")
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
 CFG_VALUES = ("job", "hydra", "all")
 
-HELP = """Train a network on a data set; every setting is a KEY=VALUE.
+HELP = """Train a network on a data set; every setting is written KEY=VALUE.
 
   python -m cnnlab.train                          LeNet on MNIST
   python -m cnnlab.train model=chollet data=fashion optimizer=rmsprop
   python -m cnnlab.train data=cifar10 'augment=[flip,crop]' schedule=one_cycle
   python -m cnnlab.train model=lenet --help       that network's own settings
-  python -m cnnlab.train -m model=lenet,mlp seed=0,1,2       all six
-  python -m cnnlab.train -m sweep.name=night ...  later runs only what is missing
-  python -m cnnlab.train resume=RUN               continue a run that was stopped
-  python -m cnnlab.train resume=RUN trainer.epochs=20        lengthen one
+  python -m cnnlab.train -m model=lenet,mlp seed=0,1,2       all six runs
+  python -m cnnlab.train -m sweep.name=night ...  rerun: only what is missing
+  python -m cnnlab.train resume=RUN               continue a stopped run
+  python -m cnnlab.train resume=RUN trainer.epochs=20        train it longer
   python -m cnnlab.train model._target_=mine.Net  a torch.nn.Module in mine.py
-  python -m cnnlab.train resume=RUN trust=mine    a run that names code of mine
+  python -m cnnlab.train resume=RUN trust=mine    a run that uses mine.py
 
 RUN is the directory of a run, or last.
 
-Groups, and what to choose from (GROUP=CHOICE --help explains one):
+Groups and their choices (GROUP=CHOICE --help explains one):
 {groups}
 
 Settings and their defaults:
 {settings}
-A group's own settings change like the others: optimizer.lr=0.01, model.dropout=0.2.
+A group's own settings are changed in the same way: optimizer.lr=0.01, model.dropout=0.2.
 
 Sweeps (with -m):
-  KEY=A,B             each of the values; 'seed=range(5)' is 0,1,2,3,4
-  sweep.name=NAME     in outputs/sweeps/NAME; resumes where an earlier one of this name stopped
-  'sweep.zip=[A,B]'   these keys take their values side by side, not in every combination
-  hydra.launcher.jobs=N          at a time; hydra.launcher.jobs_per_gpu=N on each GPU
+  KEY=A,B             each of these values; 'seed=range(5)' is 0,1,2,3,4
+  sweep.name=NAME     write to outputs/sweeps/NAME; an earlier sweep of this name is resumed
+  'sweep.zip=[A,B]'   keys A and B take their values side by side, not in every combination
+  hydra.launcher.jobs=N          jobs at a time; hydra.launcher.jobs_per_gpu=N on each GPU
   hydra/launcher=parallel        or basic (one after another), joblib, submitit_slurm, submitit_local
   hydra/sweeper=optuna           search instead, by the validation score: random or Bayesian
-  hydra.sweeper.trials=20        how often; a key takes values from one of
+  hydra.sweeper.trials=20        how many trials; a key can be given as
     KEY=A,B  'KEY=interval(A,B)'  'KEY=int(interval(A,B))'
-    'KEY=tag(log,interval(A,B))'  and with seed=0,1,2 a trial is their mean
+    'KEY=tag(log,interval(A,B))'  with seed=0,1,2 a trial's value is their mean
 
 Options:
   -m, --multirun      run every combination of comma-separated values
   --cfg job           print the configuration instead of training
-  --config-dir DIR    look for choices in DIR, too: DIR/model/mine.yaml is model=mine
+  --config-dir DIR    also look for choices in DIR: DIR/model/mine.yaml is model=mine
 """
 
 

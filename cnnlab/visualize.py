@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from cnnlab.gallery import Gallery
 
 HELP = """Look inside a trained network: its filters, what it makes of images, where it
-looks, what it confuses. Figures are written to RUN/visuals, a line each.
+looks, what it confuses. Figures are written to RUN/visuals and listed one per line.
 
-  python -m cnnlab.visualize RUN                   all that applies
-  python -m cnnlab.visualize RUN filters maximal   some of it, named below
+  python -m cnnlab.visualize RUN                   every figure that applies
+  python -m cnnlab.visualize RUN filters maximal   some figures, listed below
   python -m cnnlab.visualize RUN gradcam --image cat.jpg --image dog.jpg
   python -m cnnlab.visualize RUN activations --layer blocks.1.conv
-  python -m cnnlab.visualize RUN --layers          the names for --layer
+  python -m cnnlab.visualize RUN --layers          layer names for --layer
   python -m cnnlab.visualize RUN --to slides --svg     elsewhere, as SVG
   python -m cnnlab.visualize RUN data.root=DIR evaluation.weights=best
   python -m cnnlab.visualize RUN trainer.device=cpu trust=mine
@@ -32,17 +32,17 @@ looks, what it confuses. Figures are written to RUN/visuals, a line each.
 {}
 
 RUN is the directory of a run, or last. Without --image the run's test images
-are shown. Files of any size are brought to the size of training (data.resize).
+are shown. Files of any size are resized to the training size (data.resize).
 """
 WHAT = {
     "filters": "the weights of the first convolution, or of --layer",
-    "activations": "the maps of an image, layer by layer",
-    "maximal": "images that activate a map most: one made for it, and test images",
-    "occlusion": "where covering an image costs log-odds; with the deletion check",
-    "gradcam": "which places speak for the class; with the deletion check",
+    "activations": "the activation maps of an image, layer by layer",
+    "maximal": "images that activate a map most: a synthetic one and test images",
+    "occlusion": "where covering the image lowers log-odds; with the deletion check",
+    "gradcam": "which places support the class; with the deletion check",
     "confusion": "the confusion matrix of the test images",
-    "mistakes": "the surest wrong predictions, or the largest errors",
-    "classes": "each class with labeled training images",
+    "mistakes": "the most confident wrong predictions, or the largest errors",
+    "classes": "labeled training images of each class",
     "curves": "learning curves: training against validation and test",
     "embedding": "the test images as points; also for TensorBoard's projector",
 }

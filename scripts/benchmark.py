@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--peers", required=True, help="the Python that has the peers' packages")
     parser.add_argument("--root", type=Path, required=True, help="the data directory")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4, help="of each run, the first not counted")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of each run; the first is not counted")
     parser.add_argument("--only", nargs="*", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--networks", nargs="*", default=list(WORK), choices=list(WORK))
     arguments = parser.parse_args()

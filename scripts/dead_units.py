@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Count the hidden ReLU units of dense networks that answer to no training image, layer by layer."""
+"""Count the hidden ReLU units of dense networks that respond to no training image, layer by layer."""
 
 import argparse
 import sys

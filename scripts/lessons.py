@@ -12,16 +12,16 @@ from scripts.lesson.measure import measure
 
 HELP = """Test what the course notes claim, and write docs/LESSONS.md with its pictures.
 
-  python -m scripts.lessons                      train what the ledger lacks, 3 seeds; write the page and the pictures
+  python -m scripts.lessons                      train what is missing, 3 seeds; write the page and the pictures
   python -m scripts.lessons one-place --seeds 5
-  python -m scripts.lessons --page               train nothing, only write the page and the pictures
+  python -m scripts.lessons --page               train nothing; only write the page and the pictures
   python -m scripts.lessons --list               the claims and their verdicts so far
-  python -m scripts.lessons --check              exit code 2 if the page is not what the ledgers say
+  python -m scripts.lessons --check              exit code 2 if the page does not match the ledgers
 
-Call it in the repository's root. The ledger is docs/lessons.json: what it holds for the same recipe and seed is not run again,
-so the work can be stopped at any time and adds up. Runs lie in outputs/lessons; the official data sets are read from
-$CNNLAB_DATA, else data/. All of it takes about an hour on one core. Some claims are answered by docs/results.json, which
-`python -m scripts.reproduce` fills. The pictures need matplotlib: pip install --editable '.[plots]'.
+Call it in the repository's root. The ledger is docs/lessons.json: what it has for the same recipe and seed is not run again, so
+you can stop at any time and continue later. Runs are kept in outputs/lessons; the official data sets are read from
+$CNNLAB_DATA, or from data/ if that is not set. Everything takes about an hour on one core. Some claims are answered by
+docs/results.json, which `python -m scripts.reproduce` fills. The pictures need matplotlib: pip install --editable '.[plots]'.
 
 Options:
   --seeds N           seeds 0 to N - 1 (default 3)

@@ -18,28 +18,28 @@ from scripts.arguments import chosen, count
 from scripts.published import comparison, views
 from scripts.published.views import LEDGER, PRECISIONS
 
-HELP = """Run the experiments of the course notes, and write what was measured beside what was published.
+HELP = """Run the experiments of the course notes, and show the measured results beside the published ones.
 
-  python -m scripts.reproduce                      what the ledger lacks: every experiment with one seed
+  python -m scripts.reproduce                      what is missing: every experiment with one seed
   python -m scripts.reproduce chollet-mnist --seeds 3
   python -m scripts.reproduce --precision bf16 conv7-fashion
-  python -m scripts.reproduce --list               the experiments, the published scores, what is measured already
-  python -m scripts.reproduce --check              exit code 1 if a published result is not measured, or contradicted, or
-                                                   a page is not what the ledger says
-  python -m scripts.reproduce --rerun              exit code 1 if training again does not give what the ledger holds
+  python -m scripts.reproduce --list               the experiments, published scores and what has been measured
+  python -m scripts.reproduce --check              exit code 1 if a published result is not measured or is contradicted,
+                                                   or a page does not match the ledger
+  python -m scripts.reproduce --rerun              exit code 1 if training again does not give the ledger's results
 
-Call it in the repository's root. The ledger is docs/results.json, the table docs/RESULTS.md. A result that the ledger holds
-for the same recipe and seed is not run again; a run that was stopped is resumed. The runs are one sweep, in outputs/reproduce.
+Call it in the repository's root. The ledger is docs/results.json, the table docs/RESULTS.md. What the ledger has for
+the same recipe and seed is not run again; a run that was stopped is resumed. The runs are one sweep, in outputs/reproduce.
 
 --check fails for an accuracy that is outside its tolerance and outside the prediction interval of the seeds, corrected for
-the number of figures that have one. --rerun trains one seed of the named experiments (without names: of the five cheapest) and
-expects every digit of the ledger where CPU, instruction set, torch and threads are the same, else the tolerance; an entry
-of before the instruction set was recorded is held to the tolerance alone.
+the number of figures that have one. --rerun trains one seed of the named experiments (by default, of the five cheapest). If
+CPU, instruction set, torch and threads are the same, every digit must equal the ledger's; otherwise, and for entries older
+than the recording of the instruction set, the result must be within the tolerance.
 
 Options:
   --seeds N           seeds 0 to N - 1 (default 1)
-  --precision P       fp32 (default) or bf16; with --list or --check only these results
-  --jobs N            runs at a time, each with its share of the cores (default one on each GPU, else the number of cores)
+  --precision P       fp32 (default) or bf16; with --list or --check: only these results
+  --jobs N            runs at a time, each with its share of the cores (default: one on each GPU, else the number of cores)
 """
 RUNS = Path("outputs/reproduce")
 NUM_RERUN = 5  # experiments that --rerun trains again

@@ -15,10 +15,10 @@ from cnnlab.config import schema, targets
 from cnnlab.errors import ConfigError
 
 PAGE = Path("docs/SETTINGS.md")
-HELP = """Write docs/SETTINGS.md from configs/, the schema and the docstrings of what the configs name.
+HELP = """Write docs/SETTINGS.md from configs/, the schema and the docstrings of what configs/ refers to.
 
   python -m scripts.settings
-  python -m scripts.settings --check       exit code 2 if the page is not what they say
+  python -m scripts.settings --check       exit code 2 if the page does not match them
 
 Call it in the repository's root.
 """

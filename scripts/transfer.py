@@ -21,14 +21,14 @@ from scripts.arguments import chosen
 
 HELP = """Train what docs/TRANSFER.md compares, and write its tables and its picture.
 
-  python -m scripts.transfer                   train what the ledger lacks, cheapest first; write tables and picture
-  python -m scripts.transfer features frozen   of these ways alone: features, frozen, fine-tune, scratch, halves
-  python -m scripts.transfer --list            what is measured, and what is not yet
-  python -m scripts.transfer --page            train nothing, only write the tables and the picture
-  python -m scripts.transfer --check           exit code 2 if the page is not what the ledger says
+  python -m scripts.transfer                   train what is missing, cheapest first; write tables and picture
+  python -m scripts.transfer features frozen   only these of: features, frozen, fine-tune, scratch, halves
+  python -m scripts.transfer --list            what has been measured and what has not
+  python -m scripts.transfer --page            train nothing; only write the tables and the picture
+  python -m scripts.transfer --check           exit code 2 if the page does not match the ledger
 
-Call it in the repository's root. The ledger is docs/transfer.json: what it holds for the same recipe and seed is not run again,
-and a run that was stopped is resumed. Runs lie in outputs/transfer, each on one thread. The photos are read from
+Call it in the repository's root. The ledger is docs/transfer.json: what it has for the same recipe and seed is not run again,
+and a run that was stopped is resumed. Runs are kept in outputs/transfer, each on one thread. The photos are read from
 $CNNLAB_DATA/cats-dogs (data/cats-dogs), CIFAR-10 from $CNNLAB_DATA. The picture needs matplotlib.
 """
 LEDGER, RUNS, PAGE, PICTURE = (

@@ -17,13 +17,13 @@ from typing import Any
 from cnnlab import cli
 from cnnlab.errors import ConfigError
 
-HELP = """Run docs/TUTORIAL.md and docs/first-steps.ipynb in an empty directory, and compare what is printed.
+HELP = """Run docs/TUTORIAL.md and docs/first-steps.ipynb in an empty directory, and compare what they print.
 
-  python -m scripts.tutorial                exit code 2 where something else is printed
+  python -m scripts.tutorial                exit code 2 if something else is printed
   python -m scripts.tutorial --notebook     run the notebook and write what its cells print into it
 
-Call it in the repository's root. Accuracies and losses may differ by 0.05, since they depend on the machine; times and speeds
-are not compared, nor what pictures show; all else has to be the same.
+Call it in the repository's root. Accuracies and losses may differ by 0.05, since they depend on the machine; times, speeds and
+the content of pictures are not compared; everything else must be the same.
 """
 PAGE, NOTEBOOK = Path("docs/TUTORIAL.md"), Path("docs/first-steps.ipynb")
 NUMBER = re.compile(r"\d[\d,:]*(?:\.\d+)?")
