@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnlab import config
 from cnnlab.config import trust
-from cnnlab.errors import CheckpointError, CnnlabError, ConfigError
+from cnnlab.errors import CheckpointError, CnnlabError, ConfigError, note
 from cnnlab.reading import read_yaml
 from cnnlab.status import Status
 from cnnlab.tracking.console import counted
@@ -128,7 +128,7 @@ def find_runs(path: str) -> list[RunDirectory]:
     if path == "last" and not os.path.exists(path):
         return [RunDirectory(find_run(path))]
     found = []
-    for folder, inner, names in os.walk(path):
+    for folder, inner, names in os.walk(path, onerror=lambda error: note(f"{error.filename}: left out: {error.strerror}")):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         run = RunDirectory(Path(folder))
         records = {file.name for file in (run.environment, run.metrics, run.result)}

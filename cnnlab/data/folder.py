@@ -177,10 +177,14 @@ def tell_ignored(folder: Path, names: Sequence[str]) -> None:
 
 def files_below(folder: Path) -> Iterator[Path]:
     """All files below a folder that are not hidden, sorted; links are followed, but not to what lies above, and each folder is
-    entered once."""
+    entered once.
+
+    Raises:
+        OSError: a folder cannot be listed, whose pictures would be lost without a word.
+    """
     entered: set[tuple[int, int]] = set()
     start = folder.resolve()
-    for path, inner, names in os.walk(folder, followlinks=True):
+    for path, inner, names in os.walk(folder, followlinks=True, onerror=_unless_it_vanished):
         within = (name for name in inner if not start.is_relative_to(os.path.realpath(os.path.join(path, name))))
         inner[:] = sorted(name for name in within if not name.startswith((".", "__")))
         try:
@@ -193,6 +197,11 @@ def files_below(folder: Path) -> Iterator[Path]:
             continue
         entered.add((status.st_dev, status.st_ino))
         yield from (Path(path, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _unless_it_vanished(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _held_out(root: Path, pictures: list[Picture], classes: tuple[str, ...]) -> tuple[list[Picture], list[Picture]]:

@@ -161,6 +161,20 @@ def test_broken_files_are_refused_or_left_out(photos: Path, capsys: pytest.Captu
         assert (all_images(source.train)[:, 0] > 128).all((1, 2)).tolist() == (source.train.labels == 0).tolist()
 
 
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paint(photos / "a/more/1.png")
+    scan = os.scandir
+
+    def refuse(path: Path) -> Any:
+        if Path(path).name == "more":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="more"):
+        read(photos)
+
+
 def test_what_is_no_picture_is_ignored(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (photos / "a/notes.txt").write_text("notes")
     os.mkfifo(photos / "a/pipe.png")
