@@ -1,4 +1,4 @@
-"""Data sets: from files to splits, of which a batch at a time is gathered on the device."""
+"""Data sets: reading files into splits, from which batches are gathered on the device."""
 
 from cnnlab.data.loading import DataSet, describe, load_data, share
 from cnnlab.data.source import Declared, Source, declares

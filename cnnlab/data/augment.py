@@ -1,7 +1,7 @@
-"""Augmentations: batched, on the device, with a draw for each image.
+"""Augmentations of whole batches on the device, with an independent random draw for each image.
 
-Each takes uint8 or float images N x C x H x W and a generator on their device, and returns the same shape, dtype and
-device. The same state of the generator gives the same result.
+Each function takes uint8 or float images (N x C x H x W) and a generator on the same device, and returns images of the same
+shape, dtype and device. The same generator state gives the same result.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Augmentation = Callable[[Tensor, Generator], Tensor]
 
 
 def random_flip(images: Tensor, generator: Generator, probability: float = 0.5) -> Tensor:
-    """Mirror each image left and right with `probability`.
+    """Flip each image horizontally with the given probability.
 
     Raises:
         ValueError: `probability` outside 0 to 1.
@@ -26,7 +26,7 @@ def random_flip(images: Tensor, generator: Generator, probability: float = 0.5) 
 
 
 def random_crop(images: Tensor, generator: Generator, padding: int = 4) -> Tensor:
-    """Shift each image by a random offset of up to `padding` pixels each way, the border reflected.
+    """Shift each image by a random offset of up to `padding` pixels in each direction, reflecting it at the border.
 
     Raises:
         ValueError: `padding` is not in 0 <= padding < min(H, W).
@@ -43,7 +43,7 @@ def random_crop(images: Tensor, generator: Generator, padding: int = 4) -> Tenso
 
 
 def random_rotation(images: Tensor, generator: Generator, degrees: float = 15.0) -> Tensor:
-    """Turn each image about its center by up to `degrees` either way; nearest pixel, the border repeated.
+    """Rotate each image about its center by up to `degrees` in either direction (nearest pixel, border pixels repeated).
 
     Raises:
         ValueError: `degrees` outside 0 to 180.
@@ -56,7 +56,7 @@ def random_rotation(images: Tensor, generator: Generator, degrees: float = 15.0)
 
 
 def random_zoom(images: Tensor, generator: Generator, amount: float = 0.2) -> Tensor:
-    """Scale each image about its center by a factor between 1 - `amount` and 1 + `amount`, the same along both sides.
+    """Scale each image about its center by a factor between 1 - `amount` and 1 + `amount`, keeping the aspect ratio.
 
     Raises:
         ValueError: `amount` is not in 0 <= amount < 1.
@@ -68,12 +68,12 @@ def random_zoom(images: Tensor, generator: Generator, amount: float = 0.2) -> Te
 
 
 def keras_rotation(images: Tensor, generator: Generator, factor: float = 0.1) -> Tensor:
-    """Turn each image about its center by up to `factor` of a full turn either way, bilinear, the border reflected.
+    """Rotate each image about its center by up to `factor` of a full turn in either direction (bilinear, border reflected).
 
     Raises:
         ValueError: `factor` outside 0 to 0.5.
 
-    Source: Keras's RandomRotation(factor), whose defaults these are.
+    Source: Keras's RandomRotation(factor) with its defaults.
     """
     if not 0 <= factor <= 0.5:
         raise ValueError(f"factor={factor}, expected 0 to 0.5 of a full turn")
@@ -83,12 +83,12 @@ def keras_rotation(images: Tensor, generator: Generator, factor: float = 0.1) ->
 
 
 def keras_zoom(images: Tensor, generator: Generator, factor: float = 0.2) -> Tensor:
-    """Let each image show between 1 - `factor` and 1 + `factor` of its sides, bilinear, the border reflected.
+    """Zoom each image to show between 1 - `factor` and 1 + `factor` of its height and width (bilinear, border reflected).
 
     Raises:
         ValueError: `factor` is not in 0 <= factor < 1.
 
-    Source: Keras's RandomZoom(factor), whose defaults these are. It draws the share that is seen, `random_zoom` the scale.
+    Source: Keras's RandomZoom(factor) with its defaults. It draws the visible fraction, whereas `random_zoom` draws the scale.
     """
     if not 0 <= factor < 1:
         raise ValueError(f"factor={factor}, expected 0 or more and less than 1")
@@ -97,8 +97,7 @@ def keras_zoom(images: Tensor, generator: Generator, factor: float = 0.2) -> Ten
 
 
 def random_cutout(images: Tensor, generator: Generator, size: int = 8) -> Tensor:
-    """Blank a square of `size` pixels of each image, around a random pixel, or a random corner of pixels where `size` is even;
-    parts of it may fall outside.
+    """Black out a square of `size` x `size` pixels at a random place in each image; part of it may be outside the image.
 
     Raises:
         ValueError: `size` below 1.
@@ -108,7 +107,7 @@ def random_cutout(images: Tensor, generator: Generator, size: int = 8) -> Tensor
     count, _, height, width = images.shape
     if size < 1:
         raise ValueError(f"size={size}, expected 1 or more")
-    extra = 1 - size % 2  # a side has one corner more than pixels
+    extra = 1 - size % 2  # an even square is centered on a corner between pixels: n pixels have n + 1 corners
     top = torch.randint(height + extra, (count, 1), generator=generator, device=images.device) - size // 2
     left = torch.randint(width + extra, (count, 1), generator=generator, device=images.device) - size // 2
     row, column = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
@@ -121,19 +120,19 @@ def _uniform(images: Tensor, generator: Generator) -> Tensor:
 
 
 def _reflect(index: Tensor, size: int) -> Tensor:
-    """Mirror indices outside 0 to size - 1 at the border pixel, which is not repeated."""
+    """Reflect indices outside 0 to size - 1 at the border pixel, without repeating that pixel."""
     return (size - 1 - (index.abs() - (size - 1)).abs()) if size > 1 else torch.zeros_like(index)
 
 
 def _gather(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """images[n, :, rows[n, h, w], columns[n, h, w]]; the indices broadcast to N x H x W."""
+    """Gather images[n, :, rows[n, h, w], columns[n, h, w]]; the indices broadcast to N x H x W."""
     count, channels, height, width = images.shape
     flat = (rows * width + columns).view(count, 1, height * width).expand(-1, channels, -1)
     return images.reshape(count, channels, -1).gather(2, flat).view(count, channels, height, width)
 
 
 def _sample(images: Tensor, matrices: Tensor) -> Tensor:
-    """Each output pixel from the nearest input pixel at `matrices` (N x 2 x 2, on x and y from the center), clamped."""
+    """Map output to input coordinates by `matrices` (N x 2 x 2, x and y from the center); take the nearest pixel, clamped."""
     _, _, height, width = images.shape
     y = torch.arange(height, device=images.device) - (height - 1) / 2
     x = torch.arange(width, device=images.device) - (width - 1) / 2
@@ -144,8 +143,8 @@ def _sample(images: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _interpolate(images: Tensor, matrices: Tensor) -> Tensor:
-    """Each output pixel between the four input pixels around `matrices` (as in `_sample`), the border reflected with its pixel
-    repeated (d c b a | a b c d | d c b a)."""
+    """Like `_sample`, but interpolate bilinearly between four input pixels, and reflect the border with its pixel repeated
+    (d c b a | a b c d | d c b a)."""
     _, _, height, width = images.shape
     size = torch.tensor([width, height], device=images.device)
     y = torch.arange(height, device=images.device) - (height - 1) / 2

@@ -1,4 +1,4 @@
-"""What a step draws: the order of the images in an epoch, and their augmentation."""
+"""The random draws of a step: the order of the images in the epoch, and their augmentation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from cnnlab.errors import ConfigError
 
 
 def epoch_order(seed: int, epoch: int, count: int, device: torch.device) -> Tensor:
-    """The order of the images in an epoch (counted from 0): int64, `count`. Drawn on the CPU, equal on all devices."""
+    """Draw the order of the images in an epoch (counted from 0): int64, `count`; on the CPU, so it is equal on all devices."""
     return torch.randperm(count, generator=seeding.fold(seed, "order", epoch)).to(device)
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """An augmentation and the generator that it draws from, which is reseeded before every step."""
+    """An augmentation and its random generator, which is reseeded before every step."""
 
     function: Augmentation
     generator: Generator
 
 
 def augmentations(section: Mapping[str, Any], device: torch.device | str = "cpu") -> dict[str, Chosen]:
-    """The configured augmentations by name, in the order in which they were chosen and are applied, for images on `device`.
+    """Return the configured augmentations by name, in the order in which they are applied, for images on `device`.
 
     Raises:
         ConfigError: an unknown key, or a value of the wrong type.
@@ -40,10 +40,10 @@ def augmentations(section: Mapping[str, Any], device: torch.device | str = "cpu"
 
 
 def augment(images: Tensor, chosen: Mapping[str, Chosen], seed: int, step: int) -> Tensor:
-    """Apply the augmentations to the batch of a step, each drawing from its own stream.
+    """Apply the augmentations to the batch of a step, each with its own random stream.
 
     Raises:
-        ConfigError: an augmentation refuses its arguments.
+        ConfigError: an augmentation rejects its arguments.
     """
     for name, one in chosen.items():
         try:

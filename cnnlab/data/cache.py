@@ -1,4 +1,4 @@
-"""Decoded pictures, kept in a file of their own, so that a second start need not decode them."""
+"""A cache of decoded pictures, so that they are not decoded again at every start."""
 
 import hashlib
 import json
@@ -26,17 +26,17 @@ Cached = tuple[NDArray[np.uint8], dict[int, Unreadable]]
 
 
 def folder() -> Path:
-    """Where the caches lie: $XDG_CACHE_HOME/cnnlab/pictures, else ~/.cache/cnnlab/pictures."""
+    """Return the folder of the caches: $XDG_CACHE_HOME/cnnlab/pictures, or else ~/.cache/cnnlab/pictures."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cnnlab" / "pictures"
 
 
 def cached(key: str, name: str, files: Sequence[Path], shape: Shape, resize: Resize) -> Cached:
-    """The pictures in `files`, from the cache of that key, else decoded (see `pictures.decode`) and kept there.
+    """Return the pictures in `files` from the cache of that key, or else decode (see `pictures.decode`) and cache them.
 
-    key: stands for the files' contents, the shape and the way of resizing. name: of the whole, for a person.
+    key: identifies the files' contents, the shape and the resize mode. name: of the whole set, for messages.
 
     Returns:
-        Memory-mapped uint8, N x C x H x W, with zeros in the place of what cannot be read; and why, by index.
+        Memory-mapped uint8, N x C x H x W, with zeros for files that cannot be read; and the causes, by index.
 
     Raises:
         ConfigError, ResourceError: the cache cannot be written, or is larger than the disk.
@@ -47,10 +47,10 @@ def cached(key: str, name: str, files: Sequence[Path], shape: Shape, resize: Res
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> Cached | None:
-    """What `_write` left, or None where it is missing or damaged.
+    """Read what `_write` wrote; None if it is missing or damaged.
 
-    The hash is of all pixels, also of those that will be mapped: whoever loads them reads each once anyway, for the digests of
-    the splits, which cost as much again.
+    The hash covers all pixels, even if they will only be mapped: loading a data set reads each of them once anyway, for the
+    digests of the splits, which take as long again.
     """
     try:
         require_regular(path)
@@ -64,7 +64,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> Cached | None:
         if said["sha256"] != _hash(images) or not all(0 <= index < len(images) for index in failed):
             return None
         return images, failed
-    except Exception:  # on a damaged header numpy raises nearly anything
+    except Exception:  # numpy raises almost anything on a damaged header
         return None
 
 
@@ -73,7 +73,7 @@ def _hash(pixels: Any) -> str:
 
 
 def _write(path: Path, name: str, files: Sequence[Path], shape: Shape, resize: Resize) -> Cached:
-    """Decode into a temporary file: the images in numpy's format, then as JSON their hash and what failed."""
+    """Decode into a temporary file: the images in numpy's format, followed by their hash and the failures as JSON."""
     start, failed, blank = time.monotonic(), {}, np.zeros(shape, np.uint8).tobytes()
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), *shape)}
     columns = (
@@ -116,8 +116,8 @@ def _write(path: Path, name: str, files: Sequence[Path], shape: Shape, resize: R
     except OSError as error:
         known: Any = as_known(error)
         kind = ResourceError if isinstance(known, ResourceError) else ConfigError
-        raise kind(f"{path.parent}: {error.strerror or error}; decoded pictures are kept there: make room or name another "
-                   "folder by the environment variable XDG_CACHE_HOME") from error  # fmt: skip
+        raise kind(f"{path.parent}: {error.strerror or error}; decoded pictures are cached there: free some space, or "
+                   "set the environment variable XDG_CACHE_HOME to another folder") from error  # fmt: skip
     finally:
         if temporary:
             with suppress(OSError):

@@ -1,6 +1,6 @@
 """CIFAR-10 in its two official layouts: the binary version, and the Python version through torchvision.
 
-Format of the binary version (https://www.cs.toronto.edu/~kriz/cifar.html): 10,000 records a file, each 1 label byte and
+Format of the binary version (https://www.cs.toronto.edu/~kriz/cifar.html): 10,000 records per file, each with 1 label byte and
 3,072 bytes in red, green and blue planes of 32 x 32.
 """
 
@@ -23,10 +23,10 @@ RECORD_BYTES = 1 + 3 * 32 * 32
 
 @declares(lambda: Declared((3, 32, 32), CLASSES))
 def load(root: str, download: bool) -> Source:
-    """Read `root`/cifar-10-batches-bin, else `root`/cifar-10-batches-py.
+    """Read `root`/cifar-10-batches-bin or, if files are missing there, `root`/cifar-10-batches-py.
 
     Raises:
-        DataError: a file is missing and cannot be fetched, or is not what it should be.
+        DataError: a file is missing and cannot be downloaded, or is invalid.
     """
     binary = Path(root) / "cifar-10-batches-bin"
     missing = [name for name in TRAIN_FILES + TEST_FILES if not (binary / name).is_file()]
@@ -50,7 +50,7 @@ def _records(path: Path) -> np.ndarray:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
     if raw.size != expected:
-        held = "more" if raw.size > expected else f"{raw.size:,} bytes"
+        held = "too many bytes" if raw.size > expected else f"{raw.size:,} bytes"
         raise DataError(f"{path}: has {held}, expected {expected:,}; delete it and run again to download it")
     records = raw.reshape(-1, RECORD_BYTES)
     if records[:, 0].max() >= len(CLASSES):
@@ -68,7 +68,7 @@ def _load_python_version(root: Path) -> Source:
             data = CIFAR10(str(root), train=train, download=False)
         except Exception as error:
             raise DataError(
-                f"{root / CIFAR10.base_folder}: torchvision refuses it ({error}); delete the directory and run again"
+                f"{root / CIFAR10.base_folder}: torchvision cannot read it ({error}); delete the directory and run again"
             ) from error
         images = torch.from_numpy(data.data.transpose(0, 3, 1, 2).copy())
         splits.append(InMemory(images, torch.tensor(data.targets, dtype=torch.int64)))

@@ -1,4 +1,4 @@
-"""What a split holds, read through once in chunks: its digest, and the mean and standard deviation of its channels."""
+"""The digest of a split, and the mean and standard deviation of its channels, computed in chunks."""
 
 import hashlib
 from math import prod
@@ -9,11 +9,11 @@ from torch import Tensor
 from cnnlab.data.splits import Split, chunks
 from cnnlab.errors import ConfigError
 
-CHUNK_BYTES = 1 << 24  # of uint8 images that are read at a time
+CHUNK_BYTES = 1 << 24  # of uint8 images read at a time
 
 
 def digest(*splits: Split) -> str:
-    """16 hexadecimal digits of the bytes of all images and then of all labels, in their order, split after split."""
+    """Hash the bytes of all images and then all labels, in order, split by split, to 16 hexadecimal digits."""
     made = hashlib.blake2b(digest_size=8)
     for split in splits:
         for chunk in chunks(split, _chunk_size(split)):
@@ -23,9 +23,9 @@ def digest(*splits: Split) -> str:
 
 
 def channel_statistics(split: Split) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of pixels / 255 of each channel, float32, C, exact to float64 through histograms.
+    """Compute the mean and standard deviation of pixels / 255 for each channel: float32, C.
 
-    The deviation of a channel of one value is 1.
+    Histograms make them exact to float64. The standard deviation of a constant channel is given as 1.
 
     Raises:
         ConfigError: the images are not uint8.
@@ -33,7 +33,7 @@ def channel_statistics(split: Split) -> tuple[Tensor, Tensor]:
     counts = torch.zeros(split.shape[0], 256, dtype=torch.int64)
     for chunk in chunks(split, _chunk_size(split)):
         if chunk.dtype != torch.uint8:
-            raise ConfigError(f"data.normalize=true: needs images of torch.uint8, these are {chunk.dtype}; leave it out")
+            raise ConfigError(f"data.normalize=true: needs torch.uint8 images, but these are {chunk.dtype}; leave it out")
         for histogram, channel in zip(counts, chunk.cpu().unbind(1), strict=True):
             histogram += torch.bincount(channel.flatten(), minlength=256)
     means, stds = [], []

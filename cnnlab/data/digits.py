@@ -1,8 +1,8 @@
-"""Ten digits drawn by the computer: a data set that needs no file and no network, 28 x 28, the same bits every time.
+"""The ten digits, 28 x 28, drawn by the computer: a data set that needs no files or network, the same to the bit every time.
 
-Each digit has several styles, a style is a few strokes. A style becomes a field of distances to its strokes; an image is
-that field sampled through a random affine map and cut off at a random stroke width, with noise. Only +, -, *, / and square
-roots are used, which IEEE 754 defines to the bit, and numpy's frozen RandomState, so the pixels agree between machines.
+Each digit has several styles, each made of a few strokes. A style becomes a field of distances to its strokes; an image samples
+that field through a random affine map, cuts it off at a random stroke width and adds noise. Only +, -, *, / and square roots,
+which IEEE 754 defines to the bit, and numpy's frozen RandomState are used, so the pixels are the same on all machines.
 """
 
 from itertools import pairwise
@@ -31,7 +31,7 @@ _BELLY: Stroke = [(0.45, 0.44), (0.92, 0.45), (0.92, 0.98), (0.5, 1.04), (0.1, 0
 
 
 def _round(corners: Stroke, closed: bool = False) -> Stroke:
-    """Round the corners by Chaikin's cutting, three times; a closed curve comes back to its start."""
+    """Round the corners by three passes of Chaikin's corner cutting; a closed curve returns to its start."""
     points = [*corners, corners[0]] if closed else corners
     for _ in range(3):
         cut = [(a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t) for a, b in pairwise(points) for t in (0.25, 0.75)]
@@ -40,7 +40,7 @@ def _round(corners: Stroke, closed: bool = False) -> Stroke:
 
 
 def _turned(stroke: Stroke) -> Stroke:
-    """By half a turn: a 6 becomes a 9."""
+    """Rotate by half a turn: a 6 becomes a 9."""
     return [(1 - x, 1 - y) for x, y in stroke]
 
 
@@ -88,7 +88,7 @@ STYLES: tuple[tuple[list[Stroke], ...], ...] = (
 
 @declares(lambda: Declared((1, SIZE, SIZE), CLASSES))
 def load() -> Source:
-    """Draw the 12,000 training and 2,000 test images; about a second."""
+    """Draw the 12,000 training and 2,000 test images, in about a second."""
     random = np.random.RandomState(SEED)
     labels = random.randint(0, 10, NUM_TRAIN + NUM_TEST)
     images = torch.from_numpy(draw(labels, random)[:, None])
@@ -98,7 +98,7 @@ def load() -> Source:
 
 
 def draw(labels: NDArray[np.int64], random: np.random.RandomState) -> NDArray[np.uint8]:
-    """An image of each digit in `labels` (N), in random styles: uint8, N x 28 x 28."""
+    """Draw an image of each digit in `labels` (N) in a random style: uint8, N x 28 x 28."""
     fields = np.stack([[_distances(style) for style in styles] for styles in STYLES]).reshape(-1)
     images = np.empty((len(labels), SIZE, SIZE), np.uint8)
     for start in range(0, len(labels), 500):  # so that the intermediate arrays stay in the cache
@@ -136,7 +136,7 @@ def _draw_batch(labels: NDArray[np.int64], fields: NDArray[np.float32], random: 
 
 
 def _distances(strokes: list[Stroke]) -> NDArray[np.float32]:
-    """The distance of each cell's center to the nearest stroke, in units of the digit's box: GRID x GRID."""
+    """Compute the distance from each cell's center to the nearest stroke, in units of the digit's box: GRID x GRID."""
     axis = (np.arange(GRID) + 0.5) * (2.0 / GRID) - 0.5
     x, y = axis[None, :], axis[:, None]
     nearest = np.full((GRID, GRID), np.inf)

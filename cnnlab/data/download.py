@@ -1,4 +1,4 @@
-"""Fetching missing data files from torchvision's mirrors: to a temporary name, checked by md5, then renamed."""
+"""Downloading missing data files from torchvision's mirrors: under a temporary name, checked by md5, then renamed."""
 
 import hashlib
 import os
@@ -14,16 +14,16 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from cnnlab.errors import DISK_FULL, DataError
 
-# The binary version lies beside the Python version that torchvision fetches; its md5 is on the same page.
+# The binary version is next to the Python version that torchvision downloads; its md5 is on the same page.
 CIFAR10_ARCHIVE = ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")
 TIMEOUT_S = 20
 
 
 def fetch_idx(folder: Path, name: str, missing: Sequence[str], download: bool) -> None:
-    """Fetch the missing files of MNIST or Fashion-MNIST, as `.gz`, into `folder`.
+    """Download the missing files of MNIST or Fashion-MNIST, as `.gz`, into `folder`.
 
     Raises:
-        DataError: not allowed, or no mirror delivers.
+        DataError: downloading is not allowed, or every mirror fails.
     """
     need = f"{folder} lacks {', '.join(missing)} (each plain or .gz)"
     _require(download, need)
@@ -37,10 +37,10 @@ def fetch_idx(folder: Path, name: str, missing: Sequence[str], download: bool) -
 
 
 def fetch_cifar10(folder: Path, missing: Sequence[str], download: bool) -> None:
-    """Fetch CIFAR-10's binary version and unpack the missing files into `folder`.
+    """Download CIFAR-10's binary version and unpack the missing files into `folder`.
 
     Raises:
-        DataError: not allowed, or the server does not deliver.
+        DataError: downloading is not allowed, or fails.
     """
     need = f"{folder} lacks {', '.join(missing)}"
     _require(download, need)
@@ -61,16 +61,16 @@ def fetch_cifar10(folder: Path, missing: Sequence[str], download: bool) -> None:
 
 
 def fetch(urls: Sequence[str], path: Path, md5: str, need: str) -> None:
-    """Download the first of `urls` that delivers the right bytes to `path`, with a progress bar.
+    """Download a file to `path` from the first of `urls` that has the right bytes, showing a progress bar.
 
     Args:
         urls: the same file on several mirrors.
-        path: where it goes; written under a temporary name beside it and renamed when its md5 is right.
+        path: the destination, written under a temporary name next to it and renamed once the md5 is right.
         md5: of the file, hexadecimal.
-        need: what is missing, for the error.
+        need: what is missing, for the error message.
 
     Raises:
-        DataError: no mirror delivered, or the directory cannot be written. OSError: the disk is full.
+        DataError: every mirror failed, or the directory cannot be written. OSError: the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def fetch(urls: Sequence[str], path: Path, md5: str, need: str) -> None:
 
 
 def _stream(url: str, path: Path) -> str:
-    """Download `url` to `path`; the md5 of what came."""
+    """Download `url` to `path`; return the md5 of what was received."""
     digest = hashlib.md5(usedforsecurity=False)
     columns = (TextColumn("downloading {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, path.open("wb") as file:
@@ -117,8 +117,8 @@ def _stream(url: str, path: Path) -> str:
 
 def _require(download: bool, need: str) -> None:
     if not download:
-        raise DataError(f"{need}, and data.download=false forbids fetching; {_mend()}")
+        raise DataError(f"{need}, and data.download=false forbids downloading; {_mend()}")
 
 
 def _mend() -> str:
-    return "put them there, or name another place by data.root or CNNLAB_DATA; data=digits needs no files"
+    return "put them there, or set data.root or CNNLAB_DATA to another directory; data=digits needs no files"

@@ -20,15 +20,15 @@ CLASSES = {
         "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
     ),
 }  # fmt: skip
-CHUNK = 1 << 20  # bytes that are read at a time
-UNPACKED = 64 << 20  # bytes, more than MNIST's 47 million, that a compressed file may stand for, and three times its own size
+CHUNK = 1 << 20  # bytes read at a time
+UNPACKED = 64 << 20  # bytes (MNIST has 47 million) that a compressed file may unpack to, plus three times its own size
 
 
 def describe(name: str) -> Declared:
-    """What a set holds.
+    """Return the shape and the classes of a set.
 
     Raises:
-        DataError: no such set.
+        DataError: there is no such set.
     """
     if name not in CLASSES:
         raise DataError(f"data.source.name={name}: expected one of {', '.join(CLASSES)}")
@@ -40,12 +40,12 @@ def load(root: str, download: bool, name: str) -> Source:
     """Read the four files of a set from `root`/`name`/raw.
 
     Args:
-        root: the data directory; may be read-only when nothing is missing.
-        download: fetch what is missing.
+        root: the data directory; may be read-only if nothing is missing.
+        download: whether to download missing files.
         name: MNIST or FashionMNIST.
 
     Raises:
-        DataError: a file is missing and cannot be fetched, or is not what it should be.
+        DataError: a file is missing and cannot be downloaded, or is invalid.
     """
     classes = describe(name).classes
     folder = Path(root) / name / "raw"
@@ -58,15 +58,15 @@ def load(root: str, download: bool, name: str) -> Source:
 
 
 def find(folder: Path, stem: str) -> Path | None:
-    """The file of that name, plain or `.gz`, or None."""
+    """Return the file of that name, plain or `.gz`, or None."""
     return next((path for path in (folder / stem, folder / f"{stem}.gz") if path.is_file()), None)
 
 
 def read(path: Path) -> NDArray[np.uint8]:
-    """The array in an IDX file of unsigned bytes: magic 0, 0, 8, number of dimensions; each dimension; the data.
+    """Read the array in an IDX file of unsigned bytes: magic 0, 0, 8, number of dimensions; each dimension; the data.
 
     Raises:
-        DataError: unreadable, of another format, or not as long as its header says.
+        DataError: the file is unreadable, in another format, or not as long as its header says.
     """
     again = "delete it and run again to download it"
     try:
@@ -88,8 +88,8 @@ def read(path: Path) -> NDArray[np.uint8]:
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); {again}") from error
     if more or length != expected:
-        found = "more" if more else f"{length:,} bytes of data"
-        raise DataError(f"{path}: holds {found}, its header says {expected:,}; {again}")
+        found = "more data" if more else f"{length:,} bytes of data"
+        raise DataError(f"{path}: holds {found}, but its header says {expected:,}; {again}")
     return data.reshape(shape)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of any size and kind, as files hold them, brought to the one shape that a network takes."""
+"""Decoding picture files of any size and format to the one shape that a network takes."""
 
 import stat
 import warnings
@@ -16,36 +16,36 @@ from cnnlab.data.source import Shape
 from cnnlab.machine import num_cores
 
 Resize = Literal["crop", "stretch", "pad"]
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # Pillow opens no other, of which some run programs or read other files
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no others: Pillow runs programs or reads other files for some
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-AT_ONCE = 256  # pictures that are decoded before the first of them is handed on
-MODES = {1: "L", 3: "RGB"}  # Pillow's names of what has so many channels
+AT_ONCE = 256  # pictures that are decoded before the first of them is yielded
+MODES = {1: "L", 3: "RGB"}  # Pillow's modes by number of channels
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Why a file gives no picture. passing: it may be read another time, since the file system said no, not its content."""
+    """Why a file cannot be read. passing: it may be readable later, since the file system failed, not the content."""
 
     cause: str
     passing: bool
 
 
 def decode(file: Path | IO[bytes], shape: Shape, resize: Resize | None) -> NDArray[np.uint8] | Unreadable:
-    """The picture in a file as uint8, C x H x W: the first frame, upright as its EXIF says, transparency over white.
+    """Decode a picture to uint8, C x H x W: the first frame, rotated as its EXIF data says, transparent parts over white.
 
-    shape: C (1 is gray, 3 is RGB), H, W. resize: "crop" scales until H x W is filled and cuts off evenly what is over,
-    "pad" scales until all fits in and leaves the rest black, "stretch" changes the proportions; bilinear, antialiased. None
-    leaves the picture its own H and W.
+    shape: C (1 is gray, 3 is RGB), H, W. resize: "crop" scales the picture to fill H x W and crops the center, "pad" scales it
+    to fit inside and pads it with black, "stretch" changes the aspect ratio; all bilinear, with antialiasing. None keeps the
+    picture's own H and W.
     """
     channels, height, width = shape
     try:
         if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
-            return Unreadable("no regular file", False)  # reading a pipe would wait for a writer
+            return Unreadable("not a regular file", False)  # reading a pipe would wait for a writer
         with Image.open(file, formats=FORMATS) as picture:
-            if picture.mode == "F":  # of a TIFF
-                return Unreadable("its pixels are floats, of which nothing says what is black and what white", False)
+            if picture.mode == "F":  # in TIFF files
+                return Unreadable("its pixels are floats, for which black and white are not defined", False)
             if resize:
-                picture.draft(None, (2 * max(height, width),) * 2)  # a JPEG decodes faster to a half, a quarter or an eighth
+                picture.draft(None, (2 * max(height, width),) * 2)  # JPEGs decode faster at 1/2, 1/4 or 1/8 size
             fitted = _plain(ImageOps.exif_transpose(picture), MODES[channels])
             if resize:
                 fitted = _fitted(fitted, (width, height), resize)
@@ -54,8 +54,8 @@ def decode(file: Path | IO[bytes], shape: Shape, resize: Resize | None) -> NDArr
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return Unreadable(f"more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels", False)
     except UnidentifiedImageError:
-        return Unreadable("no JPEG, PNG, WebP, BMP, GIF or TIFF", False)
-    except Exception as error:  # damaged files make Pillow raise nearly anything
+        return Unreadable("not a JPEG, PNG, WebP, BMP, GIF or TIFF file", False)
+    except Exception as error:  # Pillow raises almost anything on damaged files
         system = error.strerror if isinstance(error, OSError) and error.errno is not None else None
         return Unreadable(system or f"damaged: {error or type(error).__name__}", system is not None)
     return np.ascontiguousarray(np.asarray(fitted).reshape(fitted.height, fitted.width, channels).transpose(2, 0, 1))
@@ -64,18 +64,18 @@ def decode(file: Path | IO[bytes], shape: Shape, resize: Resize | None) -> NDArr
 def decode_all(
     files: Sequence[Path | IO[bytes]], shape: Shape, resize: Resize | None
 ) -> Iterator[NDArray[np.uint8] | Unreadable]:
-    """`decode` of each file in turn, on all cores (Pillow works outside Python's lock)."""
+    """Yield `decode` of each file in turn, computed on all cores (Pillow releases the GIL)."""
     with ThreadPoolExecutor(num_cores()) as threads:
         for start in range(0, len(files), AT_ONCE):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of metadata, which are not used
+                warnings.simplefilter("ignore")  # about metadata, which is not used
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 decoded = list(threads.map(lambda file: decode(file, shape, resize), files[start : start + AT_ONCE]))
             yield from decoded
 
 
 def _plain(picture: Image.Image, mode: str) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
+    if picture.mode.startswith("I"):  # 16 bits per pixel, which Pillow would clip at 255
         picture = Image.fromarray((np.asarray(picture).clip(0, 65535) >> 8).astype(np.uint8))
     if picture.has_transparency_data:
         over = picture.convert("RGBA")
@@ -84,7 +84,7 @@ def _plain(picture: Image.Image, mode: str) -> Image.Image:
 
 
 def _fitted(picture: Image.Image, size: tuple[int, int], resize: Resize) -> Image.Image:
-    """A picture of `size` (width, height)."""
+    """Resize a picture to `size` (width, height)."""
     if resize == "crop":
         return ImageOps.fit(picture, size, Image.Resampling.BILINEAR)
     if resize == "stretch":

@@ -1,4 +1,4 @@
-"""Which training images are held out for validation, and which are kept: drawn on the CPU, each from its own stream."""
+"""Choosing which training images to keep or hold out for validation: drawn on the CPU, each choice from its own stream."""
 
 import torch
 from torch import Tensor
@@ -8,26 +8,26 @@ from cnnlab.errors import ConfigError
 
 
 def held_out_count(validation: int | float, total: int) -> int:
-    """The number of validation images that `data.validation` asks for: a count, or a fraction of `total`, rounded.
+    """Return the number of validation images for `data.validation`: a count, or a fraction of `total`, rounded.
 
     Raises:
-        ConfigError: nothing would be left to train on, or a fraction that is not 0 holds out nothing.
+        ConfigError: no training images would be left, or a nonzero fraction holds out no images.
     """
     count = round(validation * total) if isinstance(validation, float) else validation
     if validation and not count:
-        raise ConfigError(f"data.validation={validation}: holds out none of {total:,} training images; use 0 to say so")
+        raise ConfigError(f"data.validation={validation}: holds out none of {total:,} training images; use 0 if intended")
     if count >= total:
         raise ConfigError(f"data.validation={validation}: holds out {count:,} of {total:,} training images, which leaves none")
     return count
 
 
 def stratified(labels: Tensor, count: int, seed: int, stream: str = "validation") -> tuple[Tensor, Tensor]:
-    """Split so that each class is held out in proportion to its size.
+    """Hold out images of each class in proportion to its size.
 
     Args:
         labels: int64, N.
         count: images to hold out, 0 < count < N.
-        seed, stream: of the draw (see `cnnlab.seeding`).
+        seed, stream: of the random draw (see `cnnlab.seeding`).
 
     Returns:
         Indices to keep and indices to hold out, each ascending. The held-out counts differ from exact proportion by less
@@ -46,10 +46,10 @@ def stratified(labels: Tensor, count: int, seed: int, stream: str = "validation"
 
 
 def limited(total: int, limit: int, seed: int) -> Tensor:
-    """`limit` of `total` indices, the first of a shuffle from the stream "limit", ascending.
+    """Choose `limit` of `total` indices: the first of a shuffle from the stream "limit", in ascending order.
 
     Raises:
-        ConfigError: there are not so many.
+        ConfigError: `limit` exceeds `total`.
     """
     if limit > total:
         raise ConfigError(f"data.limit={limit}: expected at most {total:,}, the number of training images")
@@ -57,6 +57,6 @@ def limited(total: int, limit: int, seed: int) -> Tensor:
 
 
 def spread(total: int, at_most: int) -> Tensor:
-    """Indices into `total` images, evenly spread, `at_most` of them: int64. Many sets stand in the order of their classes."""
+    """Return at most `at_most` evenly spaced indices into `total` images (int64); many data sets are sorted by class."""
     count = min(total, at_most)
     return torch.arange(count) * total // max(1, count)

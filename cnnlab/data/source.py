@@ -1,4 +1,4 @@
-"""What a `data.source` gives: two splits and the names of the classes; and what it says of them before anything is read."""
+"""What a `data.source` returns: the splits and the class names; and what it declares before anything is read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Load = TypeVar("Load", bound=Callable[..., "Source"])
 class Source:
     """What a `data.source` returns: the official splits, in the official order.
 
-    validation: where the source has such images; else `data.validation` training images are held out.
+    validation: None if the source has no such images; then `data.validation` training images are held out.
     """
 
     train: Split
@@ -30,17 +30,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Declared:
-    """What is known of a source before it is read. shape: of its images. classes: their names."""
+    """What is known about a source before it is read. shape: of its images. classes: their names."""
 
     shape: Shape
     classes: tuple[str, ...]
 
 
 def declares(describe: Callable[..., Declared]) -> Callable[[Load], Load]:
-    """Mark a source with what it gives, so that `python -m cnnlab.summary` need not read it.
+    """Mark a source with what it will return, so that `python -m cnnlab.summary` need not read it.
 
-    describe: takes those of the source's own keys that it needs, `root` where it lists directories,
-    `shape` and `size` where they decide.
+    describe: returns the shape and the classes. It takes those of the source's own parameters that it needs, such as `root`
+    to list directories, or `shape` and `size` if the result depends on them.
     """
 
     def mark(load: Load) -> Load:

@@ -1,6 +1,6 @@
-"""Splits of a data set: where their images lie is their own affair, the rest of the program gathers batches.
+"""Splits of a data set: they know where their images are stored; the rest of the program only gathers batches.
 
-`Split` is the protocol. In memory, memory-mapped, a view of another split, or anything of one's own that has its methods.
+`Split` is the protocol. A split can be in memory, memory-mapped, a view of another split, or your own class with its methods.
 """
 
 import mmap
@@ -23,30 +23,30 @@ class Split(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """int64, N, the index of each image's class; on the CPU."""
+        """The index of each image's class: int64, N, on the CPU."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of an image: C, H, W. Features may have other dimensions, the first is what is normalized."""
+        """The shape of an image: C, H, W. Features may have other dimensions; the first one is normalized."""
 
     @property
     def device(self) -> torch.device:
-        """Where `gather` takes indices and puts images."""
+        """The device on which `gather` takes indices and returns images."""
 
     def __len__(self) -> int: ...
 
     def gather(self, indices: Tensor) -> Tensor:
-        """The images at `indices` (int64, M), in that order: M x C x H x W, uint8 or float32, in memory of their own."""
+        """Return a copy of the images at `indices` (int64, M), in that order: M x C x H x W, uint8 or float32."""
 
     def to(self, device: torch.device) -> "Split":
-        """The same images for batches on `device`."""
+        """Return a split of the same images with batches on `device`."""
 
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
     """All images in the device's memory.
 
-    images: N x C x H x W, uint8; or float32, pixels from 0 to 1 or features, N x anything. labels: int64, N, on the CPU.
+    images: N x C x H x W, uint8; or float32, pixels from 0 to 1 or features of any shape. labels: int64, N, on the CPU.
     """
 
     images: Tensor
@@ -75,10 +75,10 @@ class InMemory:
 
 @dataclass(frozen=True, eq=False)
 class MemoryMapped:
-    """Images in a file, of which only a batch at a time is in memory.
+    """Images in a file, with only one batch in memory at a time.
 
     images: N x C x H x W, uint8 or float32, an `np.memmap` or a slice of one. labels: int64, N, on the CPU. device: of the
-    batches; on a GPU each one waits for its indices and is copied from the host.
+    batches; for a GPU, each batch waits for its indices and is copied from the host.
     """
 
     images: NDArray[Any]
@@ -106,7 +106,7 @@ class MemoryMapped:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Some images of another split, of which nothing is copied.
+    """Some images of another split, without copying them.
 
     base: the split. indices: into it, int64, N, on its device. labels: int64, N, on the CPU.
     """
@@ -134,7 +134,7 @@ class View:
 
 
 def take(split: Split, indices: Tensor) -> View:
-    """A view of the images at `indices` (int64, M, on the CPU), in that order; of a view, one of what it views."""
+    """Return a view of the images at `indices` (int64, M, on the CPU), in that order; views of views share the base split."""
     chosen, labels = indices.to(split.device), split.labels[indices]
     if isinstance(split, View):
         return View(split.base, split.indices[chosen], labels)
@@ -142,13 +142,13 @@ def take(split: Split, indices: Tensor) -> View:
 
 
 def chunks(split: Split, size: int) -> Iterator[Tensor]:
-    """All images in their order, `size` at a time, the last chunk shorter."""
+    """Yield all images in order, `size` at a time; the last chunk may be shorter."""
     for start in range(0, len(split), size):
         yield split.gather(torch.arange(start, min(start + size, len(split)), device=split.device))
 
 
 def all_images(split: Split) -> Tensor:
-    """All images in their order, N x C x H x W, on the split's device."""
+    """Return all images in order: N x C x H x W, on the split's device."""
     return split.gather(torch.arange(len(split), device=split.device))
 
 
@@ -158,9 +158,9 @@ def _require_one_label_each(images: Tensor | NDArray[Any], labels: Tensor) -> No
 
 
 def _release(array: Any) -> None:
-    """Let go of the pages of a memory-mapped file, which would count as the process's memory; the system keeps them cached.
+    """Release the pages of a memory-mapped file, which would count as the process's memory; the system keeps them cached.
 
-    A private mapping (mode "c") is left alone: what was written to it is in no file.
+    A private mapping (mode "c") is left alone, since what was written to it is in no file.
     """
     while isinstance(array, np.ndarray):
         if getattr(array, "mode", "r") == "c":

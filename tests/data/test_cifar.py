@@ -53,7 +53,7 @@ def test_a_record_is_its_label_then_red_green_and_blue_rows(root: Path) -> None:
 
 SPOILED: dict[str, tuple[bytes | None, str]] = {
     "cut short": (bytes(RECORDS * 3073 - 1), "36,875 bytes, expected 36,876"),
-    "too long": (bytes(RECORDS * 3073 + 1), "more, expected 36,876"),
+    "too long": (bytes(RECORDS * 3073 + 1), "too many bytes, expected 36,876"),
     "empty": (b"", " 0 bytes"),
     "label beyond nine": (bytes(4 * 3073) + bytes([10]) + bytes(RECORDS * 3073 - 4 * 3073 - 1), "record 4 has the label 10"),
     "missing": (None, "download=false"),

@@ -62,7 +62,7 @@ def test_split_folders_by_any_of_their_names(photos: Path, capsys: pytest.Captur
     (whole / "test/b/0.png").unlink()
     source = read(whole)
     assert [len(split) for split in (source.train, source.validation, source.test) if split] == [20, 20, 19]
-    assert "taken as the validation" in capsys.readouterr().err
+    assert "used as the validation" in capsys.readouterr().err
 
 
 def test_classes_that_are_called_like_a_split(photos: Path) -> None:
@@ -186,14 +186,14 @@ def test_what_is_no_picture_is_ignored(photos: Path, capsys: pytest.CaptureFixtu
     source = read(photos, on_error="skip")
     assert len(source.train) + len(source.test) == 20
     err = capsys.readouterr().err
-    assert ("2 left out" in err, "b/gone.png: No such file" in err, "20 of 21 pictures decoded" in err) == (True, True, True)
+    assert ("ignored 2" in err, "b/gone.png: No such file" in err, "20 of 21 pictures decoded" in err) == (True, True, True)
 
 
 @pytest.mark.parametrize(("change", "word"), [
     ("rm a/* b/*", "no pictures"), ("rm -r a", "two or more"), ("rm -r a b", "two or more"),
     ("cp -r a A", "differ only in case"),
     ("mkdir train && mv a b train && mkdir -p test/c", "c has no training"), ("mkdir c && cp a/0.png c", "c holds one"),
-    ("mkdir test && mv a b test", "without train"),
+    ("mkdir test && mv a b test", "no train"),
     ("mkdir train val valid && cp -r a b val && cp -r a b valid && mv a b train", "both"),
     ("mkdir c", "c: holds no pictures"),
 ])  # fmt: skip
