@@ -1,15 +1,15 @@
-"""Columns of text, aligned, and left out where a terminal is too narrow for all. Loads no torch."""
+"""Aligned columns of text, some of them left out if the terminal is too narrow. Does not import torch."""
 
 from collections.abc import Collection, Sequence
 
 from rich.cells import cell_len
 
 GAP = "  "
-Columns = dict[str, list[str]]  # the cells below each other by name, the first being the heading
+Columns = dict[str, list[str]]  # by name: the cells from top to bottom, the first is the heading
 
 
 def lines(columns: Columns, left: Collection[str]) -> list[str]:
-    """The rows as lines; cells of the columns in `left` begin at the left, the others end at the right."""
+    """Return the rows as lines; columns in `left` are aligned to the left, the others to the right."""
     padded = []
     for name, cells in columns.items():
         size = widest(cells)
@@ -19,7 +19,7 @@ def lines(columns: Columns, left: Collection[str]) -> list[str]:
 
 
 def drop(columns: Columns, candidates: Sequence[str], limit: int | None) -> list[str]:
-    """Remove candidates, in their order, until the rest fits into `limit` cells (None: no limit); those removed."""
+    """Remove candidates in order until the rest fits into `limit` characters (None: no limit); return those removed."""
     removed = []
     for name in candidates:
         if limit is not None and name in columns and width(columns) > limit:
@@ -29,7 +29,7 @@ def drop(columns: Columns, candidates: Sequence[str], limit: int | None) -> list
 
 
 def width(columns: Columns) -> int:
-    """Cells that a line takes."""
+    """Return the width of a line in characters."""
     return sum(map(widest, columns.values())) + len(GAP) * (len(columns) - 1)
 
 

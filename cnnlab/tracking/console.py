@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: a header, a live bar an epoch, a line an epoch that stays, a closing block."""
+"""Console output of a run: a header, a live progress bar and then a line for each epoch, and a closing block."""
 
 import os
 import shlex
@@ -24,8 +24,8 @@ from cnnlab.tracking.run import RunDirectory
 
 
 class Terminal(RichConsole):
-    """Where a person reads. When the reader goes away (`| head`), training goes on in silence. Control characters of names and
-    of what stands in files do not reach it."""
+    """A console that goes silent if its reader closes the pipe (`| head`), so that training continues, and that replaces the
+    control characters in names and in the content of files."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         for segment in super().render(renderable, options):
@@ -38,15 +38,15 @@ class Terminal(RichConsole):
 
 
 class Console:
-    """console=auto: live on a terminal, plain lines elsewhere. plain: no bar. quiet: the last line only."""
+    """Output of a run. console=auto: live on a terminal, plain lines elsewhere. plain: no bar. quiet: only the last line."""
 
     def __init__(self, info: RunInfo, run: RunDirectory) -> None:
         self.info, self.run = info, run
         self.quiet = info.cfg.console == "quiet"
-        plain = False if info.cfg.console == "plain" else None  # None: rich finds out
+        plain = False if info.cfg.console == "plain" else None  # None: rich decides
         self.terminal = Terminal(highlight=False, emoji=False, quiet=self.quiet, force_terminal=plain)
         self.terminal.soft_wrap = not self.terminal.is_terminal  # a file has no width
-        notebook = self.terminal.is_jupyter and find_spec("ipywidgets") is not None  # which rich draws with there
+        notebook = self.terminal.is_jupyter and find_spec("ipywidgets") is not None  # which rich needs there
         self.live = info.cfg.console == "auto" and (self.terminal.is_terminal or notebook)
         self.bar: Progress | None = None
         self.epoch_steps = 0
@@ -77,7 +77,7 @@ class Console:
         self.terminal.print(f"{line.removesuffix('best')}[green]best[/]" if best else line)
 
     def stop(self) -> None:
-        """Take the bar away."""
+        """Remove the progress bar."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
@@ -88,7 +88,7 @@ class Console:
         weights = "best weights by validation" if result.weights == "best" else "last weights"
         how = ", stopped early" if result.status is Status.EARLY_STOPPED else ""
         score = f"{result.metric} {test.value:.4f}  loss {test.loss:.4f}"
-        self.terminal.soft_wrap = True  # a command that rich breaks over lines cannot be copied
+        self.terminal.soft_wrap = True  # a command that rich breaks into lines cannot be copied
         if self.quiet:
             self.terminal.quiet = False
             self.terminal.print(f"{shown}  test {score}  {counted(result.epochs, 'epoch')}  {result.seconds:.1f} s")
@@ -110,12 +110,12 @@ class Console:
         augment = f", augmented by {', '.join(cfg.augment)}" if cfg.augment else ""
         network = self.run.recorded("choices").get("model", "network")
         kind = str(cfg.model["_target_"]).rpartition(".")[2]
-        optimizer = f"{str(cfg.optimizer['_target_']).rpartition('.')[2]}, lr {cfg.optimizer.get('lr', 'of its own')}"
+        optimizer = f"{str(cfg.optimizer['_target_']).rpartition('.')[2]}, lr {cfg.optimizer.get('lr', 'by default')}"
         phases = f", phases of {' + '.join(str(phase.epochs) for phase in cfg.phases)} epochs" if cfg.phases else ""
         device = f"{cfg.trainer.device}: {self.run.read_environment().get('device', '')}"
         threads = counted(cfg.trainer.threads or 0, "thread")
         beside = (
-            "; beside other work trainer.threads=1 may be faster"
+            "; other programs are busy, trainer.threads=1 may be faster"
             if cfg.trainer.device == "cpu" and cfg.trainer.threads != 1 and machine.is_busy()
             else ""
         )
@@ -137,7 +137,7 @@ class Console:
         return f"epoch {epoch:>{len(str(total))}}/{total}" + (f" phase {phase}" if phase else "")
 
     def _folded(self, value: str) -> str:
-        """A row of the header, folded at words under its beginning where it is longer than the terminal's line."""
+        """Wrap a row of the header between words, with an indent, if it is longer than the terminal is wide."""
         if not self.terminal.is_terminal:
             return value
         lines = textwrap.wrap(value, max(self.terminal.width - 9, 20), break_long_words=False, break_on_hyphens=False)
@@ -149,7 +149,7 @@ class Console:
 
 
 def epoch_line(name: str, epoch: Epoch, best: bool, width: int | None) -> str:
-    """What stays of an epoch on the console: the longest form that fits into `width` columns (None: all of it).
+    """Return the console line of a finished epoch, in the longest form that fits into `width` columns (None: no limit).
 
     name: "epoch  1/10".
     """
@@ -168,24 +168,24 @@ def epoch_line(name: str, epoch: Epoch, best: bool, width: int | None) -> str:
 
 
 def activating() -> str:
-    """A line that lets a shell find this environment's programs, where the commands printed below it would not be found."""
+    """Return a line that activates this environment, or "" if the commands printed below it work without that."""
     bin, shell = Path(sys.prefix, "bin"), shutil.which("python")
     if sys.prefix == sys.base_prefix or (shell and Path(shell).parent.resolve() == bin.resolve()):
         return ""
     if bin.is_relative_to(Path.cwd()):
         bin = bin.relative_to(Path.cwd())
-    return f"first, here   source {shlex.quote(str(bin / 'activate'))}\n"
+    return f"first run     source {shlex.quote(str(bin / 'activate'))}\n"
 
 
 def wide_console() -> Terminal:
-    """For tables: never narrower than they are, so that no cell is cut off; a narrow terminal wraps the lines."""
+    """Return a console for tables, wide enough that no cell is cut off; a narrow terminal wraps the lines."""
     terminal = Terminal(highlight=False, soft_wrap=True)
     terminal.width = max(terminal.width, 160)
     return terminal
 
 
 def duration(seconds: float) -> str:
-    """ "8.2 s", "3:05" (minutes), "2:03:05" (hours)."""
+    """Format a duration: "8.2 s", "3:05" (minutes), "2:03:05" (hours)."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -194,5 +194,5 @@ def duration(seconds: float) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """ "1 epoch", "2,000 epochs"."""
+    """Format a count with its noun: "1 epoch", "2,000 epochs"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,5 +1,5 @@
-"""Writing files so that a kill, a full disk or a power cut leaves either the old content or the new. All writing of a run
-(but for TensorBoard's event files, which only repeat it) goes through here."""
+"""Writing files so that a kill, a full disk or a power failure leaves either the old content or the new. A run writes all
+its files through here, except TensorBoard's event files, which only repeat what the others contain."""
 
 import errno
 import fcntl
@@ -13,22 +13,22 @@ from typing import Any
 
 from cnnlab.errors import note
 
-WARNED: list[Path] = []  # of a file system without locks
+WARNED: list[Path] = []  # about a file system without locks
 
 
 @contextmanager
 def exclusive(path: Path, wait: bool = False, create: bool = True) -> Iterator[None]:
-    """Hold the lock file `path`; a process that dies lets go.
+    """Hold a lock on the file `path`, which is released if the process dies.
 
     Raises:
-        BlockingIOError: another process holds it, and `wait` is false. FileNotFoundError: there is none, and `create` is false.
+        BlockingIOError: another process holds it, and `wait` is false. FileNotFoundError: it is missing, and `create` is false.
     """
     while True:
         handle = os.open(path, (os.O_CREAT | os.O_RDWR if create else os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
         try:
             _lock(handle, path, wait)
             if not path.exists() or not os.path.samestat(os.fstat(handle), path.stat()):
-                continue  # its last holder removed it meanwhile: a lock on nothing
+                continue  # its last holder has removed it: this lock protects nothing
             yield
             return
         finally:
@@ -36,7 +36,7 @@ def exclusive(path: Path, wait: bool = False, create: bool = True) -> Iterator[N
 
 
 def _lock(handle: int, path: Path, wait: bool) -> None:
-    """Lock an open file; on a file system without locks (some network drives) go on without, and say so once a process.
+    """Lock an open file; on a file system without locks (some network drives), continue and warn once per process.
 
     Raises:
         BlockingIOError: another process holds it, and `wait` is false.
@@ -48,14 +48,14 @@ def _lock(handle: int, path: Path, wait: bool) -> None:
             raise
         if not WARNED:
             WARNED.append(path)
-            note(f"warning: {path}: this file system has no locks; see to it that no two processes use one directory")
+            note(f"warning: {path}: this file system has no locks; make sure that no two processes use the same directory")
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace `path` durably: written under a temporary name beside it, flushed, renamed, the directory flushed.
+    """Replace `path` durably: write under a temporary name next to it, flush, rename, flush the directory.
 
     Raises:
-        OSError: the disk is full or not writable; `path` then holds what it held.
+        OSError: the disk is full or not writable; `path` then keeps its old content.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -67,7 +67,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):  # a full disk does not tell which file
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):  # a full disk does not name the file
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_directory(path.parent)
@@ -79,10 +79,10 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def open_to_append(path: Path) -> int:
-    """A handle on a file, which is created, that appends.
+    """Open a file for appending, creating it if it is missing; return the file descriptor.
 
     Raises:
-        OSError: a link, a pipe or a device, or it cannot be opened.
+        OSError: it is a link, a pipe or a device, or cannot be opened.
     """
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -95,7 +95,7 @@ def append_json_line(path: Path, content: Any) -> None:
     """Append one line of JSON durably.
 
     Raises:
-        OSError: as `open_to_append`, or the disk is full.
+        OSError: as in `open_to_append`, or the disk is full.
     """
     with os.fdopen(open_to_append(path), "a") as file:
         file.write(json.dumps(finite(content)) + "\n")
@@ -109,12 +109,12 @@ def write_json_lines(path: Path, lines: list[dict[str, Any]]) -> None:
 
 
 def as_json(content: Any) -> Any:
-    """`content` as it comes back from a JSON file."""
+    """Return `content` as it would be read back from a JSON file."""
     return json.loads(json.dumps(content, default=str))
 
 
 def finite(content: Any) -> Any:
-    """`content` with null for inf and nan, which JSON has not."""
+    """Return `content` with null for inf and nan, which JSON does not have."""
     if isinstance(content, dict):
         return {key: finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
@@ -125,10 +125,10 @@ def finite(content: Any) -> Any:
 
 
 def make_directory(path: Path) -> None:
-    """Create a folder, and those above it that are missing, durably.
+    """Create a folder and its missing parents durably.
 
     Raises:
-        OSError: it cannot be; FileExistsError where there is a file.
+        OSError: it cannot be created; FileExistsError if there is a file instead.
     """
     if not path.is_dir():
         make_directory(path.parent)
@@ -137,7 +137,7 @@ def make_directory(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
+    """Flush a directory to disk, so that the names in it are durable."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""The columns that say what a run is, in TensorBoard's HPARAMS tab. Loads no torch."""
+"""The columns that describe a run in TensorBoard's HPARAMS tab. Does not import torch."""
 
 import json
 import math
@@ -10,21 +10,21 @@ from cnnlab.config.schema import Config
 
 Value = bool | int | float | str
 
-NAMED = ("data", "model", "task", "optimizer", "schedule", "augment")  # config groups, a column each
-NO_COLUMN = ("data.name", "parameters")  # said by data's column, or of several lines
+NAMED = ("data", "model", "task", "optimizer", "schedule", "augment")  # config groups, one column each
+NO_COLUMN = ("data.name", "parameters")  # repeats the data column; takes several lines
 LONGEST = 40  # characters in a cell
 
 
 def hyperparameters(cfg: Config, choices: Mapping[str, str], varied: Sequence[str] = ()) -> dict[str, Value]:
-    """What a person chooses and compares: the parts by name, then the settings of the recipe that fit in a cell.
+    """Return what a user chooses and compares: the parts by name, then the settings of the recipe that fit in a cell.
 
-    A part of one's own goes by its `_target_`. Lists stand as on the command line, [120,84]. Left out are a network's blocks,
-    which its name says, what is not set (null) and `trainer.epochs` where `trainer.steps` rules.
+    Custom parts are named by their `_target_`. Lists are written as on the command line, [120,84]. Left out are a network's
+    blocks, which its name implies, unset values (null), and `trainer.epochs` if `trainer.steps` is set.
 
     Args:
         choices: names by config group, as environment.json records them.
-        varied: the keys in which the jobs of a sweep differ: then these alone, since TensorBoard shows five columns
-            before the scores, which would then be off the screen.
+        varied: the keys in which the jobs of a sweep differ. If there are any, only these are returned: with all of them,
+            TensorBoard would show five columns before the scores and push the scores off the screen.
     """
     settings = {key: value for key, value in config.flat(cfg).items() if key not in config.NOT_THE_RECIPE}
     shown: dict[str, Value] = {group: _name(group, cfg, choices) for group in NAMED}
@@ -50,9 +50,9 @@ def _name(group: str, cfg: Config, choices: Mapping[str, str]) -> str:
 
 
 def _cell(value: Any) -> Value | None:
-    """The value as TensorBoard takes it; None for one that does not fit."""
+    """Return the value as TensorBoard takes it; None if it does not fit."""
     if isinstance(value, bool | int | float):
-        return value if math.isfinite(value) else str(value)  # JSON, in which TensorBoard answers, has no inf
+        return value if math.isfinite(value) else str(value)  # TensorBoard sends JSON, which has no inf
     if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
         value = json.dumps(value, separators=(",", ":")).replace('"', "")
     return value if isinstance(value, str) and len(value) <= LONGEST else None

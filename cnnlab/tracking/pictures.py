@@ -13,11 +13,11 @@ from cnnlab.tracking.confusion import confusion_counts
 
 Picture = NDArray[np.uint8]
 NUM_SHOWN = 40  # images on a sheet, at most
-NUM_CAPTIONED = 12  # of them with captions, in 4 columns: TensorBoard shows a sheet 345 pixels wide, and they are to be read
+NUM_CAPTIONED = 12  # if they have captions, in 4 columns, to be legible in TensorBoard, which shows a sheet 345 pixels wide
 
 
 def confusion(labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> Picture:
-    """The confusion matrix as a table, a row a class, shaded by the share of the row."""
+    """Draw the confusion matrix as a table with a row for each class, shaded by the share of the row."""
     counts = confusion_counts(labels.numpy(), predicted.numpy(), len(classes))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     cell, font, small = 52, _font(15), _font(13)
@@ -49,9 +49,9 @@ def confusion(labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> Pict
 
 
 def sheet(images: Tensor, captions: Sequence[str] = ()) -> Picture:
-    """Images in rows, eight in each; or four, each above its caption of one or more lines.
+    """Draw images in rows of eight, or in rows of four with a caption of one or more lines below each.
 
-    images: N x C x H x W, uint8 or floats from 0 to 1; three channels are colors, of others the first is shown.
+    images: N x C x H x W, uint8 or floats from 0 to 1; three channels are colors, otherwise the first is shown.
     captions: N, or none.
     """
     shown = images[: NUM_CAPTIONED if captions else NUM_SHOWN]
@@ -78,7 +78,7 @@ def sheet(images: Tensor, captions: Sequence[str] = ()) -> Picture:
 
 
 def worst_mistakes(labels: Tensor, predicted: Tensor, probability: Tensor, classes: Sequence[str]) -> tuple[Tensor, list[str]]:
-    """The wrong predictions that the network was surest of: their indices, and captions of three lines, such as "predicted",
+    """Return the indices of the most confident wrong predictions, and captions of three lines, such as "predicted",
     "Shirt, 0.98", "truth Coat"."""
     wrong = torch.nonzero(labels != predicted).flatten()
     worst = wrong[probability[wrong].argsort(descending=True, stable=True)][:NUM_CAPTIONED]
@@ -87,7 +87,7 @@ def worst_mistakes(labels: Tensor, predicted: Tensor, probability: Tensor, class
 
 
 def worst_errors(numbers: Tensor, predicted: Tensor) -> tuple[Tensor, list[str]]:
-    """The largest absolute errors of a regression: their indices, and captions, "predicted 6.31" above "truth 2"."""
+    """Return the indices of a regression's largest absolute errors, and captions, "predicted 6.31" above "truth 2"."""
     worst = (predicted - numbers).abs().argsort(descending=True, stable=True)[:NUM_CAPTIONED]
     rows = zip(numbers[worst].tolist(), predicted[worst].tolist(), strict=True)
     return worst, [f"predicted {guess:.2f}\ntruth {truth:g}" for truth, guess in rows]

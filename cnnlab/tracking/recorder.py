@@ -1,4 +1,4 @@
-"""What happens in a run goes out here: to metrics.jsonl, to TensorBoard and to the person watching."""
+"""The outlet for everything that happens in a run: to metrics.jsonl, TensorBoard and the console."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,7 +13,7 @@ from cnnlab.tracking.tensorboard import Events
 
 
 class Recorder:
-    """Takes the run's records, at most twice a second and at each epoch's end, and writes every view of them."""
+    """Receives a run's records, at most twice a second and at the end of each epoch, and writes every view of them."""
 
     def __init__(self, info: RunInfo, run: RunDirectory) -> None:
         self.info, self.run = info, run
@@ -22,7 +22,7 @@ class Recorder:
         self.warned: set[str] = set()
 
     def begin_epoch(self, epoch: int, done: int, steps: int) -> None:
-        """Epoch `epoch`, counted from 1, of which `done` of `steps` steps are done already."""
+        """Begin epoch `epoch`, counted from 1, of which `done` of `steps` steps are already done."""
         self.console.begin_epoch(epoch, done, steps)
 
     def progress(self, progress: EpochProgress) -> None:
@@ -38,11 +38,11 @@ class Recorder:
         self.events.flush()
 
     def epoch(self, epoch: Epoch, points: Sequence[LossPoint], best: bool) -> None:
-        """An epoch ended, after these last points of the loss curve; `best`: with the best validation score so far."""
+        """Record a finished epoch and the last points of its loss curve. best: it has the best validation score so far."""
         files.append_json_line(self.run.metrics, epoch.line())
         self.curve(points)
         for split, score in epoch.scores.items():
-            if split != "train":  # whose loss the curve has
+            if split != "train":  # whose loss is in the curve
                 self.events.scalar(f"score/loss/{split}", score.loss, epoch.step)
             self.events.scalar(f"score/{epoch.metric}/{split}", score.value, epoch.step)
         self.events.scalars({"training/learning_rate": epoch.lr, "training/images_per_s": epoch.images_per_s}, epoch.step)
@@ -52,14 +52,14 @@ class Recorder:
         self.console.epoch(epoch, best)
 
     def warn(self, mistakes: Iterable[tuple[str, str]]) -> None:
-        """Tell what is probably a mistake; each, by its name, once."""
+        """Warn about probable mistakes, about each (by its name) only once."""
         for name, line in mistakes:
             if name not in self.warned:
                 self.warned.add(name)
                 note(f"warning: {line}")
 
     def pictures(self, test: TestPredictions) -> None:
-        """At the end: the confusion matrix, the augmented first batch, the worst mistakes."""
+        """Write the final pictures: the confusion matrix, the augmented first batch, the worst mistakes."""
         from cnnlab.tracking import pictures
 
         at, are_images = self.info.steps, test.first_batch.ndim == 4
@@ -75,16 +75,16 @@ class Recorder:
             self.events.image("visuals/worst_mistakes", pictures.sheet(test.images(worst), captions), at)
 
     def result(self, result: Result) -> None:
-        """The run has its final scores."""
+        """Record the final scores."""
         self.events.finished(result)
 
     def finish(self, result: Result) -> None:
-        """The run is over."""
+        """Close the outputs of a run that is complete."""
         self.events.close()
         self.console.closing(result)
 
     def close(self, failed: bool) -> None:
-        """The run stopped early; what is collected is written. `failed`: not only interrupted."""
+        """Close the outputs of a run that stopped early, writing what was collected. failed: it was not just interrupted."""
         self.console.stop()
         if failed:
             self.events.failed()

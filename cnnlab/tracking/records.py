@@ -1,6 +1,6 @@
-"""What a run tells while it trains, and leaves behind: typed records, which the trainer makes and the views receive.
+"""Typed records of a run, made by the trainer and received by its views: metrics.jsonl, the console and TensorBoard.
 
-Metrics travel by name in a field, beside their value; a file's keys are joined from them and never taken apart. Loads no torch.
+A metric is a name in one field and a value in another; keys in files are joined from names, never split. Does not import torch.
 """
 
 import math
@@ -21,7 +21,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Score:
-    """Of a split: the mean loss, and the value of the metric; nan or inf where they are not finite."""
+    """The mean loss and the value of the metric on a split; either may be nan or inf."""
 
     loss: float
     value: float
@@ -29,8 +29,8 @@ class Score:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a run is, told before its first step. counts: images of each split. first_step: updates done before a resume.
-    can_be_lengthened: whether the schedule leaves the steps so far as they are when the run ends later."""
+    """Description of a run before its first step. counts: images in each split. first_step: updates done before a resume.
+    can_be_lengthened: whether a later end would leave the learning rates of the steps so far unchanged."""
 
     cfg: Config
     metric: str
@@ -45,14 +45,14 @@ class RunInfo:
     can_be_lengthened: bool
 
     def phase(self, epoch: int) -> int | None:
-        """The phase of an epoch, both counted from 1; None in a run without phases."""
+        """Return the phase of an epoch, both counted from 1; None in a run without phases."""
         ends = accumulate(phase.epochs for phase in self.cfg.phases)
         return next((number for number, end in enumerate(ends, 1) if epoch <= end), None)
 
 
 @dataclass(frozen=True)
 class EpochProgress:
-    """Within an epoch: steps done of it, the seconds they took, images a second, and the training score so far."""
+    """Progress within an epoch: steps done, the seconds they took, images per second, and the training score so far."""
 
     steps: int
     train_s: float
@@ -62,7 +62,7 @@ class EpochProgress:
 
 @dataclass(frozen=True)
 class LossPoint:
-    """The mean training loss since the point before; gradient_norms: of the last step, by layer, where asked for."""
+    """The mean training loss since the previous point. gradient_norms: of the last step, by layer, if requested."""
 
     step: int
     loss: float
@@ -71,10 +71,10 @@ class LossPoint:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch that ended: a line of metrics.jsonl.
+    """A finished epoch: a line of metrics.jsonl.
 
-    epoch: counted from 1. step: updates done. lr: of the last update. scores: by split; validation and test where scored.
-    train_s: seconds of training steps.
+    epoch: counted from 1. step: updates done. lr: of the last update. scores: by split; validation and test if scored.
+    train_s: seconds spent on training steps.
     """
 
     epoch: int
@@ -86,7 +86,7 @@ class Epoch:
     images_per_s: float
 
     def line(self) -> dict[str, Any]:
-        """The content of its line: {"epoch": 1, ..., "metric": "accuracy", "train_loss": 0.5, "train_accuracy": 0.8, ...}."""
+        """Return its line: {"epoch": 1, ..., "metric": "accuracy", "train_loss": 0.5, "train_accuracy": 0.8, ...}."""
         given: dict[str, Any] = {"epoch": self.epoch, "step": self.step, "lr": self.lr, "metric": self.metric}
         for split, score in self.scores.items():
             given |= {f"{split}_loss": score.loss, f"{split}_{self.metric}": score.value}
@@ -94,10 +94,10 @@ class Epoch:
 
     @classmethod
     def of_line(cls, line: Mapping[str, Any]) -> "Epoch":
-        """The epoch of a line.
+        """Make the epoch from its line.
 
         Raises:
-            CheckpointError: something is missing, or of another type.
+            CheckpointError: something is missing, or of the wrong type.
         """
         try:
             metric = str(line["metric"])
@@ -105,7 +105,7 @@ class Epoch:
             scores = {name: _score(line[f"{name}_loss"], line[f"{name}_{metric}"]) for name in there}
             speed = _number(line["train_s"]), _number(line["images_per_s"])
             return cls(_count(line["epoch"]), _count(line["step"]), _number(line["lr"]), metric, scores, *speed)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:  # the last: Infinity, which Python's json reads
+        except (KeyError, TypeError, ValueError, OverflowError) as error:  # the last: json reads Infinity
             raise CheckpointError(f"not a line of metrics ({type(error).__name__}: {error})") from error
 
 
@@ -113,8 +113,8 @@ class Epoch:
 class Result:
     """How a run ended: result.json.
 
-    parameters: of the network. metric: the name of what the task is judged by. weights: "last" or "best", those of the final
-    scores. scores: by split, of a run that was pruned its last ones on the validation images.
+    parameters: of the network. metric: name of the task's metric. weights: "last" or "best", those that were scored at the end.
+    scores: by split; for a pruned run, the last ones on the validation images.
     """
 
     status: Status
@@ -130,21 +130,21 @@ class Result:
 
     @property
     def judged_by(self) -> str:
-        """The split whose score a choice may rest on: validation, where nothing is held out test."""
+        """The split whose score is used to choose: validation, or test if nothing is held out."""
         return "validation" if "validation" in self.scores else "test"
 
     def content(self) -> dict[str, Any]:
-        """The content of result.json, the scores as {"test": {"loss": 0.3, "accuracy": 0.9}}."""
+        """Return the content of result.json, with scores as {"test": {"loss": 0.3, "accuracy": 0.9}}."""
         given = {name: value for name, value in vars(self).items() if name != "scores" and (name != "cause" or value)}
         given["status"] = str(self.status)
         return given | {split: {"loss": s.loss, self.metric: s.value} for split, s in self.scores.items()}
 
     @classmethod
     def of_content(cls, content: Mapping[str, Any]) -> "Result":
-        """The result that result.json holds.
+        """Make the result from the content of result.json.
 
         Raises:
-            CheckpointError: something is missing, or of another type.
+            CheckpointError: something is missing, or of the wrong type.
         """
         try:
             metric = str(content["metric"])
@@ -168,11 +168,11 @@ class Result:
 
 @dataclass(frozen=True)
 class TestPredictions:
-    """What a run that ended says of the test images, for pictures.
+    """Predictions of a finished run for the test images, to be shown in pictures.
 
     labels: int64, N, the class of each. predicted: N, the class or the value. probability: of that class, N, or None in
-    regression. images: uint8, C x H x W each, at indices into the N. first_batch: the images of step 0 as the network saw
-    them before scaling. numbers: the label of each class in regression.
+    regression. images: returns those at given indices, uint8, C x H x W each. first_batch: the images of step 0 as the network
+    saw them, before scaling. numbers: the label of each class in regression.
     """
 
     __test__ = False  # not a test case of pytest
@@ -191,7 +191,7 @@ def _score(loss: Any, metric: Any) -> Score:
 
 
 def _number(value: Any) -> float:
-    """A number of a JSON file, where null stands for what is not finite."""
+    """Return a number from a JSON file, in which null stands for inf and nan; nan for null."""
     if value is None:
         return math.nan
     if not isinstance(value, int | float) or isinstance(value, bool):

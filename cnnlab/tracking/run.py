@@ -1,4 +1,4 @@
-"""The run directory: the record of a run. Its file names are defined here and nowhere else. Loads no torch."""
+"""The run directory: the record of a run. Its file names are defined here and nowhere else. Does not import torch."""
 
 import os
 import platform
@@ -20,11 +20,11 @@ from cnnlab.status import Status
 from cnnlab.tracking import files
 from cnnlab.tracking.records import Epoch, Result
 
-COMMAND = "CNNLAB_COMMAND"  # the environment variable that tells a sweep's jobs the command that began it
+COMMAND = "CNNLAB_COMMAND"  # the environment variable with the command that began a sweep, for its jobs
 
 
 class RunDirectory:
-    """One run's directory; opened for writing by one process at a time.
+    """The directory of a run, written by one process at a time.
 
     Attributes are the paths of its files (docs/TRAINING.md, "What a run leaves"): config, environment, metrics, result,
     predictions, last, best.
@@ -42,26 +42,26 @@ class RunDirectory:
 
     @property
     def quoted(self) -> str:
-        """The name as a shell reads it."""
+        """The name, quoted for a shell."""
         return shlex.quote(self.name)
 
     @property
     def name(self) -> str:
-        """The path as a person types it: relative to the current directory where it lies below it."""
+        """The path as a user would type it: relative to the current directory if it is inside."""
         path = self.path.resolve()
         return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
     @property
     def label(self) -> str:
-        """For the edge of a figure: the end of its name, two folders at most, wherever on a disk they lie."""
+        """A short name for figures: at most the last two folders of the path."""
         return "/".join(Path(self.name).parts[-2:]) or self.path.resolve().name
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from writing here; a process that dies lets go.
+        """Keep other processes from writing here until this one is done or dies.
 
         Raises:
-            RunTakenError: another process is at it.
+            RunTakenError: another process is training this run.
         """
         with ExitStack() as held:
             try:
@@ -69,7 +69,7 @@ class RunDirectory:
             except BlockingIOError:
                 message = f"{self.name}: another process is training this run; wait for it, or stop it"
                 raise RunTakenError(message) from None
-            for left in self.path.glob(".*.tmp"):  # by a process that was killed while writing
+            for left in self.path.glob(".*.tmp"):  # by a process that was killed while writing them
                 left.unlink()
             yield
 
@@ -84,17 +84,17 @@ class RunDirectory:
             return True
 
     def begin(self, cfg: Config, record: dict[str, Any]) -> None:
-        """Write config.yaml and environment.json of a new run; `record` goes into the latter."""
+        """Write config.yaml and environment.json of a new run; `record` is added to the latter."""
         files.write_json(self.environment, environment() | record)
         files.write_atomic(self.config, config.to_yaml(cfg).encode())
 
     def record_failure(self, cfg: Config, cause: str) -> None:
-        """Write down a job of a sweep that failed before its first step: what was asked and why not, no environment."""
+        """Record that a sweep's job failed before its first step: its configuration and the cause, no environment."""
         self.write_result(Result(Status.FAILED, cause))
         files.write_atomic(self.config, config.to_yaml(cfg).encode())
 
     def reopen(self, cfg: Config) -> None:
-        """Remove the result of a run that is resumed, and write its configuration, perhaps with a later end."""
+        """Remove the result of a run that is being resumed, and write its configuration, which may have a later end."""
         self.result.unlink(missing_ok=True)
         files.write_atomic(self.config, config.to_yaml(cfg).encode())
 
@@ -103,7 +103,7 @@ class RunDirectory:
         files.write_json(self.result, result.content())
 
     def read_result(self) -> Result | None:
-        """result.json, or None where there is none yet.
+        """Read result.json; None if there is none yet.
 
         Raises:
             CheckpointError: it is damaged.
@@ -115,7 +115,7 @@ class RunDirectory:
             raise CheckpointError(f"{self.result}: {error}") from error
 
     def read_epochs(self) -> list[Epoch]:
-        """The epochs in metrics.jsonl so far.
+        """Read the epochs in metrics.jsonl so far.
 
         Raises:
             CheckpointError: a line is damaged.
@@ -127,21 +127,21 @@ class RunDirectory:
             raise CheckpointError(f"{self.metrics}: {error}") from error
 
     def read_environment(self) -> dict[str, Any]:
-        """environment.json, empty where there is none."""
+        """Read environment.json; empty if there is none."""
         return read_json(self.environment) or {}
 
     def recorded(self, section: str) -> dict[str, Any]:
-        """A section of environment.json: "choices", "data", "packages"; empty where it is not a mapping."""
+        """Read a section of environment.json ("choices", "data" or "packages"); empty if it is not a mapping."""
         found = self.read_environment().get(section)
         return found if isinstance(found, dict) else {}
 
     def varied(self) -> list[str]:
-        """The keys in which the jobs of this run's sweep differ; empty for a run of its own."""
+        """Read the keys in which the jobs of this run's sweep differ; empty for a run outside a sweep."""
         found = self.read_environment().get("varied")
         return [str(key) for key in found] if isinstance(found, list) else []
 
     def keep_metrics(self, step: int, steps_per_epoch: int, total_steps: int) -> None:
-        """Drop the lines of epochs that a run continued from `step` will go through again."""
+        """Drop the lines of epochs that a run continued from `step` will train again."""
         if self.metrics.exists():
             kept = [
                 epoch.line()
@@ -151,13 +151,13 @@ class RunDirectory:
             files.write_json_lines(self.metrics, kept)
 
     def is_unused(self) -> bool:
-        """Whether nothing is there but what a run leaves that was killed before it began."""
-        left = set(self.path.glob(".*.tmp"))  # while it wrote the first of its files
+        """Whether the directory holds only what a run leaves when it is killed before it begins."""
+        left = set(self.path.glob(".*.tmp"))  # of the first files that it wrote
         names = {path.name for path in self.path.iterdir() if path not in left}
         return names <= {".lock", self.environment.name}
 
     def discard(self) -> None:
-        """Remove a run that failed before it began to train; files that are not its own stay."""
+        """Remove a run that failed before it began to train; other files stay."""
         for name in (".lock", self.config.name, self.environment.name):
             (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):  # not empty, or not there
@@ -165,14 +165,14 @@ class RunDirectory:
 
 
 def claim(path: Path, may_rename: bool) -> Path:
-    """Create the directory of a new run, or take the one that a run left before it began.
+    """Create the directory of a new run, or reuse one that is left from a run that never began.
 
     Args:
-        path: wanted.
-        may_rename: add _2, _3, ... when it is taken (two runs started in one second).
+        path: the requested directory.
+        may_rename: append _2, _3, ... if it is taken (two runs started in the same second).
 
     Raises:
-        RunTakenError: it is there already, not empty, and may not be renamed. ConfigError: it cannot be created.
+        RunTakenError: it already exists, is not empty, and may not be renamed. ConfigError: it cannot be created.
     """
     try:
         files.make_directory(path.parent)
@@ -180,7 +180,7 @@ def claim(path: Path, may_rename: bool) -> Path:
             candidate = path if number == 1 else path.with_name(f"{path.name}_{number}")
             try:
                 candidate.mkdir()
-                files.sync_directory(path.parent)  # or a power cut takes the name of what was saved inside
+                files.sync_directory(path.parent)  # or a power failure could lose the directory
                 return candidate
             except FileExistsError:
                 if may_rename:
@@ -196,12 +196,12 @@ def claim(path: Path, may_rename: bool) -> Path:
         if isinstance(as_known(error), ResourceError):
             raise
         raise ConfigError(f"{path}: cannot be created ({error.strerror}); choose another hydra.run.dir") from error
-    raise RunTakenError(f"{path}: taken, and so are a thousand names after it")
+    raise RunTakenError(f"{path}: is taken, and so are a thousand numbered names")
 
 
 @contextmanager
 def begun(wanted: Path, may_rename: bool) -> Iterator[RunDirectory]:
-    """The directory of a new run, created (see `claim`) and locked; removed again where the run never began."""
+    """Create (see `claim`) and lock the directory of a new run; remove it if the run never begins."""
     run = RunDirectory(claim(wanted, may_rename))
     with run.locked():
         try:
@@ -215,15 +215,15 @@ def begun(wanted: Path, may_rename: bool) -> Iterator[RunDirectory]:
 
 
 def find_run(path: str) -> Path:
-    """The directory of a run that `path` names: itself, the newest run in a folder of runs, or, for "last", below outputs.
+    """Find the run that `path` names: itself, the newest run in a folder of runs or, for "last", the newest below outputs.
 
     Raises:
-        CheckpointError: there is none, or the folder is that of a sweep, whose runs do not stand for each other.
+        CheckpointError: there is none, or the folder is a sweep, whose runs are not interchangeable.
     """
     folder = Path("outputs") if path == "last" and not Path(path).exists() else Path(path)
     if not path or not folder.is_dir():
         what = "is a file" if path and folder.exists() else "no such directory"
-        expected = "expected that of a run, such as outputs/fashion-lenet/2026-11-20_10-11-12, or last"
+        expected = "expected the directory of a run, such as outputs/fashion-lenet/2026-11-20_10-11-12, or last"
         raise CheckpointError(f"run {path!r}: {what}; {expected}")
     if RunDirectory(folder).config.exists():
         return folder
@@ -237,7 +237,7 @@ def find_run(path: str) -> Path:
         key=lambda found: found.stat().st_mtime,
     )
     if not inside:
-        raise CheckpointError(f"{path}: not a run, it has no config.yaml" + (", and holds none" if path == "last" else ""))
+        raise CheckpointError(f"{path}: not a run, it has no config.yaml" + (" and contains no runs" if path == "last" else ""))
     newest = inside[-1].parent
     if (folder / "manifest.json").exists():
         raise CheckpointError(f"{path}: a sweep, not a run; choose one of its {len(inside)}, such as the newest, {newest}")
@@ -245,12 +245,12 @@ def find_run(path: str) -> Path:
 
 
 def open_run(path: str, trusted: Sequence[str] = ()) -> tuple[RunDirectory, Config]:
-    """The run that `path` names (see `find_run`) with its configuration, whose names may be called: see `cnnlab.config.trust`.
+    """Open the run that `path` names (see `find_run`); return it and its configuration, whose code has passed the trust check.
 
-    trusted: packages of which any name passes.
+    trusted: packages whose code is trusted (see `cnnlab.config.trust`).
 
     Raises:
-        CheckpointError: not a run, or one that names code which is not trusted.
+        CheckpointError: it is not a run, or its configuration names code that is not trusted.
     """
     run = RunDirectory(find_run(path))
     cfg = config.read(run.config)
@@ -262,7 +262,7 @@ def open_run(path: str, trusted: Sequence[str] = ()) -> tuple[RunDirectory, Conf
 
 
 def environment() -> dict[str, Any]:
-    """What a run's bits may depend on, and how it was called."""
+    """Return everything that a run's exact results may depend on, and the command that started it."""
     packages = ("cnnlab", "torch", "torchvision", "hydra-core", "omegaconf", "numpy", "safetensors", "tensorboard")
     return {
         "python": platform.python_version(),
@@ -281,7 +281,7 @@ def _version(package: str) -> str | None:
 
 
 def _git_revision() -> str | None:
-    """The commit of the code, with "+changes" when it has local ones; None outside a repository."""
+    """Return the commit of the code, with "+changes" if there are local changes; None outside a repository."""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5)

@@ -1,11 +1,11 @@
-"""TensorBoard's event file of a run; a view on metrics.jsonl, never read back.
+"""A run's event file for TensorBoard: a view of metrics.jsonl that is never read back.
 
-The time series page opens the first two groups of tags, the HPARAMS tab shows the first five scores. One sorts a slash before
-a space, the other a space before a slash: so `score/` are the first cards, and `score end/` the first columns.
+The time series page opens the first two groups of tags, and the HPARAMS tab shows the first five scores. One sorts a slash
+before a space, the other a space before a slash: so `score/` gives the first cards, and `score end/` the first columns.
 
-The HPARAMS tab shows a row a configuration, its seeds averaged: each run writes its hyper-parameters under the name of its
-configuration. TensorBoard believes the first word on them and on how a run ended, so a continued run takes back its earlier
-ones. No run writes an "experiment" tag, of which TensorBoard would show an arbitrary one.
+The HPARAMS tab shows one row per configuration, averaged over seeds, because each run writes its hyperparameters under the name
+of its configuration. TensorBoard keeps the first record of them and of how a run ended, so a continued run removes its earlier
+ones. No run writes an "experiment" tag, because TensorBoard would show an arbitrary one.
 """
 
 import io
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.utils.tensorboard import SummaryWriter
 
-FINAL = "score end/"  # tags of the scores that rank a run; short, as below, or the names of parallel coordinates overlap
+FINAL = "score end/"  # tags of the scores that rank a run; kept short, as below, or parallel coordinates overlap their names
 SHORT = {"validation": "val", "accuracy": "acc"}
 INSIDE = ("visuals/filters", "visuals/activation_maps")  # pictures that are written each epoch
 
 OUTERMOST = re.compile(r"^Sequential/(?:[^/]*\[network\]/)?")  # names of preprocessing and network, see `OpenedRun.model`
-MOST_VALUES = 100_000  # of a histogram, about
+MOST_VALUES = 100_000  # in a histogram, approximately
 
 
 def _stops_no_run(write: Callable[..., None]) -> Callable[..., None]:
-    """A method of `Events` that gives up for good, with one warning, where the event file cannot be written."""
+    """Make a method of `Events` warn once, and do nothing from then on, if the event file cannot be written."""
 
     @wraps(write)
     def tried(events: "Events", *given: Any) -> None:
@@ -57,23 +57,21 @@ def _stops_no_run(write: Callable[..., None]) -> Callable[..., None]:
         except (OSError, CnnlabError) as error:
             events.broken = True
             known = getattr(error, "strerror", None) or error
-            note(
-                f"warning: {events.run.name}: TensorBoard's event file cannot be written ({known}); the run goes on without it"
-            )
+            note(f"warning: {events.run.name}: TensorBoard's event file cannot be written ({known}); continuing without it")
 
     return tried
 
 
 def _quietly(args: threading.ExceptHookArgs) -> None:
-    """What the thread that writes the events raises is raised again where the next event is given to it."""
+    """Ignore what the thread that writes the events raises: it is raised again when the next event is added."""
     if type(args.thread).__name__ != "_AsyncWriterThread":
         sys.__excepthook__(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
 
 
 class Events:
-    """Writes into the run's own directory, from the first event on; a continued run hides what it will write again.
+    """Writes a run's event file, created at the first event; a continued run hides what it will write again.
 
-    broken: the event file cannot be written, and nothing is any more; it only repeats what other files hold.
+    broken: the event file cannot be written, and no more attempts are made; it only repeats what other files contain.
     """
 
     def __init__(self, run: RunDirectory, cfg: Config, metric: str, first_step: int) -> None:
@@ -83,7 +81,7 @@ class Events:
     @cached_property
     def writer(self) -> "SummaryWriter":
         from tensorboard.plugins.hparams import summary_v2  # hparams.api would import tensorflow
-        from torch.utils.tensorboard import SummaryWriter  # 1.8 s, not needed on the way to the first step
+        from torch.utils.tensorboard import SummaryWriter  # takes 1.8 s, and the first step does not need it
 
         threading.excepthook = _quietly
         keep_curves(self.run.path)
@@ -104,12 +102,12 @@ class Events:
 
     @_stops_no_run
     def image(self, tag: str, picture: NDArray[np.uint8], step: int) -> None:
-        """picture: H x W x 3."""
+        """Write a picture: H x W x 3."""
         self.writer.add_image(tag, picture, step, dataformats="HWC")
 
     @_stops_no_run
     def histogram(self, tag: str, values: "Tensor", step: int) -> None:
-        """values: of any shape, on the CPU; those that are not finite are left out."""
+        """Write a histogram of values of any shape, on the CPU; those that are not finite are left out."""
         kept = values.detach().float().flatten()
         kept = kept[kept.isfinite()][:: max(1, len(kept) // MOST_VALUES)]
         if len(kept):
@@ -117,23 +115,23 @@ class Events:
 
     @_stops_no_run
     def graph(self, model: "nn.Module", images: "Tensor") -> None:
-        """The page GRAPHS: the network as traced on these images, once; nothing of one that cannot be traced."""
+        """Write the page GRAPHS once: the network as traced on these images, or nothing if it cannot be traced."""
         if self.has_graph:
             return
         self.has_graph = True
         from torch.utils.tensorboard._pytorch_graph import graph
 
         with warnings.catch_warnings(), suppress(Exception), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")  # of what a trace leaves out
+            warnings.simplefilter("ignore")  # about what a trace leaves out
             traced, statistics = graph(model, (images,))
-            for node in traced.node:  # the network's parts are on top, not its one outermost box
+            for node in traced.node:  # show the network's parts, not one outermost box
                 node.name = OUTERMOST.sub("", node.name)
                 node.input[:] = [OUTERMOST.sub("", name) for name in node.input]
             self.writer._get_file_writer().add_graph((traced, statistics))
 
     @_stops_no_run
     def finished(self, result: Result) -> None:
-        """Write the numbers of result.json that rank the run, and that it ended well; the tab colors by the first tag."""
+        """Write the scores of result.json that rank the run, and that it succeeded; HPARAMS colors by the first tag."""
         scores = {SHORT.get(split, split): score for split, score in result.scores.items()}
         numbers = {f"{SHORT.get(self.metric, self.metric)} {split}": score.value for split, score in scores.items()}
         numbers |= {f"loss {split}": score.loss for split, score in scores.items()} | {"seconds": result.seconds}
@@ -142,7 +140,7 @@ class Events:
 
     @_stops_no_run
     def failed(self) -> None:
-        """Write that the run ended badly."""
+        """Write that the run failed."""
         self._end("STATUS_FAILURE")
 
     def _end(self, status: str) -> None:
@@ -167,16 +165,16 @@ class Events:
 
 
 def layout(metric: str) -> dict[str, dict[str, list[Any]]]:
-    """The CUSTOM SCALARS tab: training against validation, and against test where it is scored every epoch, in one chart.
+    """Return the layout of CUSTOM SCALARS: training, validation and, if scored every epoch, test in one chart.
 
-    TensorBoard merges the layouts of all runs, charts that are equal once.
+    TensorBoard merges the layouts of all runs and shows equal charts once.
     """
     charts = {name: ["Multiline", [f"^score/{name}/(train|validation|test)$"]] for name in (metric, "loss")}
     return {"training against validation": charts}
 
 
 def keep_curves(directory: Path) -> None:
-    """Leave in the event files of a run's earlier processes what has a step of its own; the rest is written anew."""
+    """Keep only what belongs to a step in the event files of a run's earlier processes; the rest is written again."""
     from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.event_pb2 import Event
 
@@ -185,7 +183,7 @@ def keep_curves(directory: Path) -> None:
         for record in _records(read_bytes(path, MAX_EVENTS)):
             try:
                 event = Event.FromString(record[12:-4])
-            except DecodeError:  # after a power cut; TensorBoard, too, reads up to here
+            except DecodeError:  # after a power failure; TensorBoard also reads up to here
                 break
             said = event.summary.value[0] if event.summary.value else None
             if said is None:
@@ -199,7 +197,7 @@ def keep_curves(directory: Path) -> None:
 
 
 def _records(content: bytes) -> Iterator[bytes]:
-    """The complete records of an event file: the length in 8 bytes, its checksum in 4, the event, its checksum in 4."""
+    """Yield the complete records of an event file: length in 8 bytes, its checksum in 4, the event, its checksum in 4."""
     at = 0
     while at + 8 <= len(content):
         (length,) = struct.unpack_from("<Q", content, at)
