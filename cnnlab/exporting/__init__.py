@@ -1,4 +1,4 @@
-"""A trained network as a file for other programs, checked against the original before it is written."""
+"""Exporting a trained network to a file for other programs, compared with the original before it is written."""
 
 from cnnlab.exporting.agreement import Agreement
 from cnnlab.exporting.formats import Runner

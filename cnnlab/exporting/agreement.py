@@ -1,4 +1,4 @@
-"""Whether a file says the same of images as the network that it was made of."""
+"""Comparing the answers of an exported file with those of the original network."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from cnnlab.errors import ExportError
 from cnnlab.training.scoring import require_finite
 from cnnlab.training.task import Task
 
-TIE = 1e-4  # two logits, or in regression two values of about 1, that lie as near may change places
+TIE = 1e-4  # two logits this close may change places; in regression, the relative difference allowed
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """images: compared. ties: of them with another class, the two best logits within TIE. differing: with another class, or
-    in regression another value, and no such excuse. largest: difference of an output."""
+    """A comparison. images: how many were compared. ties: those with another class whose two best logits are within TIE.
+    differing: others with another class or, in regression, value. largest: the largest difference of an output."""
 
     images: int
     ties: int
@@ -24,29 +24,29 @@ class Agreement:
     largest: float
 
     def __str__(self) -> str:
-        ties = f" but {self.ties:,}, whose two best logits lie within {TIE:g}" if self.ties else ""
+        ties = f" except for {self.ties:,}, whose two best logits are within {TIE:g}" if self.ties else ""
         return f"the same answers{ties}; outputs differ by {self.largest:.1e} at most"
 
     def require(self, what: str) -> None:
-        """Raise ExportError where an image differs."""
+        """Raise ExportError if any image differs."""
         if self.differing:
             raise ExportError(
-                f"{what} gives another answer than the run for {self.differing:,} of {self.images:,} images (outputs differ by "
-                f"{self.largest:.2g}; a class may change where the two best logits lie within {TIE:g}); nothing is written"
+                f"{what} disagrees with the run on {self.differing:,} of {self.images:,} images (outputs differ by "
+                f"{self.largest:.2g}; a class may change if the two best logits are within {TIE:g}); nothing is written"
             )
 
 
 def outputs_of(network: Callable[[Tensor], Tensor], batches: Iterable[Tensor]) -> Tensor:
-    """What a network makes of batches of images: N x num_outputs, on the CPU."""
+    """Return a network's outputs for batches of images: N x num_outputs, on the CPU."""
     with torch.no_grad():
         return torch.cat([network(batch).cpu() for batch in batches])
 
 
 def agreement(task: Task, ours: Tensor, theirs: Tensor) -> Agreement:
-    """Of outputs, N x num_outputs.
+    """Compare the outputs of the run and of a file, N x num_outputs each.
 
     Raises:
-        CheckpointError: ours are not finite.
+        CheckpointError: the run's outputs are not finite.
     """
     ours, theirs = require_finite(ours).double(), theirs.double()
     (said, probability), (other, _) = task.predict(ours), task.predict(theirs)

@@ -1,4 +1,4 @@
-"""What a network becomes in each format, and how such a file is read back without the run."""
+"""Writing a network in each format, and reading such a file back without the run."""
 
 import io
 import json
@@ -24,8 +24,8 @@ from cnnlab.training.task import Binary, Multiclass, Regression
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-Runner = Callable[[Tensor], Tensor]  # images, as the file takes them, to outputs, N x num_outputs
-NEEDS = ("onnx", "onnxscript", "onnxruntime")  # of the extra `export`
+Runner = Callable[[Tensor], Tensor]  # from images as the file takes them to outputs, N x num_outputs
+NEEDS = ("onnx", "onnxscript", "onnxruntime")  # installed by the extra `export`
 SIDES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 OUTPUTS = {
     Multiclass: ("logits", "N x classes; softmax over the classes gives their probabilities"),
@@ -36,15 +36,15 @@ OUTPUTS = {
 
 @dataclass(frozen=True)
 class Format:
-    """serialize: a run to a file's content, from an example of its images, what the file says of itself, and whether it takes
-    images of any size. read: that content back."""
+    """An export format. serialize: makes a file's content from a run, example images, the file's metadata, and whether it
+    takes images of any size. read: reads that content back."""
 
     serialize: Callable[[OpenedRun, Tensor, Mapping[str, str], bool], bytes]
     read: Callable[[OpenedRun, bytes], Runner]
 
 
 def any_size(opened: OpenedRun) -> bool:
-    """Whether the network takes images of other sizes than its own, tried on two."""
+    """Whether the network takes images of sizes other than its own, tried with two."""
     try:
         for sides in other_sizes(opened):
             opened.require_size(*sides)
@@ -54,7 +54,7 @@ def any_size(opened: OpenedRun) -> bool:
 
 
 def other_sizes(opened: OpenedRun) -> list[tuple[int, ...]]:
-    """Two sizes beside the run's own, for trying: one with odd sides, no two of them alike, and one twice as large."""
+    """Return two sizes other than the run's own to try: one with odd sides that all differ, and one twice as large."""
     sides = opened.description.input_shape[1:]
     odd = tuple(side // 2 * 2 + 13 + 6 * number for number, side in enumerate(sides))
     return [odd, tuple(2 * side for side in sides)]
@@ -62,7 +62,7 @@ def other_sizes(opened: OpenedRun) -> list[tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class Made:
-    """content: of a file. facts: what it says of itself. any_size: whether it takes images of any size."""
+    """An exported file. content: its bytes. facts: its metadata. any_size: whether it takes images of any size."""
 
     content: bytes
     facts: dict[str, str]
@@ -70,7 +70,7 @@ class Made:
 
 
 def serialize(opened: OpenedRun, to: str, dtype: torch.dtype) -> Made:
-    """A file of the format `to`, for images of any size where network and exporter allow it, else of the run's own.
+    """Make a file of the format `to`, for images of any size if network and exporter allow it, else of the run's size.
 
     dtype: of the images, uint8 or float32.
 
@@ -90,21 +90,21 @@ def serialize(opened: OpenedRun, to: str, dtype: torch.dtype) -> Made:
 
 
 def read(opened: OpenedRun, to: str, content: bytes) -> Runner:
-    """The network in a file of the format `to`; bare weights become a network by the description in `opened`.
+    """Read the network in a file of the format `to`; bare weights are loaded into the network described in `opened`.
 
     Raises:
-        ExportError: the format's own program cannot read it.
+        ExportError: the format's own library cannot read it.
     """
     try:
         return FORMATS[to].read(opened, content)
     except Exception as error:
         if as_known(error) is not None:
             raise
-        raise ExportError(f"--to {to}: what was made cannot be read again: {targets.failure(error)}") from error
+        raise ExportError(f"--to {to}: the exported file cannot be read back: {targets.failure(error)}") from error
 
 
 def facts(opened: OpenedRun, dtype: torch.dtype, sizes: bool) -> dict[str, str]:
-    """What a file says of itself: its input, its output, the classes and the preprocessing."""
+    """Return a file's metadata: its input, its output, the classes and the preprocessing."""
     told, (channels, *sides) = opened.description, opened.description.input_shape
     place = f"{' x '.join(SIDES[len(sides)])}, any" if sizes else " x ".join(map(str, sides))
     pixels = "pixels from 0 to 255" if dtype == torch.uint8 else "as trained, pixels from 0 to 1"
@@ -114,7 +114,7 @@ def facts(opened: OpenedRun, dtype: torch.dtype, sizes: bool) -> dict[str, str]:
         "input": f"images: {str(dtype).removeprefix('torch.')}, N x {channels} x {place}, {pixels}",
         "output": f"{name}: float32, {meaning}",
         "classes": json.dumps(told.classes, ensure_ascii=False),
-        "trained_on": json.dumps(sides),  # where the network takes any size, what it knows best
+        "trained_on": json.dumps(sides),  # the best size, if the network takes any
         "mean": json.dumps(told.mean),
         "std": json.dumps(told.std),
         "model": json.dumps(told.model),
@@ -122,19 +122,19 @@ def facts(opened: OpenedRun, dtype: torch.dtype, sizes: bool) -> dict[str, str]:
 
 
 def output_of(opened: OpenedRun) -> tuple[str, str]:
-    """The name of the output, and what it means."""
-    return OUTPUTS.get(type(opened.task), ("outputs", "N x outputs, of a task of one's own"))
+    """Return the name of the output and its meaning."""
+    return OUTPUTS.get(type(opened.task), ("outputs", "N x outputs, of a custom task"))
 
 
 def require_onnx() -> None:
-    """Raise ConfigError where a package for ONNX is not installed."""
+    """Raise ConfigError if a package for ONNX is not installed."""
     missing = [name for name in NEEDS if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"ONNX needs {', '.join(missing)}, not installed here: pip install 'cnnlab[export]'")
+        raise ConfigError(f"ONNX needs {', '.join(missing)}, not installed: pip install 'cnnlab[export]'")
 
 
 def onnx_session(content: bytes, optimized: str = "") -> "InferenceSession":
-    """onnxruntime on the CPU; `optimized`: where it writes the graph that it really runs."""
+    """Open a session of onnxruntime on the CPU. optimized: the file to which it writes the graph that it really runs."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -144,7 +144,7 @@ def onnx_session(content: bytes, optimized: str = "") -> "InferenceSession":
 
 
 def run_onnx(session: "InferenceSession") -> Runner:
-    """A session as a function of tensors."""
+    """Wrap a session as a function of tensors."""
     return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
@@ -206,7 +206,7 @@ def _read_safetensors(opened: OpenedRun, content: bytes) -> Runner:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """While entered, what exporters log, warn of and print on stderr at length is not shown."""
+    """Hide what exporters log, warn about and print on stderr."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -221,10 +221,10 @@ def _traced(model: nn.Module, export: Callable[[nn.Module], Any]) -> Any:
     try:
         with quiet():
             return export(model)
-    except Exception as error:  # whatever a network of one's own does in there
+    except Exception as error:  # a custom network may raise anything
         if as_known(error) is not None:
             raise
-        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error  # torch.onnx wraps it in advice
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error  # torch.onnx wraps it in long advice
         name = type(model[1] if isinstance(model, nn.Sequential) else model).__name__
         raise ExportError(f"{name} cannot be exported: {targets.failure(cause).splitlines()[0]}") from error
 

@@ -1,4 +1,4 @@
-"""An ONNX file in 8-bit integers: static quantization by onnxruntime, calibrated on training images."""
+"""Static quantization of an ONNX file to 8-bit integers by onnxruntime, calibrated on training images."""
 
 import tempfile
 from collections import Counter
@@ -13,7 +13,7 @@ from cnnlab.errors import ExportError
 from cnnlab.exporting.formats import onnx_session, quiet
 
 LAYERS = ("Conv", "Gemm", "MatMul")
-QUANTIZED = ("QLinearConv", "QGemm", "QLinearMatMul")  # what they become where onnxruntime computes them in integers
+QUANTIZED = ("QLinearConv", "QGemm", "QLinearMatMul")  # the layers that onnxruntime computes in integers
 
 
 class _Calibration(CalibrationDataReader):  # type: ignore[misc]
@@ -26,12 +26,9 @@ class _Calibration(CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantize(content: bytes, calibration: Iterable[Tensor]) -> bytes:
-    """Weights in int8, a scale for each filter, and activations in uint8, whose ranges are those on the `calibration` batches.
+    """Quantize weights to int8, with a scale for each filter, and activations to uint8, with ranges from `calibration`.
 
     content: of an ONNX file.
-
-    Raises:
-        ExportError: onnxruntime computes none of the layers in integers.
     """
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "given.onnx"), Path(folder, "made.onnx")
@@ -46,10 +43,10 @@ def quantize(content: bytes, calibration: Iterable[Tensor]) -> bytes:
 
 
 def count_quantized(content: bytes, quantized: bytes) -> tuple[int, int]:
-    """The layers that onnxruntime computes in integers, by the graph that it runs, and all that `content` has.
+    """Count the layers that onnxruntime computes in integers, in the graph that it runs, and all layers in `content`.
 
     Raises:
-        ExportError: none is.
+        ExportError: none of the layers is computed in integers.
     """
     with tempfile.TemporaryDirectory() as folder:
         ran = Path(folder, "ran.onnx")
