@@ -14,12 +14,12 @@ from cnnlab.config.schema import Config
 
 
 def job_key(cfg: Config) -> tuple[str, int]:
-    """Which job a configuration is: its recipe and its seed."""
+    """Return what identifies a job: its recipe and its seed."""
     return config.recipe_hash(cfg), cfg.seed
 
 
 def of_sweep(context: HydraContext, node: DictConfig) -> "Composer":
-    """Of the jobs of a sweep, whose own configuration is `node`."""
+    """Return the composer for the jobs of a sweep whose own configuration is `node`."""
 
     def whole(overrides: Sequence[str]) -> DictConfig:
         setup_globals()
@@ -29,9 +29,9 @@ def of_sweep(context: HydraContext, node: DictConfig) -> "Composer":
 
 
 class Composer:
-    """The checked configuration of a job, from its overrides.
+    """Composes the checked configuration of a job from its overrides.
 
-    Hydra takes 60 ms to compose one, so jobs that differ only in plain values share one composition. whole: composes overrides.
+    Hydra takes 60 ms to compose one, so jobs that differ only in plain values share one. whole: Hydra's composition.
     """
 
     def __init__(self, whole: Callable[[Sequence[str]], DictConfig]) -> None:
@@ -39,10 +39,7 @@ class Composer:
         self.composed: dict[tuple[str, ...], DictConfig] = {}
 
     def __call__(self, overrides: Sequence[str]) -> Config:
-        """
-        Raises:
-            ConfigError: the configuration cannot be used.
-        """
+        """Return the configuration; raise ConfigError if it is invalid."""
         parsed = OverridesParser.create().parse_overrides(list(overrides))
         values = {override.key_or_group: override for override in parsed if self._is_value(override)}
         key = tuple(override.input_line or "" for override in parsed if override.key_or_group not in values)

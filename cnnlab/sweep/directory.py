@@ -1,4 +1,4 @@
-"""Where a sweep lies: `sweep.name`, and a directory that no two sweeps use at a time."""
+"""The directory of a sweep: named by `sweep.name`, and used by only one sweep at a time."""
 
 import re
 import shutil
@@ -18,10 +18,10 @@ DIRECTORY = "hydra.sweep.dir="
 
 
 def settings(overrides: Sequence[str], sweeping: bool) -> tuple[list[str], list[str]]:
-    """The overrides without those of `sweep.`, and what the latter are to Hydra.
+    """Return the overrides without those of `sweep.`, and the latter translated to Hydra's.
 
     Raises:
-        ConfigError: a key or value of `sweep.` that cannot be used, or one without -m.
+        ConfigError: a key or value of `sweep.` is invalid, or there is one without -m.
     """
     own, given = [], dict[str, str]()
     for override in overrides:
@@ -36,15 +36,15 @@ def settings(overrides: Sequence[str], sweeping: bool) -> tuple[list[str], list[
             given[key] = value
     for override in own:
         if sweeping and override.startswith("hydra.sweep.subdir="):
-            raise ConfigError(f"{override}: a sweep names its jobs' directories itself, by what differs")
+            raise ConfigError(f"{override}: a sweep names its jobs' directories itself")
         if "sweep.name" in given and override.startswith(DIRECTORY):
-            raise ConfigError(f"{override}: sweep.name says where the sweep goes, too; keep one of them")
+            raise ConfigError(f"{override}: sweep.name also sets the sweep's directory; keep one of them")
     return own, [*_zipped(given, own), *_named(given)]
 
 
 @contextmanager
 def locked(overrides: Sequence[str]) -> Iterator[list[str]]:
-    """The overrides with the sweep's directory, by name or by the time, which is there and kept from other sweeps.
+    """Create the sweep's directory and lock it against other sweeps; yield the overrides with it added, by name or time.
 
     Raises:
         RunTakenError: another sweep is running in it, or it is a file.
@@ -63,7 +63,7 @@ def locked(overrides: Sequence[str]) -> Iterator[list[str]]:
             try:
                 others = [override for override in overrides if not override.startswith(DIRECTORY)]
                 yield [*others, f"{DIRECTORY}{quoted(directory)}"]
-            finally:  # while no other sweep can have come in
+            finally:  # while no other sweep can have begun in it
                 if ours and directory.is_dir() and {path.name for path in directory.iterdir()} <= {".lock", ".manifest.lock"}:
                     shutil.rmtree(directory, ignore_errors=True)  # stopped before it began
     except BlockingIOError:
@@ -78,7 +78,7 @@ def _zipped(given: dict[str, str], own: Sequence[str]) -> list[str]:
     if not re.fullmatch(r"\[[\w./@ ]+(,[\w./@ ]+)+\]", keys):
         raise ConfigError(f"sweep.zip={keys}: expected two or more keys, such as [optimizer.lr,trainer.batch_size]")
     if "hydra/sweeper=optuna" in own:
-        raise ConfigError("sweep.zip: belongs to a grid; a search draws each key's value by itself")
+        raise ConfigError("sweep.zip: only for a grid; a search draws the value of each key independently")
     return [f"hydra.sweeper.zip={keys}"]
 
 
@@ -87,5 +87,5 @@ def _named(given: dict[str, str]) -> list[str]:
         return []
     name = given["sweep.name"].strip("'\"")
     if not re.fullmatch(r"\w[\w.+-]*", name, re.ASCII):
-        raise ConfigError(f"sweep.name={name}: expected a directory's name of letters, digits and . _ + -")
+        raise ConfigError(f"sweep.name={name}: expected a directory name of letters, digits and . _ + -")
     return [f"{DIRECTORY}{SWEEPS / name}"]

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: counts, each running job's epoch and score, time left; a line a job that ends."""
+"""Console output of a sweep: counts, each running job's epoch and score, time left; and a line for each job that ends."""
 
 import math
 import time
@@ -21,14 +21,14 @@ from cnnlab.tracking.console import Terminal, duration
 from cnnlab.tracking.records import Epoch
 from cnnlab.tracking.run import RunDirectory
 
-MIN_DRAWN = 12  # columns; in fewer, drawn values say nothing
+MIN_DRAWN = 12  # columns; in fewer, drawn values are unreadable
 
 
 class Display:
-    """A view on a sweep's manifest and its runs' metrics; live on a terminal, a line an ended job elsewhere.
+    """A view of a sweep's manifest and its runs' metrics: live on a terminal, elsewhere a line for each job that has ended.
 
-    console: as the setting of that name. done: jobs that were done when the command began. lots: jobs that it ran in earlier
-    lots. total: jobs in all. began: when the command did, by time.monotonic().
+    console: as the setting of that name. done: jobs that were done when the command began. lots: jobs that the command has
+    already run in earlier lots. total: jobs in all. began: when the command began, by time.monotonic().
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Display:
             self.live.stop()
 
     def look(self, stopping: bool) -> None:
-        """Read how far the jobs have come, and show it; `stopping`: a signal has ended the sweep, and running jobs save."""
+        """Read and show how far the jobs are. stopping: a signal has stopped the sweep, and running jobs are saving."""
         if stopping and not self.told_stop:
             self.told_stop = True
-            self.terminal.print("[yellow]stopping[/]: the running jobs save; Ctrl-C once more to leave at once")
+            self.terminal.print("[yellow]stopping[/]: the running jobs are saving; Ctrl-C again to leave at once")
         jobs = [job for job in self.manifest.jobs() if job.directory in self.names]
         for job in jobs:
             if job.status not in (Status.RUNNING, Status.PENDING) and job.directory not in self.told:
@@ -97,7 +97,7 @@ class Display:
         return outer
 
     def _best(self) -> Job | None:
-        """The job of the best validation score, of the whole sweep."""
+        """Return the job with the best validation score of the whole sweep."""
         scored = [job for job in self.manifest.jobs() if job.split == "validation" and math.isfinite(job.score or math.nan)]
         if not scored:
             return None
@@ -111,18 +111,18 @@ class Display:
             try:
                 self.trainers[name] = read_yaml(run.config)["trainer"]
             except (FileNotFoundError, KeyError, CheckpointError):
-                return 0.0, "starts"
+                return 0.0, "starting"
         return progress(run.read_epochs(), self.trainers[name])
 
 
 def count_by_status(jobs: Sequence[Job]) -> list[str]:
-    """ "3 finished", "1 running", in the order of Status; those that there are."""
+    """Count jobs by status, without zeros, in the order of Status: "3 finished", "1 running"."""
     counts = Counter(job.status for job in jobs)
     return [f"{counts[status]} {status}" for status in Status if counts[status]]
 
 
 def ended_line(job: Job, number: int, total: int, width: int | None = None) -> str:
-    """ "3/12  lenet-seed2  validation accuracy 0.8912  12.1 s", of a search with the values that it drew, cut to `width`."""
+    """Return "3/12  lenet-seed2  validation accuracy 0.8912  12.1 s", in a search with the values drawn, cut to `width`."""
     place = f"{number:>{len(str(total))}}/{total}  {escape(job.directory)}"
     took = f"  {duration(job.seconds)}" if job.seconds is not None else ""
     if job.status.is_scored:
@@ -139,7 +139,7 @@ def ended_line(job: Job, number: int, total: int, width: int | None = None) -> s
 
 
 def drawn_values(job: Job, short: bool = False) -> list[str]:
-    """The values of a search's trial, "optimizer.lr=0.01", in which it may differ from others; short: "lr=0.01"."""
+    """Return the values that a search drew for a trial, as in "optimizer.lr=0.01"; short: as in "lr=0.01"."""
     values = job.values
     names = [key.rpartition(".")[2] if short else key for key in job.drawn]
     return [f"{name}={_short(values.get(key, ''))}" for name, key in zip(names, job.drawn, strict=True)]
@@ -153,10 +153,10 @@ def _short(value: str) -> str:
 
 
 def progress(epochs: Sequence[Epoch], trainer: Mapping[str, Any]) -> tuple[float, str]:
-    """How much of a run is done, 0 to 1, and its last epoch and score.
+    """Return how much of a run is done, from 0 to 1, and a text with its last epoch and score.
 
     Args:
-        epochs: that have ended. trainer: that section of its configuration.
+        epochs: the finished ones. trainer: that section of its configuration.
     """
     of = "" if trainer["steps"] else f" of {trainer['epochs']}"
     if not epochs:
@@ -172,6 +172,6 @@ def _number(value: float | None) -> str:
 
 
 def time_left(elapsed: float, ended: int, shares: Sequence[float], pending: int) -> float | None:
-    """Seconds until all jobs are done, if they go on as so far; None before anything can be said."""
+    """Estimate the seconds until all jobs are done from their speed so far; None if it is too early to tell."""
     done = ended + sum(shares)
     return elapsed / done * (sum(1 - share for share in shares) + pending) if done > 0.05 else None

@@ -1,4 +1,4 @@
-"""Which jobs a sweep has: the combinations of a command line's values, and a readable name for each."""
+"""The jobs of a sweep: all combinations of a command line's values, and a readable name for each."""
 
 import hashlib
 import itertools
@@ -13,27 +13,27 @@ from hydra.errors import HydraException
 from cnnlab.errors import ConfigError, suggest
 
 LONGEST_NAME = 80  # characters; file systems allow 255 bytes
-MOST = 100_000  # jobs of a sweep, values of a key
+MOST = 100_000  # jobs in a sweep, values for a key
 
 Value = TypeVar("Value")
 
 
 def expand(overrides: Sequence[Override], zipped: Sequence[str] = ()) -> list[list[str]]:
-    """The overrides of every job: each combination of the values given; `zipped` keys take their values side by side.
+    """Return the overrides of every job: all combinations of the given values, in which `zipped` keys advance together.
 
     Args:
-        overrides: parsed from the command line; of two for one key the later counts.
-        zipped: keys with equally many values, such as ["optimizer.lr", "trainer.batch_size"].
+        overrides: parsed from the command line; the last one for a key counts.
+        zipped: keys with the same number of values, such as ["optimizer.lr", "trainer.batch_size"].
 
     Raises:
-        ConfigError: a zipped key without several values, unequal counts, a range without steps (`interval`), or too many jobs.
+        ConfigError: a zipped key with only one value, unequal counts, a range without steps (`interval`), or too many jobs.
     """
     values: dict[str, list[str]] = {}
     names: dict[str, str] = {}  # without + or ++
     for override in overrides:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             asked = (override.input_line or "").lstrip("+")
-            raise ConfigError(f"{asked}: an interval has no end of values; search it with hydra/sweeper=optuna")
+            raise ConfigError(f"{asked}: an interval has infinitely many values; search it with hydra/sweeper=optuna")
         key = override.get_key_element()
         names[override.key_or_group] = key
         if override.is_sweep_override():
@@ -52,15 +52,15 @@ def expand(overrides: Sequence[Override], zipped: Sequence[str] = ()) -> list[li
         elif key == together[0]:
             axes.append(list(zip(*(values[other] for other in together), strict=True)))
     if (count := math.prod(map(len, axes))) > MOST:
-        raise ConfigError(f"{count:,} jobs: expected at most {MOST:,}; make several sweeps of them")
+        raise ConfigError(f"{count:,} jobs: expected at most {MOST:,}; split them into several sweeps")
     return [[text for part in combination for text in part] for combination in itertools.product(*axes)]
 
 
 def listed_values(line: str, values: Callable[[], Iterable[Value]]) -> list[Value]:
-    """Those that an override, `line`, stands for.
+    """Return the values that an override, `line`, stands for.
 
     Raises:
-        ConfigError: too many, or none that can be listed, such as a range in steps of 0.
+        ConfigError: there are too many, or they cannot be listed, as in a range with steps of 0.
     """
     try:
         found = list(itertools.islice(values(), MOST + 1))
@@ -75,20 +75,20 @@ def _check_zipped(zipped: Sequence[str], values: dict[str, list[str]]) -> None:
     for name in zipped:
         if len(values.get(name, ())) < 2:
             several = [key for key, texts in values.items() if len(texts) > 1]
-            raise ConfigError(f"sweep.zip: {name} has not several values, such as {name}=1,2.{suggest(name, several)}")
+            raise ConfigError(f"sweep.zip: {name} needs two or more values, such as {name}=1,2.{suggest(name, several)}")
     if len(set(zipped)) < len(zipped):
-        raise ConfigError(f"sweep.zip: a key stands in it twice: {', '.join(zipped)}")
+        raise ConfigError(f"sweep.zip: a key appears twice: {', '.join(zipped)}")
     counts = {name: len(values[name]) for name in zipped}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise ConfigError(f"sweep.zip: expected equally many values of each key, got {told}")
+        raise ConfigError(f"sweep.zip: expected the same number of values for each key, got {told}")
 
 
 def job_names(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """A short name for each job, of the values that differ among the jobs, as in "lenet-lr0.01-seed2"; of all for a lone one.
+    """Return a short name for each job from the values that differ, such as "lenet-lr0.01-seed2", or from all for a lone job.
 
-    An experiment is always named, since another may come to the same sweep later. Only letters, digits and "._+-"; two
-    jobs may get the same.
+    An experiment is always included, since another may join the sweep later. Names contain only letters, digits and "._+-";
+    two jobs may get the same name.
     """
     settings = [dict(override.lstrip("+").partition("=")[::2] for override in job) for job in jobs]
     keys = list(dict.fromkeys(key for job in settings for key in job))
@@ -106,13 +106,13 @@ def job_names(jobs: Sequence[Sequence[str]]) -> list[str]:
 
 
 def unused(name: str, taken: Container[str]) -> str:
-    """`name`, or name_2, name_3, ... where it is taken."""
+    """Return `name`, or name_2, name_3, ... if it is taken."""
     numbered = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
     return next(candidate for candidate in numbered if candidate not in taken)
 
 
 def _part(key: str, value: str) -> str:
-    """ "lr0.01" for optimizer.lr=0.01, "seed2" for seed=2; a choice by name speaks for itself: "lenet", "mine.Net"."""
+    """Return "lr0.01" for optimizer.lr=0.01, "seed2" for seed=2, and just the name for a choice: "lenet", "mine.Net"."""
     text = re.sub(r"[^A-Za-z0-9._+]+", "-", value).strip(".")
     number = re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?|true|false|null", text, re.IGNORECASE)
     text = text if number else text.strip("-")

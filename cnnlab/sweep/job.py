@@ -1,4 +1,4 @@
-"""What Hydra calls for each composed configuration of a sweep: one job, which may have begun before."""
+"""The function that Hydra calls for each configuration of a sweep: one job, which may have begun before."""
 
 import sys
 import time
@@ -22,14 +22,14 @@ from cnnlab.training.interrupt import PruneReason
 
 
 def job(node: DictConfig) -> float | None:
-    """Train what `node` says in Hydra's output directory; its score: on validation, where nothing is held out on test."""
+    """Train the configuration `node` in Hydra's output directory; return its validation score, or test if none is held out."""
     hydra_node = HydraConfig.get()
     cfg = composing.typed(node)
     run = RunDirectory(Path(hydra_node.runtime.output_dir))
     choices = composing.named_choices(hydra_node.runtime.choices)
     manifest, name, started = Manifest(run.path.parent), run.path.name, time.monotonic()
     if str(hydra_node.sweeper.get("_target_")).startswith("hydra_plugins.cnnlab") and not manifest.path.exists():
-        for made in (run.path, run.path.parent):  # by Hydra, again
+        for made in (run.path, run.path.parent):  # again, by Hydra
             with suppress(OSError):
                 made.rmdir()
         manifest.require_kept()
@@ -67,7 +67,7 @@ def job(node: DictConfig) -> float | None:
 def train_or_resume(
     cfg: Config, run: RunDirectory, choices: dict[str, str], varied: list[str], prune_reason: PruneReason | None = None
 ) -> Result:
-    """The result of `run`: as it stands where it is done, else trained from where it stopped, else from the start.
+    """Return the result of `run`: as recorded if it is done, else trained from where it stopped or from the start.
 
     varied: the keys in which the sweep's jobs differ.
 
@@ -85,5 +85,5 @@ def train_or_resume(
     result = run.read_result()
     if result is not None and result.status.is_final:
         return result
-    recorded.data = replace(recorded.data, root=cfg.data.root, download=cfg.data.download)  # as asked for now
+    recorded.data = replace(recorded.data, root=cfg.data.root, download=cfg.data.download)  # as requested now
     return run_resumed(recorded, run, prune_reason)

@@ -1,4 +1,4 @@
-"""The manifest of a sweep, manifest.json: its jobs, and how far each has come. Every job writes its own entry."""
+"""The manifest of a sweep, manifest.json: its jobs and their progress. Every job writes its own entry."""
 
 import dataclasses
 import re
@@ -16,16 +16,16 @@ from cnnlab.tracking import files
 from cnnlab.tracking.run import RunDirectory
 
 NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,254}")  # of a job's directory, as `grid.job_names` makes them
-KILLED = "killed before it could say why (by someone, or by the system for want of memory)"
+KILLED = "killed before it could record a cause (by a user, or by the system because memory ran out)"
 
 
 @dataclass
 class Job:
     """One job of a sweep.
 
-    directory: of its run, inside the sweep's. recipe: `config.recipe_hash` of its resolved configuration; with the seed it
-    says which job this is, however it was asked for. score: the value of `metric` on `split`: validation, where nothing is held
-    out test. cause, exit_code: of a job that failed, was interrupted or pruned. drawn: the keys whose values a search drew.
+    directory: of its run, inside the sweep's. recipe: `config.recipe_hash` of its resolved configuration, which identifies the
+    job together with the seed. score: the value of `metric` on `split`, which is validation, or test if nothing is held out.
+    cause, exit_code: of a job that failed, was interrupted or pruned. drawn: the keys whose values a search drew.
     """
 
     directory: str
@@ -52,7 +52,7 @@ class Job:
 
     @property
     def worth_repeating(self) -> bool:
-        """Whether running it again may bring more; what diverged would again, to the bit."""
+        """Whether running it again may help; a job that diverged would do so again, to the bit."""
         return not self.status.is_final and self.status is not Status.DIVERGED
 
 
@@ -64,10 +64,10 @@ class Manifest:
         self.path = directory / "manifest.json"
 
     def jobs(self) -> list[Job]:
-        """All jobs, in the order they were asked for.
+        """Read all jobs, in the order they were requested.
 
         Raises:
-            CheckpointError: not a manifest.
+            CheckpointError: the file is not a manifest.
         """
         try:
             content = read_json(self.path)
@@ -83,24 +83,24 @@ class Manifest:
             raise CheckpointError(message) from error
 
     def require_own(self, directory: str) -> None:
-        """Raise ConfigError unless a job's directory lies in the sweep's, or can: a name alone, no link and no file."""
+        """Raise ConfigError unless a job's directory is, or can be created, in the sweep's: a plain name, no link or file."""
         place = self.directory / directory
         if not NAME.fullmatch(directory) or place.is_symlink() or (place.exists() and not place.is_dir()):
-            raise ConfigError(f"{place}: no directory of a job in the sweep's own; remove or rename it")
+            raise ConfigError(f"{place}: not a job's directory inside the sweep's; remove or rename it")
 
     def require_kept(self) -> None:
-        """Raise CheckpointError where it is gone since the sweep began, as when somebody moved or removed the directory."""
+        """Raise CheckpointError if it has disappeared since the sweep began, perhaps moved or removed with the directory."""
         if not self.path.exists():
             raise CheckpointError(f"{self.path}: is gone; put the sweep's directory back, and run the same command again")
 
     def higher_is_better(self, job: Job) -> bool:
-        """Whether a higher score of a job that has ended is a better one."""
+        """Whether a higher score is better, according to the result of a job that has ended."""
         result = RunDirectory(self.directory / job.directory).read_result()
         return result is None or result.higher_is_better
 
     def varied(self) -> list[str]:
-        """The keys in which the sweep's jobs differ, in the order they were asked for: of a search those it draws, of a lone
-        job all, since others may come."""
+        """Return the keys in which the sweep's jobs differ, in the order they were requested: for a search those that it
+        draws, for a lone job all, since others may follow."""
         jobs = self.jobs()
         if drawn := list(dict.fromkeys(key for job in jobs for key in job.drawn)):
             return drawn
@@ -109,12 +109,12 @@ class Manifest:
         return [key for key in keys if len(asked) == 1 or len({values.get(key) for values in asked}) > 1]
 
     def add(self, new: Sequence[Job]) -> None:
-        """Put jobs at the end."""
+        """Append jobs."""
         with self._changing() as jobs:
             jobs.extend(new)
 
     def update(self, directory: str, **changes: Any) -> None:
-        """Change fields of a job's entry, where there is one: not every sweeper keeps a manifest."""
+        """Change fields of a job's entry, if there is one: not every sweeper keeps a manifest."""
         if not self.path.exists():
             return
         with self._changing() as jobs:
@@ -124,14 +124,14 @@ class Manifest:
                         setattr(job, name, value)
 
     def mark_pending(self, directories: Collection[str]) -> None:
-        """Jobs that are about to be launched are pending, whatever stopped them before."""
+        """Mark jobs that are about to be launched as pending, whatever stopped them before."""
         with self._changing() as jobs:
             for job in jobs:
                 if job.directory in directories:
                     job.status, job.cause, job.exit_code = Status.PENDING, None, None
 
     def reconcile(self) -> None:
-        """Set right what a killed process could not: jobs that nobody runs are interrupted, runs that are gone pending."""
+        """Correct what a killed process left: jobs that no process runs are interrupted, jobs whose runs are gone pending."""
         if not self.path.exists():
             return
         with self._changing() as jobs:

@@ -1,4 +1,4 @@
-"""hydra/launcher=parallel: the jobs of a sweep in worker processes, with one live display."""
+"""hydra/launcher=parallel: run the jobs of a sweep in worker processes, with one live display."""
 
 import json
 import os
@@ -23,11 +23,11 @@ from cnnlab.tracking import files
 from cnnlab.training.interrupt import signals_exit
 
 SHARED_DATA = "CNNLAB_SWEEP_DATA"  # the environment variable that cnnlab.sweep.preload reads
-LOG = "output.log"  # what a job prints, in its directory
+LOG = "output.log"  # what a job prints, inside its directory
 
 
 class Settings(Protocol):
-    """What the launcher was given: its settings, and what Hydra hands to a plugin."""
+    """The launcher's settings, and what Hydra passes to a plugin."""
 
     jobs: int | None
     jobs_per_gpu: int
@@ -40,10 +40,10 @@ class Settings(Protocol):
 
 
 def launch(given: Settings, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
-    """Run the jobs; what each returned, in order.
+    """Run the jobs; return what each returned, in order.
 
     Raises:
-        StoppedError: a signal stopped the sweep; running jobs have saved. CheckpointError: its manifest is gone.
+        StoppedError: a signal stopped the sweep; running jobs have saved. CheckpointError: its manifest has disappeared.
     """
     setup_globals()
     node = given.config
@@ -75,12 +75,12 @@ def launch(given: Settings, job_overrides: Sequence[Sequence[str]], first: int) 
     with shown as display:
         stopped = run_all(_run, jobs, places, ended, look)
     if stopped is not None:
-        raise StoppedError(Stop(Status.INTERRUPTED, "interrupted; what ran has been saved", stopped))
+        raise StoppedError(Stop(Status.INTERRUPTED, "interrupted; running jobs have been saved", stopped))
     return [_returned(overrides, outcomes[number]) for number, overrides in enumerate(job_overrides)]
 
 
 def slots(given: Settings, jobs: int) -> list[Mapping[str, str]]:
-    """The environment of each job that runs at a time; neighbors get different GPUs."""
+    """Return the environment variables of each slot for a concurrent job; neighbors get different GPUs."""
     import torch
 
     device = str(given.config.trainer.device)
@@ -88,7 +88,7 @@ def slots(given: Settings, jobs: int) -> list[Mapping[str, str]]:
         return [{} for _ in range(min(jobs, given.jobs or num_cores()))]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(str(number) for number in range(torch.cuda.device_count()))
     gpus: list[Mapping[str, str]] = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in visible.split(",")]
-    if ":" in device:  # trainer.device=cuda:1 says where itself
+    if ":" in device:  # trainer.device=cuda:1 names the GPU itself
         gpus = [{}]
     return (gpus * given.jobs_per_gpu)[: min(jobs, given.jobs or jobs)]
 
@@ -100,13 +100,13 @@ def _uses_gpu(device: str) -> bool:
 
 
 def _directory(overrides: Sequence[str]) -> str:
-    """The name of a job's directory, which the sweeper chose."""
+    """Return the name of a job's directory, which the sweeper chose."""
     prefix = "hydra.sweep.subdir="
     return next((override.removeprefix(prefix).strip("'") for override in overrides if override.startswith(prefix)), "")
 
 
 def _run(context: HydraContext, task_function: TaskFunction, node: DictConfig, overrides: Sequence[str], number: int) -> Any:
-    """In the worker: one job, as Hydra's own launchers run it; what it prints goes to a file in its directory."""
+    """Run one job in a worker, as Hydra's own launchers do; what it prints goes to a file in its directory."""
     hydra.version.setbase("1.3")
     setup_globals()
     composed = context.config_loader.load_sweep_config(node, list(overrides))
@@ -114,7 +114,7 @@ def _run(context: HydraContext, task_function: TaskFunction, node: DictConfig, o
         composed.hydra.job.id = composed.hydra.job.num = number
     directory = Path(composed.hydra.sweep.dir, _directory(overrides))
     try:
-        directory.mkdir(exist_ok=True)  # the sweep's is there, unless somebody moved it
+        directory.mkdir(exist_ok=True)  # the sweep's exists, unless somebody moved it
         files.sync_directory(directory.parent)
         log = files.open_to_append(directory / LOG)
     except OSError as error:
@@ -131,7 +131,7 @@ def _run(context: HydraContext, task_function: TaskFunction, node: DictConfig, o
 
 
 def _record_death(manifest: Manifest, directory: str, exit_code: int) -> None:
-    """Write down why a process ended that could not say so itself."""
+    """Record why a process ended that could not do so itself."""
     stopped = exit_code in (-SIGTERM, -SIGHUP, 128 + SIGINT, 128 + SIGTERM, 128 + SIGHUP)
     cause = "stopped by a signal" if stopped else f"its process ended with exit code {exit_code}"
     if exit_code < 0 and not stopped:

@@ -1,4 +1,4 @@
-"""Worker processes: one job each, forked from a server that has torch loaded, gone when their parent is gone."""
+"""Worker processes, one per job: forked from a server that has torch loaded, and ended when their parent ends."""
 
 import multiprocessing
 import os
@@ -13,7 +13,7 @@ from typing import Any
 
 from cnnlab.training.interrupt import StopRequest
 
-PRELOADED = "cnnlab.sweep.preload"  # packages and data: 3 s once, not in every job
+PRELOADED = "cnnlab.sweep.preload"  # packages and data: 3 s once instead of in every job
 LOOK_EVERY_S = 0.5
 
 Arguments = tuple[Any, ...]
@@ -21,7 +21,7 @@ Arguments = tuple[Any, ...]
 
 @dataclass
 class Outcome:
-    """How a job's process ended. value: what the job returned, None where it died; exit_code: negative for a signal."""
+    """How a job's process ended. value: what the job returned, None if it died. exit_code: negative for a signal."""
 
     value: Any
     exit_code: int
@@ -42,20 +42,20 @@ def run_all(
     ended: Callable[[int, Outcome], None],
     look: Callable[[bool], None],
 ) -> int | None:
-    """Call `function(*job)` for every job, each in a process of its own, as many at a time as there are slots.
+    """Call `function(*job)` for every job, each in its own process, as many at a time as there are slots.
 
     Args:
-        function: of a module, so that it can be named to another process; what it returns is small.
-        slots: the environment variables that a job gets in the slot that it runs in.
+        function: defined at the top level of a module, so that it can be pickled; what it returns is small.
+        slots: the environment variables of each slot, which a job running in it gets.
         ended: called with a job's number and outcome when it ends.
-        look: called twice a second, with whether a signal has stopped it; what it raises ends all.
+        look: called twice a second, with whether a signal has stopped the jobs; what it raises ends all of them.
 
     Returns:
-        The signal that stopped it, if one did: no job is begun after it, and those that run are told and waited for.
+        The signal that stopped the jobs, or None. After it no job is begun, and running ones are told to stop and waited for.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([PRELOADED])
-    os.environ["PYTHONSAFEPATH"] = "1"  # or the server would take Python's own modules from the current directory
+    os.environ["PYTHONSAFEPATH"] = "1"  # or modules in the current directory could replace Python's own
     waiting, free, running = list(enumerate(jobs)), list(range(len(slots))), list[Worker]()
     told = False
     with StopRequest(tell=False) as stop:
@@ -70,7 +70,7 @@ def run_all(
                 for worker in running:
                     with suppress(ProcessLookupError):  # it has just ended
                         os.kill(worker.process.pid or 0, signal.SIGTERM)
-                        os.kill(worker.process.pid or 0, signal.SIGCONT)  # or one that somebody stopped would never hear it
+                        os.kill(worker.process.pid or 0, signal.SIGCONT)  # or a suspended process would never get it
             for worker in [worker for worker in running if not worker.process.is_alive()]:
                 running.remove(worker)
                 free.append(worker.slot)
@@ -108,8 +108,8 @@ def _outcome(worker: Worker) -> Outcome:
 
 
 def _work(results: Connection, environment: Mapping[str, str], function: Callable[..., Any], arguments: Arguments) -> None:
-    """In the worker: call, and send back what came of it."""
-    os.setpgid(0, 0)  # a terminal's Ctrl-C goes to the parent alone, which asks each worker once
+    """Call the function in the worker, and send back what it returns."""
+    os.setpgid(0, 0)  # a terminal's Ctrl-C goes only to the parent, which asks each worker once
     threading.Thread(target=_die_with_parent, daemon=True).start()
     os.environ.update(environment)
     results.send(function(*arguments))

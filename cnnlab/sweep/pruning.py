@@ -1,5 +1,5 @@
-"""Which trials of a search are pruned: the median rule, read from the sweep's manifest and its runs' metrics. No Optuna here:
-a job needs none, under any launcher."""
+"""Pruning the trials of a search: the median rule, computed from the sweep's manifest and its runs' metrics. It does not need
+Optuna, so jobs do not either, under any launcher."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ Scores = Sequence[float | None]  # the validation score of each epoch; None: not
 
 
 def watch(manifest: Manifest, name: str, cfg: Config, settings: Mapping[str, Any]) -> PruneReason | None:
-    """What a job asks after each scoring: why it is to be pruned, or None. None in place of it where nothing prunes.
+    """Return a function that says, after each scoring, why a job is to be pruned, or None; None if pruning is off.
 
     Args:
         name: of the job's directory.
-        settings: of the sweeper: `prune`, `prune_after_trials`, `prune_after_epochs`.
+        settings: the sweeper's `prune`, `prune_after_trials`, `prune_after_epochs`.
     """
     if not settings.get("prune"):
         return None
@@ -43,7 +43,7 @@ def watch(manifest: Manifest, name: str, cfg: Config, settings: Mapping[str, Any
 
 
 def worse_than_median(own: Scores, others: Sequence[Scores], higher_is_better: bool) -> float | None:
-    """The median of the others' scores at the epoch that `own` has reached, if its best so far is worse; else None.
+    """Return the median of the others' scores at the epoch that `own` has reached if its best so far is worse, else None.
 
     Source: Optuna's MedianPruner; Golovin et al. 2017, Google Vizier, section 3.2.2 ("performance curve stopping by median").
     """
@@ -57,16 +57,16 @@ def worse_than_median(own: Scores, others: Sequence[Scores], higher_is_better: b
 
 
 def epoch_scores(run: RunDirectory) -> list[float | None]:
-    """The validation metric of each epoch so far that was scored; never that of the test images."""
+    """Return the validation metric of each epoch scored so far; never that of the test images."""
     scores = [epoch.scores["validation"].value for epoch in run.read_epochs() if "validation" in epoch.scores]
     return [score if math.isfinite(score) else None for score in scores]
 
 
 def higher_is_better(cfg: Config) -> bool:
-    """The direction of the task's metric.
+    """Whether a higher value of the task's metric is better.
 
     Raises:
-        ConfigError: somebody's own task, whose class does not tell.
+        ConfigError: it is a custom task whose class does not say so.
     """
     found = getattr(targets.locate(cfg.task, "task"), "higher_is_better", None)
     if not isinstance(found, bool):

@@ -1,4 +1,4 @@
-"""From the overrides of a sweep's jobs to finished runs: what is done already is left out, the rest launched."""
+"""Running the jobs of a sweep from their overrides: those that are already done are skipped, the rest launched."""
 
 import shlex
 from collections.abc import Sequence
@@ -23,15 +23,15 @@ from cnnlab.tracking.console import counted
 
 
 def run_grid(asked: Sequence[Sequence[str]], context: HydraContext, node: DictConfig, launcher: Any) -> list[Job]:
-    """Run those of the jobs that are not done; the entries of all that were asked for, in their order.
+    """Run the requested jobs that are not done; return the entries of all requested jobs, in order.
 
     Args:
-        asked: the overrides of each job; a job that is asked for twice runs once.
-        context, node: what Hydra gives a sweeper; the sweep's directory is `hydra.sweep.dir`.
+        asked: the overrides of each job; a job that is requested twice runs once.
+        context, node: what Hydra passes to a sweeper; the sweep's directory is `hydra.sweep.dir`.
         launcher: one of Hydra's, or cnnlab's, which shows counts.
 
     Raises:
-        ConfigError: a configuration that cannot be used, before any job runs. CheckpointError: the manifest is gone meanwhile.
+        ConfigError: a configuration is invalid; no job has run. CheckpointError: the manifest has disappeared meanwhile.
     """
     manifest = open_manifest(node)
     known = {job.key for job in manifest.jobs()}
@@ -52,7 +52,7 @@ def run_grid(asked: Sequence[Sequence[str]], context: HydraContext, node: DictCo
 
 
 def open_manifest(node: DictConfig) -> Manifest:
-    """The manifest of the sweep's directory, which is created, and what a killed process left behind set right."""
+    """Open the manifest of the sweep's directory, which is created, and correct what a killed process left behind."""
     manifest = Manifest(Path(node.hydra.sweep.dir))
     files.make_directory(manifest.directory)
     manifest.reconcile()
@@ -68,13 +68,13 @@ def register(
     sizes: bool = False,
     drawn: Sequence[str] = (),
 ) -> list[Job]:
-    """The entry of each job that is asked for, under its name where it is new; asked for twice, it is one job.
+    """Return the entry of each requested job, entering new ones under their names; a job requested twice has one entry.
 
-    sizes: check them (see `check_sizes`); in a search a network that does not fit is a trial that fails.
+    sizes: check them (see `check_sizes`); in a search, a network that does not fit is a failed trial.
     drawn: as in Job.
 
     Raises:
-        ConfigError: a configuration that cannot be used; then no job is entered.
+        ConfigError: a configuration is invalid; then no job is entered.
     """
     known = {job.key: job for job in manifest.jobs()}
     taken = {job.directory for job in known.values()}
@@ -90,19 +90,19 @@ def register(
         if key not in jobs:
             entered = known.get(key) or Job(unused(name, taken), [], *key, drawn=list(drawn))
             manifest.require_own(entered.directory)
-            jobs[key] = replace(entered, overrides=list(overrides))  # as asked for now, whatever the file says
+            jobs[key] = replace(entered, overrides=list(overrides))  # as requested now, whatever the file says
             taken.add(jobs[key].directory)
     manifest.add([job for key, job in jobs.items() if key not in known])
     return [jobs[key] for key in keys]
 
 
 def check_sizes(asked: Sequence[Sequence[str]], composed: Sequence[Config]) -> None:
-    """Build each network that is asked for, without memory for its weights, to see that the images are large enough for it.
+    """Build each requested network, without memory for its weights, to check that the images are large enough for it.
 
-    Other things that can go wrong in building are the job's own: its data may not be there yet.
+    Other errors in building are left to the job: its data may not exist yet.
 
     Raises:
-        ConfigError: they are not; it says in which job.
+        ConfigError: they are too small; the message names the job.
     """
     import torch
 
@@ -127,7 +127,7 @@ def check_sizes(asked: Sequence[Sequence[str]], composed: Sequence[Config]) -> N
 
 
 def run(manifest: Manifest, jobs: Sequence[Job], launcher: Launcher, first: int = 0) -> None:
-    """Launch those of the jobs that have not come to their end; Hydra counts them from `first`."""
+    """Launch the jobs that are not done; Hydra numbers them from `first`."""
     todo = [job for job in jobs if not job.status.is_final]
     try:
         if todo:
@@ -137,8 +137,8 @@ def run(manifest: Manifest, jobs: Sequence[Job], launcher: Launcher, first: int 
         package = type(launcher).__module__.removeprefix("hydra_plugins.").partition(".")[0]
         if not package.startswith("hydra_") or as_known(error):
             raise
-        said = " ".join(str(error).split())  # a job's own errors are its cause: this is a cluster's, or a process that ended
-        raise FailedJobsError(f"{package}: {said}; the same command again runs what is not done", 1) from error
+        said = " ".join(str(error).split())  # not a job's error, which is its cause, but a cluster's or a dead process's
+        raise FailedJobsError(f"{package}: {said}; run the same command again for the rest", 1) from error
     finally:
         manifest.reconcile()
 

@@ -1,7 +1,7 @@
-"""hydra/sweeper=optuna: ask Optuna for trials, run them as any sweep's jobs, tell it their validation scores.
+"""hydra/sweeper=optuna: ask Optuna for trials, run them like any sweep's jobs, and report their validation scores.
 
-Jobs know nothing of the study. What it is told stands in the manifest and the runs before, so a kill at any moment loses
-nothing: the same command resumes it.
+Jobs know nothing about the study. What it is told is in the manifest and the runs before, so a kill at any moment loses
+nothing: the same command resumes the search.
 """
 
 import math
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-ENOUGH_ALIKE = 3  # failures of one cause, and nothing else, that end a search
+ENOUGH_ALIKE = 3  # jobs; if all of them failed with the same cause, the search ends
 
 
 class Search(Protocol):
-    """The sweeper: its settings, and what Hydra hands to a plugin."""
+    """The sweeper's settings, and what Hydra passes to a plugin."""
 
     trials: int
     sampler: str
@@ -49,10 +49,10 @@ class Search(Protocol):
 
 
 def search(given: Search, overrides: Sequence[Override]) -> list[Job]:
-    """Run trials until the study has as many as asked for; the jobs of all its trials.
+    """Run trials until the study has as many as requested; return the jobs of all its trials.
 
     Raises:
-        ConfigError: what cannot be searched, before any job runs. FailedJobsError: some jobs are not done.
+        ConfigError: the search is invalid; no job has run. FailedJobsError: some jobs are not done.
     """
     study.require_optuna()
     from optuna.trial import TrialState
@@ -62,7 +62,7 @@ def search(given: Search, overrides: Sequence[Override]) -> list[Job]:
     manifest = running.open_manifest(given.node)
     path = manifest.directory / study.NAME
     if manifest.jobs() and not path.exists():
-        raise ConfigError(f"{manifest.directory}: holds a sweep that is no search; choose another sweep.name")
+        raise ConfigError(f"{manifest.directory}: holds a sweep that is not a search; choose another sweep.name")
     trials = study.open_study(path, searched, higher)
     before = trials.get_trials(deepcopy=False)
     given_up = {run for trial in before if trial.state == TrialState.FAIL for run in trial.user_attrs.get("runs", ())}
@@ -87,20 +87,20 @@ def search(given: Search, overrides: Sequence[Override]) -> list[Job]:
             launched += len(batch) * len(space.seeds)
             ends = [(job.status, job.cause) for job in manifest.jobs()]
             if len(ends) >= ENOUGH_ALIKE and len(set(ends)) == 1 and ends[0][0] in (Status.FAILED, Status.DIVERGED):
-                break  # and so would all others
+                break  # and so would all the others
     finally:
         manifest.require_kept()
         jobs = [job for job in manifest.jobs() if job.directory not in given_up]
         complete = _complete(manifest, trials)
         telling.tell_end(manifest, jobs, complete)
         _tell_again(complete, trials)
-    learnt = [job for job in jobs if job.status is not Status.DIVERGED]  # where it diverges, the search knows not to go
+    learnt = [job for job in jobs if job.status is not Status.DIVERGED]  # a trial that diverged has taught the search something
     running.require_all_done(learnt if any(job.status.is_scored for job in jobs) else jobs)
     return jobs
 
 
 def _check(space: Space, given: Search) -> tuple[dict[str, str], bool]:
-    """What the study is to search, and whether higher scores are better; configurations at the ends of the space checked."""
+    """Check configurations at the ends of the space; return what the study searches and whether higher scores are better."""
     compose = of_sweep(given.context, given.node)
     cfgs = [compose(overrides) for params in space.probes() for overrides in space.jobs(params)]
     for cfg in cfgs:
@@ -108,17 +108,17 @@ def _check(space: Space, given: Search) -> tuple[dict[str, str], bool]:
     for cfg in cfgs:
         if not cfg.data.validation:
             raise ConfigError(
-                "data.validation=0: a search chooses by validation scores, and this leaves none; set data.validation=5000, say"
+                "data.validation=0: a search needs validation scores to choose by; set data.validation=5000, for example"
             )
     directions = {higher_is_better(cfg) for cfg in cfgs}
     if len(directions) > 1:
-        raise ConfigError("task: a search compares one score; accuracy and mean absolute error are two")
+        raise ConfigError("task: a search compares a single metric, not both accuracy and mean absolute error")
     seeds = ",".join(str(seed) for seed in dict.fromkeys(cfg.seed for cfg in cfgs))
     return space.described() | {"seed": seeds, "the settings": config.recipe_hash(cfgs[0])}, directions.pop()
 
 
 def _run(batch: "Sequence[FrozenTrial]", trials: "Study", space: Space, given: Search, manifest: Manifest, first: int) -> None:
-    """Run the jobs of some trials, and tell the study what came of them."""
+    """Run the jobs of some trials, and report their results to the study."""
     from optuna.trial import TrialState
 
     entered: dict[int, list[Job]] = {}
@@ -145,9 +145,9 @@ def _run(batch: "Sequence[FrozenTrial]", trials: "Study", space: Space, given: S
 
 
 def _tell(trials: "Study", trial: "FrozenTrial", jobs: Sequence[Job], manifest: Manifest) -> None:
-    """Tell the study what came of a trial, whose value is the mean over its seeds; one that was stopped stays to be resumed.
+    """Report a trial's result to the study: the mean over its seeds; a trial that was stopped is left to be resumed.
 
-    A trial that diverged counts as pruned, so that the sampler learns to keep away; other failures teach nothing.
+    A trial that diverged counts as pruned, so that the sampler learns to avoid its values; other failures teach nothing.
     """
     from optuna.trial import TrialState
 
@@ -166,14 +166,14 @@ def _tell(trials: "Study", trial: "FrozenTrial", jobs: Sequence[Job], manifest: 
 
 
 def validation_score(job: Job) -> float:
-    """What a search is told of a job that is done: a validation score, and no other."""
+    """Return the score of a finished job that is reported to a search: always a validation score."""
     if job.split != "validation":
         raise ConfigError(f"{job.directory}: has no validation score; set a larger data.validation")
     return math.nan if job.score is None else job.score
 
 
 def _batch(given: Search, jobs: int, seeds: int) -> int:
-    """How many trials keep the launcher busy; one after another where it does not tell."""
+    """Return how many trials at a time keep the launcher busy; one if it does not say."""
     at_a_time = getattr(given.jobs_launcher, "at_a_time", None)
     return -(-at_a_time(max(1, jobs)) // seeds) if at_a_time else 1
 
@@ -189,7 +189,7 @@ def _tell_begin(manifest: Manifest, trials: "Study", space: Space, missing: int)
 
 
 def _complete(manifest: Manifest, trials: "Study") -> list[Job]:
-    """The jobs of the trials that have a value."""
+    """Return the jobs of the trials that have a value."""
     from optuna.trial import TrialState
 
     complete = trials.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -198,7 +198,7 @@ def _complete(manifest: Manifest, trials: "Study") -> list[Job]:
 
 
 def _tell_again(complete: Sequence[Job], trials: "Study") -> None:
-    """How to train the best trial again."""
+    """Print the command that trains the best trial again."""
     if not complete:
         return
     runs = trials.best_trial.user_attrs["runs"]
@@ -208,5 +208,5 @@ def _tell_again(complete: Sequence[Job], trials: "Study") -> None:
     command = shlex.join(["python", "-m", "cnnlab.train", "-m", *overrides])
     wide_console().print(
         f"train again   {escape(command)} 'seed=range({seed},{seed + 5})'\n"
-        f"              (the best of {len(trials.trials)} was lucky, too: new seeds tell how good it is)"
+        f"              (the best of {len(trials.trials)} was also lucky: new seeds show how good it is)"
     )

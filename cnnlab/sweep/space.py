@@ -1,4 +1,4 @@
-"""What a search may choose from, in Hydra's own syntax, as Optuna's distributions."""
+"""The space of a search: Hydra's own syntax, translated to Optuna's distributions."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,8 @@ EXAMPLE = "'optimizer.lr=tag(log,interval(1e-4,1e-1))' 'trainer.batch_size=32,64
 
 @dataclass
 class Space:
-    """fixed: overrides that every trial has. seeds: a trial runs with each; [None]: with the default. distributions: by key,
-    as in "optimizer.lr"; keys: the same keys as an override writes them, as in "++optimizer.lr"."""
+    """A search space. fixed: overrides of every trial. seeds: each trial runs with all; [None]: the default. distributions: by
+    key, such as "optimizer.lr". keys: the same keys as they are written in overrides, such as "++optimizer.lr"."""
 
     fixed: list[str]
     seeds: Sequence[str | None]
@@ -28,32 +28,32 @@ class Space:
     keys: dict[str, str]
 
     def jobs(self, params: Mapping[str, Any]) -> list[list[str]]:
-        """The overrides of a trial's jobs, one a seed."""
+        """Return the overrides of a trial's jobs, one job per seed."""
         chosen = [f"{key}={params[name]}" for name, key in self.keys.items()]
         return [[*self.fixed, *chosen, *([f"seed={seed}"] if seed else [])] for seed in self.seeds]
 
     def probes(self) -> list[dict[str, Any]]:
-        """As few parameters as meet each end, each choice and a point within each range."""
+        """Return as few sets of values as cover both ends of each range, a point within it, and each choice."""
         candidates = {name: _candidates(distribution) for name, distribution in self.distributions.items()}
         number = max(len(values) for values in candidates.values())
         return [{name: values[min(at, len(values) - 1)] for name, values in candidates.items()} for at in range(number)]
 
     def described(self) -> dict[str, str]:
-        """What a later search must have in common to go on with the same study."""
+        """Return what a later search must have in common to continue the same study."""
         from optuna.distributions import distribution_to_json
 
         return {name: distribution_to_json(distribution) for name, distribution in self.distributions.items()}
 
 
 def parse(overrides: Sequence[Override]) -> Space:
-    """Sort a command line into what is fixed, the seeds and what is searched.
+    """Split a command line into fixed overrides, seeds and keys to search.
 
-    `interval(a,b)` is a float from a to b, `int(interval(a,b))` an integer, `range(a,b,step)` in steps, without b;
-    `tag(log,interval(a,b))` on a logarithmic scale; `x,y,z` or `choice(x,y,z)` are categories. Of two overrides of a key the
-    later counts.
+    `interval(a,b)` is a float from a to b, `int(interval(a,b))` an integer, `range(a,b,step)` goes in steps and excludes b,
+    `tag(log,interval(a,b))` has a logarithmic scale, `x,y,z` or `choice(x,y,z)` are categories. The last override of a key
+    counts.
 
     Raises:
-        ConfigError: a range that is empty or none that can be searched, or nothing to search.
+        ConfigError: a range is empty or cannot be searched, or there is nothing to search.
     """
     space = Space([], [None], {}, {})
     for override in {override.key_or_group: override for override in overrides}.values():
@@ -77,7 +77,7 @@ def _distribution(override: Override) -> "BaseDistribution":
     line, given = override.input_line, override.value()
     tags = set(getattr(given, "tags", ()))
     if tags - {"log"} or (tags and not isinstance(given, IntervalSweep)):
-        raise ConfigError(f"{line}: expected no tag but log, and that of an interval: tag(log,interval(1e-4,1e-1))")
+        raise ConfigError(f"{line}: expected no tag other than log, on an interval: tag(log,interval(1e-4,1e-1))")
     if isinstance(given, IntervalSweep):
         low, high = given.start or 0, given.end or 0
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -87,7 +87,7 @@ def _distribution(override: Override) -> "BaseDistribution":
         if isinstance(low, int) and isinstance(high, int):
             return IntDistribution(low, high, log=bool(tags))
         if key_types().get(override.key_or_group) in (int, int | None):
-            raise ConfigError(f"{line}: takes whole numbers; write int(interval({low:g},{high:g}))")
+            raise ConfigError(f"{line}: takes integers; write int(interval({low:g},{high:g}))")
         return FloatDistribution(low, high, log=bool(tags))
     if isinstance(given, RangeSweep):
         values = sorted(listed_values(line or "", given.range))
@@ -101,7 +101,7 @@ def _distribution(override: Override) -> "BaseDistribution":
 
 
 def _candidates(distribution: "BaseDistribution") -> list[Any]:
-    """Both ends and a value between them, which has no round number; or all choices."""
+    """Return both ends and a value between them that is not a round number; or all choices."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(distribution, CategoricalDistribution):

@@ -1,7 +1,7 @@
-"""The study of a search: Optuna's record of which trials were asked for and what came of them, in study.journal.
+"""The study of a search: Optuna's record of the trials and their results, in study.journal.
 
-A journal, not SQLite: it is a text file that Optuna replays, that its dashboard reads, and in which a killed process can
-break no more than the last line, which is then dropped. One process writes it, the sweeper.
+It is a journal instead of SQLite: a text file that Optuna replays, that its dashboard reads, and in which a killed process can
+damage only the last line, which is then dropped. Only one process, the sweeper, writes it.
 """
 
 import json
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 NAME = "study.journal"
-SEARCHED = "searched"  # the attribute of the study that tells what it searches
+SEARCHED = "searched"  # the study's attribute with what it searches
 
 
 def require_optuna() -> None:
-    """Import Optuna, and let it be silent.
+    """Import Optuna, and silence its log.
 
     Raises:
         ConfigError: it is not installed.
@@ -38,13 +38,13 @@ def require_optuna() -> None:
 
 
 def open_study(path: Path, searched: Mapping[str, str], higher_is_better: bool) -> "Study":
-    """The study in the file `path`, which is created.
+    """Open the study in the file `path`, which is created if it is missing.
 
     Args:
-        searched: what this search asks for; a study goes on only with the same.
+        searched: what is searched; a study can only be continued with the same.
 
     Raises:
-        ConfigError: the study searches something else. CheckpointError: not a study.
+        ConfigError: the study searches something else. CheckpointError: the file is not a study.
     """
     import optuna
     from optuna.storages import JournalStorage
@@ -65,7 +65,7 @@ def open_study(path: Path, searched: Mapping[str, str], higher_is_better: bool) 
             study.set_user_attr(SEARCHED, dict(searched))
     except OSError:
         raise
-    except Exception as error:  # on a damaged journal Optuna raises nearly anything
+    except Exception as error:  # Optuna raises almost anything on a damaged journal
         raise CheckpointError(f"{path}: not a study that Optuna can read ({error}); choose another sweep.name") from error
     if before is not None and before != searched:
         differs = ", ".join(key for key in {**before, **searched} if before.get(key) != searched.get(key))
@@ -74,14 +74,14 @@ def open_study(path: Path, searched: Mapping[str, str], higher_is_better: bool) 
 
 
 def ask(study: "Study", space: Space, sampler: str, seed: int) -> "FrozenTrial":
-    """A new trial. Its draws follow from `seed`, its number and what the study was told, whenever that was."""
+    """Ask for a new trial, whose values depend only on `seed`, its number and what the study has been told."""
     study.sampler = _sampler(sampler, seeding.derive(seed, "search", len(study.get_trials(deepcopy=False))) % 2**32)
     number = study.ask(space.distributions).number
     return study.get_trials(deepcopy=False)[number]
 
 
 def unfinished(study: "Study", space: Space) -> "list[FrozenTrial]":
-    """Trials that were asked for and not told; one that was cut off while it was asked for, or drew from another space, is
+    """Return the trials without a result. Those that were cut off while they were created, or drew from another space, are
     given up."""
     from optuna.trial import TrialState
 
@@ -94,7 +94,7 @@ def unfinished(study: "Study", space: Space) -> "list[FrozenTrial]":
 
 
 def report(study: "Study", trial: "FrozenTrial", scores: Sequence[float | None]) -> None:
-    """Hand over the score of each epoch, counted from 1; again does no harm."""
+    """Report the score of each epoch, counted from 1; repeating it does no harm."""
     from optuna.trial import Trial
 
     live = Trial(study, trial._trial_id)
@@ -104,7 +104,7 @@ def report(study: "Study", trial: "FrozenTrial", scores: Sequence[float | None])
 
 
 def note_runs(study: "Study", trial: "FrozenTrial", runs: Sequence[str]) -> None:
-    """Write down the directories of a trial's runs."""
+    """Store the directories of a trial's runs."""
     from optuna.trial import Trial
 
     Trial(study, trial._trial_id).set_user_attr("runs", list(runs))
@@ -113,15 +113,15 @@ def note_runs(study: "Study", trial: "FrozenTrial", runs: Sequence[str]) -> None
 def _sampler(kind: str, seed: int) -> "BaseSampler":
     from optuna.samplers import RandomSampler, TPESampler
 
-    # Trials that run meanwhile count as bad ones, or workers would all be sent to the same place.
+    # Running trials count as bad ones, or all workers would be sent to the same place.
     return TPESampler(seed=seed, constant_liar=True) if kind == "tpe" else RandomSampler(seed=seed)
 
 
 def _drop_broken_end(path: Path) -> None:
-    """Remove a last line that a kill or a power cut left incomplete.
+    """Remove a last line that a kill or a power failure left incomplete.
 
     Raises:
-        CheckpointError: not a regular file.
+        CheckpointError: it is not a regular file.
     """
     try:
         content = read_bytes(path, MAX_RECORD)

@@ -1,4 +1,4 @@
-"""What is said before a sweep and after it: its jobs, the best of them, causes of failure, the commands that go on."""
+"""What is printed before and after a sweep: its jobs, the best of them, causes of failure, and commands to go on with."""
 
 import math
 import os
@@ -20,13 +20,13 @@ from cnnlab.tracking.run import COMMAND
 
 
 def tell_begin(manifest: Manifest, jobs: Sequence[Job], asked: int, added: Sequence[Job], others: int) -> None:
-    """How many jobs there are and how they stand; asked: with those asked for twice. added: to an earlier grid, which has
-    `others` besides."""
+    """Print the number of jobs and their status. asked: their number with repetitions. added: those that are new in an earlier
+    grid. others: how many other jobs that grid has."""
     terminal = wide_console()
     counts = ", ".join(count_by_status(jobs))
     terminal.print(f"[bold]sweep[/]  {manifest.directory}  {counted(len(jobs), 'job')}: {counts}")
     if asked > len(jobs):
-        terminal.print(f"       {counted(asked - len(jobs), 'job')} asked for more than once: each runs once")
+        terminal.print(f"       {counted(asked - len(jobs), 'job')} requested more than once: each runs once")
     if added:
         first = ", ".join(job.directory for job in added[:5])
         terminal.print(f"       {len(added)} new in this grid: {first}{', ...' if len(added) > 5 else ''}")
@@ -36,20 +36,20 @@ def tell_begin(manifest: Manifest, jobs: Sequence[Job], asked: int, added: Seque
 
 @dataclass(frozen=True)
 class Ranked:
-    """A configuration of a sweep: the mean of its jobs' scores, and those jobs, one a seed."""
+    """A configuration of a sweep: the mean of its jobs' scores, and those jobs, one per seed."""
 
     score: float
     jobs: list[Job]
 
 
 def ranking(manifest: Manifest, jobs: Sequence[Job]) -> list[Ranked]:
-    """The configurations of which a job has its scores, the best by validation first; none where nothing is held out,
-    or where they were judged by different metrics."""
+    """Rank the configurations that have a scored job, the best by validation first; empty if nothing is held out, or if the
+    metrics differ."""
     by_recipe: dict[str, list[Job]] = {}
     for job in jobs:
         if job.status.is_scored and job.split == "validation" and job.score is not None and math.isfinite(job.score):
             by_recipe.setdefault(job.recipe, []).append(job)
-    if len({of_one[0].metric for of_one in by_recipe.values()}) != 1:  # none, or scores that do not compare
+    if len({of_one[0].metric for of_one in by_recipe.values()}) != 1:  # none, or scores that are not comparable
         return []
     higher_is_better = manifest.higher_is_better(next(iter(by_recipe.values()))[0])
     rows = [Ranked(fmean(job.score or 0.0 for job in of_one), of_one) for of_one in by_recipe.values()]
@@ -57,7 +57,7 @@ def ranking(manifest: Manifest, jobs: Sequence[Job]) -> list[Ranked]:
 
 
 def _tell_best(manifest: Manifest, jobs: Sequence[Job], terminal: Terminal) -> None:
-    """The best configuration with its directory and what a search drew, and the three next."""
+    """Print the best configuration, with its directory and the values that a search drew, and the next three."""
     rows = ranking(manifest, jobs)
     if len(rows) < 2:
         return
@@ -78,9 +78,9 @@ def _tell_best(manifest: Manifest, jobs: Sequence[Job], terminal: Terminal) -> N
 
 
 def tell_end(manifest: Manifest, jobs: Sequence[Job], ranked: Sequence[Job] | None = None) -> None:
-    """The jobs that are not done, together where the cause is the same; the best configurations; what to do next.
+    """Print the jobs that are not done, grouped by cause, the best configurations, and what to do next.
 
-    ranked: the jobs that the best are of; None: all.
+    ranked: the jobs from which the best are chosen; None: all.
     """
     terminal = wide_console()
     scored = sum(job.status.is_scored for job in jobs)
@@ -102,7 +102,7 @@ def tell_end(manifest: Manifest, jobs: Sequence[Job], ranked: Sequence[Job] | No
     terminal.print()
     if any(job.worth_repeating for job in jobs):
         _, *asked = shlex.split(os.environ.get(COMMAND) or shlex.join(sys.argv))
-        named = [f"sweep.name={place.name}"] if place.parent == SWEEPS else []  # elsewhere: the command itself said where
+        named = [f"sweep.name={place.name}"] if place.parent == SWEEPS else []  # elsewhere: named in the command
         command = shlex.join(["python", "-m", "cnnlab.train", *dict.fromkeys([*asked, *named])])
         terminal.print(f"resume        {escape(command)}")
     if scored:
