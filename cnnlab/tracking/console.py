@@ -174,7 +174,7 @@ def activating() -> str:
         return ""
     if bin.is_relative_to(Path.cwd()):
         bin = bin.relative_to(Path.cwd())
-    return f"first run     source {shlex.quote(str(bin / 'activate'))}\n"
+    return f"first         source {shlex.quote(str(bin / 'activate'))}\n"
 
 
 def wide_console() -> Terminal:

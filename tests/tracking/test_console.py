@@ -134,7 +134,7 @@ def test_durations(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected
 
 
-@pytest.mark.parametrize(("path", "line"), [("env/bin", ""), ("elsewhere", "first run     source 'an env/bin/activate'\n")])
+@pytest.mark.parametrize(("path", "line"), [("env/bin", ""), ("elsewhere", "first         source 'an env/bin/activate'\n")])
 def test_commands_that_the_shell_does_not_find_are_preceded_by_the_line_that_activates(
     path: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
