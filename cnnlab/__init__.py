@@ -1,4 +1,4 @@
-"""cnnlab: config-driven training of convolutional networks. Importing it loads no torch.
+"""cnnlab: config-driven training of convolutional networks. Importing it does not import torch.
 
 run = cnnlab.fit("model=lenet", "data=digits")               # train; or open what was trained before:
 run = cnnlab.load("outputs/digits-lenet/2026-11-21_16-44-03")
@@ -21,8 +21,8 @@ __version__ = "0.1.0"
 __all__ = ["OpenedRun", "Predictions", "fit", "load"]
 
 share_cores()
-# `python -m cnnlab.COMMAND` puts the current directory, perhaps that of somebody else's run, before all others of sys.path.
-# What a person names is looked for there all the same (`config.targets.locate`).
+# `python -m cnnlab.COMMAND` puts the current directory, perhaps that of somebody else's run, first on sys.path: remove it.
+# Modules that the user names are still found there (`config.targets.locate`).
 if (
     sys.argv[:1] == ["-m"]
     and sys.orig_argv[-len(sys.argv)].removeprefix("-m").partition(".")[0] == __name__
@@ -31,7 +31,7 @@ if (
 ):
     del sys.path[0]
 if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # `python -m cnnlab.COMMAND`: while it imports, Ctrl-C ends it without a traceback; `cli.run` answers it from then on
+    # `python -m cnnlab.COMMAND`: Ctrl-C during the imports ends it without a traceback; from then on `cli.run` handles it
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

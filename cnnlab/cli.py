@@ -1,4 +1,4 @@
-"""The console script, and what all commands share: reading the command line, and ending with one line and an exit code."""
+"""The console script, and what all commands share: parsing the command line, one-line errors and exit codes."""
 
 import importlib
 import io
@@ -38,28 +38,28 @@ cnnlab COMMAND --help explains a command, cnnlab train model=lenet --help a choi
 
 @dataclass
 class CommandLine:
-    """After a command's name: words are runs or files, overrides are `key=value`, options begin with a dash."""
+    """The arguments after a command's name: words (runs or files), overrides (`key=value`) and options (with dashes)."""
 
     words: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
     options: dict[str, str | None] = field(default_factory=dict)
-    values: dict[str, list[str]] = field(default_factory=dict)  # of options that are given more than once, in their order
+    values: dict[str, list[str]] = field(default_factory=dict)  # all values of each option, in order: some may be repeated
 
 
 def parse(arguments: Sequence[str], flags: Sequence[str] = (), with_value: Sequence[str] = ()) -> CommandLine:
     """Sort arguments into words, overrides and options.
 
     Args:
-        arguments: after the command's name.
-        flags, with_value: the options that the command knows, without and with a value ("--cfg job" or "--cfg=job").
+        arguments: those after the command's name.
+        flags, with_value: the options that the command accepts, without and with a value ("--cfg job" or "--cfg=job").
 
     Raises:
-        ConfigError: an option that it does not know, or one that lacks its value.
+        ConfigError: an unknown option, or an option without its value.
     """
     line, rest = CommandLine(), list(arguments)
     while rest:
         argument = rest.pop(0)
-        if not argument.startswith("-") or argument == "-":  # alone: the standard input
+        if not argument.startswith("-") or argument == "-":  # "-" alone is standard input
             is_override = ("=" in argument or argument.startswith("~")) and not os.path.exists(argument)
             (line.overrides if is_override else line.words).append(argument)
             continue
@@ -86,30 +86,30 @@ def _as_setting(option: str, value: str) -> str:
 
 
 def print_help(text: str) -> None:
-    """Print the text of a --help, folded at words to the terminal's width (80 where there is none)."""
-    if Path(sys.argv[0]).name == "cnnlab":  # the console script names its commands so
+    """Print the text of a --help, wrapped between words at the terminal's width (80 without a terminal)."""
+    if Path(sys.argv[0]).name == "cnnlab":  # as the user typed it
         text = text.replace("python -m cnnlab.", "cnnlab ")
-    text = re.sub(r"^(\S.*[^:\n])\n(?=\S)", r"\1 ", text.rstrip("\n"), flags=re.MULTILINE)  # a paragraph is folded as a whole
+    text = re.sub(r"^(\S.*[^:\n])\n(?=\S)", r"\1 ", text.rstrip("\n"), flags=re.MULTILINE)  # join the lines of a paragraph
     for line in text.split("\n"):
         print(folded(line, shutil.get_terminal_size().columns))
 
 
 def tell_loading(what: str) -> None:
-    """Say what takes the seconds before a command's first output, such as importing torch; on a terminal alone."""
+    """Print what delays a command's first output, such as importing torch; only on a terminal."""
     tell_waiting(f"loading {what}")
 
 
 def tell_waiting(doing: str) -> None:
-    """Say what takes a while and prints nothing meanwhile; on a terminal alone."""
+    """Print what a long step without output is doing; only on a terminal."""
     if sys.stderr.isatty():
         print(f"{doing} ...", file=sys.stderr, flush=True)
 
 
 def config_directories(line: CommandLine) -> list[Path]:
-    """The further directories of choices, --config-dir.
+    """Return the extra config directories, given by --config-dir.
 
     Raises:
-        ConfigError: no such directory.
+        ConfigError: a directory does not exist.
     """
     directories = [Path(line.options[name] or "") for name in ("--config-dir", "-cd") if name in line.options]
     for directory in directories:
@@ -119,7 +119,7 @@ def config_directories(line: CommandLine) -> list[Path]:
 
 
 def only_one_run(line: CommandLine, command: str) -> str:
-    """The one word of a command that takes the directory of a run."""
+    """Return the only word of the command line, the directory of a run."""
     if len(line.words) != 1:
         got = " ".join(line.words) or "none"
         raise ConfigError(f"{command}: expected one run, such as last or outputs/fashion-lenet/2026-11-20_10-11-12; got {got}")
@@ -127,10 +127,10 @@ def only_one_run(line: CommandLine, command: str) -> str:
 
 
 def top(line: CommandLine) -> int | None:
-    """The number that --top gives; None without it.
+    """Return the number given by --top, or None without it.
 
     Raises:
-        ConfigError: not a whole number from 1 on.
+        ConfigError: not a whole number of 1 or more.
     """
     text = line.options.get("--top")
     if text is not None and not re.fullmatch("0*[1-9][0-9]{0,8}", text):
@@ -139,22 +139,22 @@ def top(line: CommandLine) -> int | None:
 
 
 def settings(overrides: Sequence[str], keys: Sequence[str], command: str) -> dict[str, str]:
-    """The overrides of a command that takes few, by key.
+    """Return the overrides by key, for a command that takes only `keys`.
 
     Raises:
-        ConfigError: another key.
+        ConfigError: any other key.
     """
     for override in overrides:
         if override.partition("=")[0] not in keys:
-            raise ConfigError(f"{override}: no such file, and no setting of {command}, which takes {', '.join(keys)}")
+            raise ConfigError(f"{override}: neither a file nor a setting of {command}, which takes {', '.join(keys)}")
     return dict(override.split("=", 1) for override in overrides)
 
 
 def run(command: str, arguments: Sequence[str], package: str = "cnnlab") -> int:
-    """Call the `main` of a package's command; the exit code. What a person did or met becomes one line on stderr."""
+    """Call the `main` of a package's command and return the exit code; expected errors become one line on stderr."""
 
     def called() -> int:
-        os.getcwd()  # torch ends the process without it
+        os.getcwd()  # without one, torch would abort the process
         return cast(int, importlib.import_module(f"{package}.{command}").main(arguments))
 
     return _ended(called)
@@ -162,25 +162,23 @@ def run(command: str, arguments: Sequence[str], package: str = "cnnlab") -> int:
 
 def _ended(call: Callable[[], int]) -> int:
     for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the shell (`>&-`): the next file to be opened would be taken for it
+        if getattr(sys, name) is None:  # closed by the shell (`>&-`): the next file opened would take its place
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115 - until the end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal of another encoding
+            stream.reconfigure(errors="replace")  # for terminals with another encoding
     if sys.platform == "win32":
-        return _fail(
-            ConfigError("Windows: cnnlab runs on Linux and macOS, and on Windows in WSL; call it there (`wsl --install`)")
-        )
+        return _fail(ConfigError("Windows: cnnlab runs on Linux and macOS; on Windows, run it in WSL (`wsl --install`)"))
     try:
         with ctrl_c_after_imports():
             code = call()
             sys.stdout.flush()
             return code
     except KeyboardInterrupt:
-        with suppress(OSError):  # nobody may be reading
+        with suppress(OSError):  # stderr may be closed
             print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # `| head` has stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -213,6 +211,6 @@ def _without_command(arguments: Sequence[str]) -> int:
 def _fail(error: CnnlabError) -> int:
     asked = isinstance(error, StoppedError) and error.stop.status is Status.INTERRUPTED
     prefix = "" if asked else "error: "
-    with suppress(OSError):  # nobody may be reading
+    with suppress(OSError):  # stderr may be closed
         note(f"{prefix}{error}")
     return error.exit_code

@@ -56,7 +56,7 @@ FILES = ("--plot", "--html")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; the exit code."""
+    """Run the command and return its exit code."""
     split = [part for word in arguments for part in (("--where", word[8:]) if word.startswith("--where=") else (word,))]
     line = cli.parse(split, ("--help", "-h", "--where", "--wide", "--runs", *FORMS), ("--sort", "--top", *FILES))
     options = line.options
@@ -101,30 +101,28 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _check(line: cli.CommandLine) -> str | None:
-    """The form of the output; ConfigError for what does not go together."""
+    """Return the output format; raise ConfigError for options that cannot be combined."""
     if not line.words:
         raise ConfigError("compare: expected runs or folders of runs, such as outputs")
     if line.overrides and "--where" not in line.options:
         raise ConfigError(
-            f"{line.overrides[0]}: compare changes nothing; --where {line.overrides[0]} shows the runs that have it"
+            f"{line.overrides[0]}: compare changes no settings; --where {line.overrides[0]} selects the runs that have it"
         )
     if "--where" in line.options and not line.overrides:
         raise ConfigError("--where: expected KEY=VALUE after it, such as model=lenet")
     forms = [form for form in FORMS if form in line.options]
     if len(forms) > 1:
-        raise ConfigError(f"{' '.join(forms)}: expected one of them")
+        raise ConfigError(f"{' '.join(forms)}: choose one of them")
     if "--runs" in line.options:
         if not {"--csv", "--json"} & set(forms):
-            raise ConfigError("--runs: expected --csv or --json with it")
+            raise ConfigError("--runs: add --csv or --json")
         if found := {"--sort", "--top"} & set(line.options):
-            raise ConfigError(
-                f"--runs: shows each run in the order of the directories; {' and '.join(sorted(found))} is for rows"
-            )
+            raise ConfigError(f"--runs: lists runs in the order of their directories; leave out {' and '.join(sorted(found))}")
     return forms[0] if forms else None
 
 
 def _check_target(option: str, name: str | None) -> None:
-    """ConfigError for a file that cannot be written, before anything is read."""
+    """Raise ConfigError, before anything is read, if the file cannot be written."""
     if name is None:
         return
     require_matplotlib(option)
@@ -155,13 +153,13 @@ def _print_tables(made: Sequence[Table], sort: str | None, wide: bool) -> None:
             console.print(Text(text, "bold" if text == lines[0] else ""))
         if presentation.RUN in missing:
             console.print(Text(f"\nrow 1: {table.rows[0].runs[0].name}"))
-        told = [f"Left out for the width: {', '.join(missing)}; --wide shows all."] if missing else []
+        told = [f"Left out to fit the width: {', '.join(missing)}; --wide shows all."] if missing else []
         if told := [*told, *presentation.notes(table)]:
             prose.print(Text("\n" + "\n".join(told), "dim"))
 
 
 def _prose(to_stderr: bool = False) -> Terminal:
-    """For sentences: wrapped between words on a terminal, whole lines elsewhere."""
+    """Return a console for sentences: wrapped between words on a terminal, not wrapped elsewhere."""
     terminal = Terminal(highlight=False, stderr=to_stderr)
     terminal.soft_wrap = not terminal.is_terminal
     return terminal
@@ -170,7 +168,7 @@ def _prose(to_stderr: bool = False) -> Terminal:
 def _print_left_out(left_out: Sequence[LeftOut], to_stderr: bool) -> None:
     if not left_out:
         return
-    console = Terminal(highlight=False, stderr=to_stderr, soft_wrap=True)  # a path or a command is not broken
+    console = Terminal(highlight=False, stderr=to_stderr, soft_wrap=True)  # keep paths and commands on one line
     start = "" if to_stderr else "\n"
     console.print(Text(f"{start}not counted: {len(left_out)} run{'s' if len(left_out) > 1 else ''}", "bold"))
     for one in left_out:
@@ -182,7 +180,7 @@ def _print_left_out(left_out: Sequence[LeftOut], to_stderr: bool) -> None:
 def _print_records(
     form: str | None, runs: Sequence[Run | LeftOut], records: Sequence[dict[str, Any]], legal: Sequence[str]
 ) -> None:
-    """As JSON or CSV; the cells of settings are the runs'."""
+    """Print JSON or CSV; the cells of settings come from the runs."""
     if form == "--json":
         print(json.dumps(files.finite(records), indent=2, default=str))
         return
@@ -221,7 +219,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text that stays itself in a Markdown table."""
+    """Escape text for a Markdown table."""
     return printable(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 

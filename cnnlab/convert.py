@@ -1,4 +1,4 @@
-"""`python -m cnnlab.convert RUN`: a trained flatten-and-dense network as the equal one of convolutions."""
+"""`python -m cnnlab.convert RUN`: replace a trained network's flatten and dense layers by equivalent convolutions."""
 
 import dataclasses
 import sys
@@ -30,7 +30,7 @@ KEYS = ("data.root", "evaluation.weights")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; the exit code."""
+    """Run the command and return its exit code."""
     line = cli.parse(arguments, ("--help", "-h"), ("--output",))
     if {"--help", "-h"} & set(line.options):
         cli.print_help(HELP)
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     run = RunDirectory(find_run(cli.only_one_run(line, "convert")))
     output = Path(line.options.get("--output") or f"{run.name}-conv")
     if output.exists():
-        raise ConfigError(f"{output}: exists already; choose another name by --output DIR")
+        raise ConfigError(f"{output}: already exists; choose another name with --output DIR")
     cli.tell_loading("torch and the run")
     from cnnlab import load
 
@@ -51,10 +51,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def convert(opened: "OpenedRun", output: Path, root: str | None = None) -> None:
-    """Write the run of the converted network and print what it is; `root`: where the run's data lie now.
+    """Write the run of the converted network and print a summary; `root`: where the run's data is now.
 
     Raises:
-        ConfigError: a network that cannot be converted. ExportError: the converted one gives other answers.
+        ConfigError: the network cannot be converted. ExportError: the converted one gives different outputs.
     """
     from torch import nn
 
@@ -83,9 +83,9 @@ def convert(opened: "OpenedRun", output: Path, root: str | None = None) -> None:
     count = sum(parameter.numel() for parameter in network.parameters())
     console.print(f"{made.name}: {count:,} parameters, as before", markup=False)
     console.print(f"checked on {found.images:,} {whence}: {found}", markup=False)
-    if len(told.input_shape) != 3:  # no pictures
+    if len(told.input_shape) != 3:  # not images
         return
-    larger = 3 * max(told.input_shape[1:]) // 2  # on smaller ones than its own a converted layer does not fit
+    larger = 3 * max(told.input_shape[1:]) // 2  # the converted layers do not fit images smaller than in training
     console.print(f"\nscore larger images   python -m cnnlab.evaluate {made.quoted} data.size={larger}", markup=False)
     console.print(f"map a larger picture  python -m cnnlab.predict {made.quoted} picture.png --map", markup=False)
 

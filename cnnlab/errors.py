@@ -1,4 +1,4 @@
-"""What a person did or met: one class a kind, one exit code each. Anything else that escapes is a bug (exit code 1)."""
+"""The errors that users may meet, each class with its exit code. Any other exception that escapes is a bug (exit code 1)."""
 
 import difflib
 import errno
@@ -13,8 +13,8 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 NO_MEMORY = ("can't allocate memory", "Storage size calculation overflowed",  # what torch says,
              "failed to map segment")  # and the system  # fmt: skip
 TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
-KERAS = {"learning_rate": "lr", "validation_split": "validation"}  # its names for keys of ours
-INSTALLED_WITH = {  # what cnnlab cannot do without, by the name that is imported
+KERAS = {"learning_rate": "lr", "validation_split": "validation"}  # Keras's names of our settings
+INSTALLED_WITH = {  # required packages, by import name
     "torch": "torch", "torchvision": "torchvision", "PIL": "pillow", "numpy": "numpy", "scipy": "scipy", "yaml": "pyyaml",
     "tensorboard": "tensorboard", "safetensors": "safetensors", "rich": "rich", "hydra": "hydra-core", "omegaconf": "omegaconf",
 }  # fmt: skip
@@ -23,28 +23,28 @@ BAD_PATH = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMET
 
 
 def printable(text: str) -> str:
-    """Without the control characters that names of files and what stands in files may hold, which would steer a terminal."""
+    """Replace control characters, which file names and file contents may hold and which could manipulate a terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def is_utf8(text: str) -> bool:
-    """Whether it is text: a name that the file system holds in another encoding is not, nor is half a character of JSON's."""
+    """Whether text is valid Unicode: file names in another encoding and JSON's lone surrogates are not."""
     return text.encode(errors="replace").decode() == text
 
 
 def short(name: str, length: int) -> str:
-    """A name that fits into so many letters, without its middle: names that are long often differ at the end alone."""
+    """Shorten a name to `length` characters by cutting its middle: long names often differ only at the end."""
     shown, end = printable(name), (length - 1) // 2
     return shown if len(shown) <= length else f"{shown[: length - 1 - end]}…{shown[len(shown) - end :]}"
 
 
 def cell(text: str) -> str:
-    """A cell of text for CSV that no spreadsheet takes for a formula."""
+    """Make text safe for a CSV cell: no spreadsheet takes it for a formula."""
     return printable(f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text)
 
 
 def note(text: str) -> None:
-    """Print a line for a person on stderr, made safe for the terminal; there it is folded at words, but not a command in it."""
+    """Print a line to stderr, safe for a terminal, where it is wrapped between words, except for a command in it."""
     text = printable(text)
     if sys.stderr is not None and sys.stderr.isatty() and len(text) > (width := shutil.get_terminal_size().columns):
         words, command = re.split(r"(?=python -m |pip install |$)", text, maxsplit=1)
@@ -53,14 +53,14 @@ def note(text: str) -> None:
 
 
 def folded(line: str, width: int) -> str:
-    """A line of at most `width` columns as it is; a longer one broken between words, each part under its last column."""
+    """Wrap a line longer than `width` between words; the following lines are indented to its last column."""
     column = re.match(r"\s*\S.*\s{2,}(?=\S)", line) or re.match(r"\s*", line)
     indent = " " * len(column[0]) if column and len(column[0]) < width * 2 // 3 else " " * 4
     return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 class CnnlabError(Exception):
-    """One line that says what, where, what was expected and how to mend it."""
+    """An error told in one line: what, where, what was expected and how to fix it."""
 
     exit_code = 2
 
@@ -73,11 +73,11 @@ class ConfigError(CnnlabError):
 
 
 class GeometryError(ConfigError):
-    """An image that is too small for the layers it meets."""
+    """An image that is too small for the network's layers."""
 
 
 class DataError(CnnlabError):
-    """A data file that is missing, cut short, or not what its name says."""
+    """A data file that is missing, truncated, or not what its name says."""
 
 
 class CheckpointError(CnnlabError):
@@ -85,7 +85,7 @@ class CheckpointError(CnnlabError):
 
 
 class ResourceError(CnnlabError):
-    """The disk or the memory gave out."""
+    """The disk failed or is full, or memory ran out."""
 
     exit_code = 4
 
@@ -97,7 +97,7 @@ class RunTakenError(CnnlabError):
 
 
 class ExportError(CnnlabError):
-    """A network that cannot be exported, or whose file says other things than it."""
+    """A network that cannot be exported, or whose exported file gives different outputs."""
 
 
 class FailedJobsError(CnnlabError):
@@ -109,14 +109,13 @@ class FailedJobsError(CnnlabError):
 
 
 def as_known(error: BaseException) -> CnnlabError | None:
-    """The CnnlabError that an exception is, or amounts to when the disk, the memory or the installation caused it; None for a
-    bug."""
+    """Return the CnnlabError for an exception, also if the disk, memory or installation caused it; None for a bug."""
     if isinstance(error, CnnlabError):
         return error
     if isinstance(error, ModuleNotFoundError) and (package := INSTALLED_WITH.get(error.name or "")):
         return ConfigError(f"{package} is not installed here: pip install {package}")
     if isinstance(error, RuntimeError) and "operator torchvision::" in str(error):
-        return ConfigError("torchvision and torch are of versions that do not fit: pip install --upgrade torch torchvision")
+        return ConfigError("the versions of torch and torchvision do not match: pip install --upgrade torch torchvision")
     if isinstance(error, OSError) and error.errno is not None:
         place = f"{error.filename}: " if error.filename else ""
         if error.errno in DISK_FULL:
@@ -124,9 +123,9 @@ def as_known(error: BaseException) -> CnnlabError | None:
         if error.errno in TOO_MANY_OPEN:
             return ResourceError(f"{place}{error.strerror}; close other programs, or raise the limit (ulimit -n 4096)")
         if error.errno == errno.ELOOP:
-            return ConfigError(f"{place}a link, which nothing is written through; put a file or nothing in its place")
+            return ConfigError(f"{place}a symbolic link, which cnnlab does not write through; replace or remove it")
         if error.errno == errno.ENOENT and not error.filename:
-            return ConfigError("the current directory is there no more; change to another one (cd)")
+            return ConfigError("the current directory no longer exists; change to another one (cd)")
         if error.errno in BAD_PATH:
             return ConfigError(f"{place}{error.strerror}; check the path and its permissions, or choose another")
     text = str(error)
@@ -142,7 +141,7 @@ def as_known(error: BaseException) -> CnnlabError | None:
 
 @contextmanager
 def known_errors() -> Iterator[None]:
-    """While entered, what the disk or the memory does is raised as the CnnlabError that it amounts to."""
+    """Context manager that raises disk, memory and installation errors as the CnnlabError of `as_known`."""
     try:
         yield
     except Exception as error:
@@ -153,7 +152,7 @@ def known_errors() -> Iterator[None]:
 
 
 def suggest(word: str, candidates: Iterable[str]) -> str:
-    """`" Did you mean a or b?"`, or nothing when no candidate resembles `word` or begins with it."""
+    """Return `" Did you mean a or b?"`, or "" if no candidate resembles `word` or begins with it."""
     known = list(candidates)
     word = KERAS.get(word, word)
     near = ([word] if word in known else []) or [one for one in known if one.lower() == word.lower()]

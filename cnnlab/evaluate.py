@@ -40,7 +40,7 @@ KEYS = ("data", "data.root", "data.size", "data.download", "data.classes", "data
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; the exit code."""
+    """Run the command and return its exit code."""
     line = cli.parse(arguments, ("--help", "-h"))
     if line.options:
         cli.print_help(HELP)
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     for override in overrides:
         key = override.partition("=")[0]
         if key not in KEYS and not key.startswith("data.source."):
-            raise ConfigError(f"{override}: no effect on the score of the test images; evaluate takes {', '.join(KEYS)}")
+            raise ConfigError(f"{override}: has no effect on the test score; evaluate takes {', '.join(KEYS)}")
     cfg = _with_overrides(recorded, overrides)
     chosen = any(override.startswith("evaluation.weights=") for override in overrides)
     from cnnlab import load
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def report(opened: "OpenedRun", cfg: Config) -> None:
-    """Score an opened run with `cfg`, which may name other data than it was trained on, and print the tables."""
+    """Score an opened run on the data of `cfg`, perhaps not those of its training, and print the tables."""
     from cnnlab.data import load_data
     from cnnlab.training.runtime import configure
     from cnnlab.training.scoring import calibration_error, outputs_of, require_finite, score
@@ -72,12 +72,12 @@ def report(opened: "OpenedRun", cfg: Config) -> None:
     data = load_data(section, cfg.seed, runtime.device)
     recorded = dataclasses.replace(opened.config.data, root=cfg.data.root, download=cfg.data.download)
     if recorded == cfg.data and opened.directory.recorded("data").get("test_digest", data.test_digest) != data.test_digest:
-        note("the test images are not those that the run was scored on: their pixels or labels changed")
+        note("the test images are not those that the run was scored on: pixels or labels changed")
     if len(opened.classes) != len(data.classes):
         raise ConfigError(f"data={data.name}: has {len(data.classes)} classes, the run has {len(opened.classes)}")
     if opened.classes != (names := tuple(map(str, data.classes))):
         ours, theirs = ((", ".join(few[:3]) + (", ..." if len(few) > 3 else "")) for few in (opened.classes, names))
-        note(f"the run's classes are {ours}, these {theirs}: taken for each other in this order")
+        note(f"the run's classes are {ours}, the data's {theirs}: they are matched in this order")
     task, model = build_task(cfg.task, data.numbers), model.to(runtime.device)
     cli.tell_waiting("scoring the test images")
     outputs = require_finite(outputs_of(model, data.test, runtime, cfg.evaluation.batch_size, cfg.seed).cpu())
@@ -99,11 +99,11 @@ def report(opened: "OpenedRun", cfg: Config) -> None:
 
 
 def _of_size(opened: "OpenedRun", data: DataConfig) -> "tuple[DataConfig, nn.Module]":
-    """The data section and the network for images of `data.size`: pictures are decoded to it, others resized, bilinear and
-    antialiased, in front of the network.
+    """Return the data section and the network for images of `data.size`. Image files are decoded to that size; other images are
+    resized (bilinear, antialiased) in front of the network.
 
     Raises:
-        GeometryError: a size that the network does not take. ConfigError: it takes no images.
+        GeometryError: the network does not take this size. ConfigError: it does not take images.
     """
     from torch import nn
 
@@ -112,7 +112,7 @@ def _of_size(opened: "OpenedRun", data: DataConfig) -> "tuple[DataConfig, nn.Mod
         return dataclasses.replace(data, shape=[channels, *sides]), opened.model
     if len(sides) != 2:
         shape = " x ".join(map(str, (*sides, channels)))
-        raise ConfigError(f"data.size={data.size}: is of images, height x width x channels; this network takes {shape}")
+        raise ConfigError(f"data.size={data.size}: applies to images (height x width x channels); this network takes {shape}")
     opened.require_size(data.size, data.size)
     if "size" in targets.parameters_of(data.source, "data.source"):
         return dataclasses.replace(data, shape=[channels, data.size, data.size]), opened.model
@@ -123,7 +123,7 @@ def _of_size(opened: "OpenedRun", data: DataConfig) -> "tuple[DataConfig, nn.Mod
 
 
 def _with_overrides(recorded: Config, overrides: Sequence[str]) -> Config:
-    """The recorded configuration with overrides; `data=NAME` takes that choice's section, with the run's classes."""
+    """Return the recorded configuration with overrides; `data=NAME` uses that choice's section with the run's classes."""
     prepare(overrides, composing.groups())
     chosen = [override for override in overrides if override.startswith("data=")]
     section = recorded.data
@@ -144,7 +144,7 @@ def _print_classes(console: Console, labels: "Tensor", predicted: "Tensor", clas
         ratios = [(hits, guessed), (hits, truly), (2 * hits, truly + guessed)]
         table.add_row(escape(name), f"{truly:,}", *(f"{part / whole:.4f}" if whole else "-" for part, whole in ratios))
     console.print(table)
-    console.print("\n[bold]Confusion[/]: a row a class, a column a prediction")
+    console.print("\n[bold]Confusion[/]: a row for each class, a column for each prediction")
     matrix = Table("", box=None, header_style="bold", pad_edge=False)
     widest = 4 if console.is_terminal and Console().width < 100 else 6
     for name in classes:

@@ -46,7 +46,7 @@ KEYS = ("data.root", "evaluation.weights")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; the exit code."""
+    """Run the command and return its exit code."""
     line = cli.parse(arguments, ("--help", "-h", "--int8", "--overwrite"), ("--to", "--output"))
     if {"--help", "-h"} & set(line.options):
         cli.print_help(HELP)
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     if to not in SUFFIXES:
         raise ConfigError(f"--to {to}: expected one of {', '.join(SUFFIXES)}")
     if int8 and to != "onnx":
-        raise ConfigError(f"--int8: for --to onnx alone, not for {to}")
+        raise ConfigError(f"--int8: only for --to onnx, not for {to}")
     run = RunDirectory(find_run(cli.only_one_run(line, "export")))
     name = line.options.get("--output") or str(Path(run.name, f"model{'-int8' if int8 else ''}{SUFFIXES[to]}"))
     _check_output(Path(name), SUFFIXES[to], run, "--overwrite" in line.options)
@@ -71,13 +71,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def export(opened: "OpenedRun", to: str, output: Path, int8: bool = False, root: str | None = None) -> None:
-    """Write the file and print what it is.
+    """Write the file and print a summary.
 
     Args:
-        to: a key of SUFFIXES. int8: quantize it. root: where the run's data lie now.
+        to: a key of SUFFIXES. int8: quantize the network. root: where the run's data is now.
 
     Raises:
-        ExportError: the network cannot be exported, or the file gives other answers. ConfigError: int8 without the run's
+        ExportError: the network cannot be exported, or the file gives different outputs. ConfigError: int8 without the run's
             data, or a package that is not installed.
     """
     from cnnlab.exporting import formats, images
@@ -85,13 +85,13 @@ def export(opened: "OpenedRun", to: str, output: Path, int8: bool = False, root:
 
     data, whence = images.compared_on(opened, root)
     if int8 and data is None:
-        raise ConfigError(f"--int8: needs the run's training images, to calibrate; {whence}; data.root=DIR says where they are")
+        raise ConfigError(f"--int8: needs training images for calibration; {whence}; data.root=DIR says where they are")
     cli.tell_waiting(f"writing {to}")
     made = formats.serialize(opened, to, images.dtype_of(data))
     content, exported = made.content, formats.read(opened, to, made.content)
-    cli.tell_waiting(f"asking the run about {whence}")
+    cli.tell_waiting(f"running the network on {whence}")
     ours = outputs_of(opened.model, images.test_batches(opened, data))
-    cli.tell_waiting("asking the file, comparing")
+    cli.tell_waiting("running the file, comparing")
     found = agreement(opened.task, ours, outputs_of(exported, images.test_batches(opened, data)))
     found.require(f"--to {to}: the file")
     if made.any_size:
@@ -110,7 +110,7 @@ def export(opened: "OpenedRun", to: str, output: Path, int8: bool = False, root:
         quantized = formats.read(opened, to, content)
         rows["onnxruntime, int8"] = (quantized, len(content))
         count, layers = count_quantized(made.content, content)
-        cli.tell_waiting("asking the quantized file")
+        cli.tell_waiting("running the quantized file")
         told.append(("int8", f"{count} of {layers} layers in integers, {calibrated}"))
         told.append(("", _cost(opened.task, ours, outputs_of(quantized, images.test_batches(opened, data)), data)))
     files.write_atomic(output, content)
@@ -119,7 +119,7 @@ def export(opened: "OpenedRun", to: str, output: Path, int8: bool = False, root:
 
 
 def _check_output(output: Path, suffix: str, run: RunDirectory, overwrite: bool) -> None:
-    """ConfigError for a file that cannot be written, before anything is loaded."""
+    """Raise ConfigError, before anything is loaded, if the file cannot be written."""
     if output.suffix.lower() != suffix:
         raise ConfigError(f"--output {output}: expected a name that ends in {suffix}")
     if output.is_dir() or not output.parent.is_dir():
@@ -127,11 +127,11 @@ def _check_output(output: Path, suffix: str, run: RunDirectory, overwrite: bool)
     if output.resolve() in [own.resolve() for own in (run.last, run.best, run.predictions)]:
         raise ConfigError(f"--output {output}: is a file of the run itself; choose another name")
     if output.exists() and not overwrite:
-        raise ConfigError(f"{output}: exists already; add --overwrite, or choose another name by --output FILE")
+        raise ConfigError(f"{output}: already exists; add --overwrite, or choose another name with --output FILE")
 
 
 def _cost(task: "Task", ours: "Tensor", theirs: "Tensor", data: "DataSet") -> str:
-    """What quantization costs on the test images, in words, from the outputs of both."""
+    """Describe what quantization costs on the test images, given the outputs before and after."""
     targets = task.targets(data.test.labels)
     before, after = (task.score(outputs, targets).item() / len(targets) for outputs in (ours, theirs))
     (said, probability), (other, _) = task.predict(ours), task.predict(theirs)
@@ -155,7 +155,7 @@ def _print(output: Path, told: list[tuple[str, str]], rows: "dict[str, tuple[Run
 
 
 def latency_ms(runner: "Runner", images: "Tensor") -> float:
-    """The median time of a call: of up to 20, or those of about a second, the first not counted."""
+    """Return the median time of a call in ms, over 20 calls or about a second, after one call to warm up."""
     import torch
 
     taken: list[float] = []

@@ -14,15 +14,15 @@ from cnnlab.training.experiment import run_new
 def fit(*overrides: str, config_dirs: str | Path | Sequence[str | Path] = ()) -> OpenedRun:
     """Train a network in a new run directory, and open the run.
 
-    While it trains in the main thread, the first Ctrl-C saves and ends the run, which `python -m cnnlab.train resume=RUN`
-    continues; the handlers that were there before are put back.
+    In the main thread, the first Ctrl-C saves the run and ends it, and `python -m cnnlab.train resume=RUN` continues it; the
+    previous signal handlers are restored afterwards.
 
     Args:
         overrides: such as "model=lenet", "data=digits", "trainer.epochs=3", "console=quiet".
-        config_dirs: one or more directories with further choices: in "mine", model/tiny.yaml is "model=tiny".
+        config_dirs: one or more directories with further choices; in "mine", model/tiny.yaml is "model=tiny".
 
     Raises:
-        CnnlabError: a setting that cannot be used, data that is not there, a loss that diverged, Ctrl-C (StoppedError).
+        CnnlabError: a setting that cannot be used, missing data, a loss that diverged, Ctrl-C (StoppedError).
     """
     with known_errors():
         for override in overrides:
@@ -38,4 +38,4 @@ def fit(*overrides: str, config_dirs: str | Path | Sequence[str | Path] = ()) ->
         new = composing.new_run(overrides, directories)
         with begun(new.directory, new.may_rename) as run:
             run_new(new.cfg, run.path, new.choices)
-        return load(run.path, trust=trust.named(new.cfg))  # by the caller
+        return load(run.path, trust=trust.named(new.cfg))  # the caller named it

@@ -1,4 +1,4 @@
-"""What a run has to show: each method gives figures with their file's name and what they show, or raises NotApplicable."""
+"""The figures of a run: each method yields figures with file name and description, or raises NotApplicableError."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ from cnnlab.visualization.stages import Stage, Trace, chosen, spatial, trace, un
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NUM_TEST_IMAGES = 2  # shown where no file is given, of as many classes
-NUM_STAGES = 8  # of a deep network whose maps are shown, evenly spread
-NUM_MAXIMAL = 2  # stages of which the maps are maximized, the first and the last
-NUM_MAPS, NUM_FOUND = 6, 4  # of such a stage, and test images for each
-NUM_SEARCHED = 500  # test images
+NUM_TEST_IMAGES = 2  # shown if no file is given, each of another class
+NUM_STAGES = 8  # whose maps are shown, evenly spread over a deep network
+NUM_MAXIMAL = 2  # stages whose maps are maximized, the first and the last
+NUM_MAPS, NUM_FOUND = 6, 4  # maps of such a stage, test images for each
+NUM_SEARCHED = 500  # test images among which these are found
 NUM_EXAMPLES, NUM_CLASSES = 10, 20
-OCCLUDED = 7  # the square is so many times smaller than the image
+OCCLUDED = 7  # the image's side over that of the covering square
 
 
 class NotApplicableError(CnnlabError):
@@ -39,7 +39,7 @@ class NotApplicableError(CnnlabError):
 
 
 class Shown(NamedTuple):
-    """name: of the file, without its ending. said: what it shows. figure: of matplotlib."""
+    """A figure of matplotlib. name: of its file, without suffix. said: what it shows."""
 
     name: str
     said: str
@@ -47,7 +47,7 @@ class Shown(NamedTuple):
 
 
 class Given(NamedTuple):
-    """name: as a person reads it. stem: for the file. pixels: float, C x H x W, from 0 to 1."""
+    """An image to show. name: for titles. stem: for file names. pixels: float, C x H x W, from 0 to 1."""
 
     name: str
     stem: str
@@ -56,8 +56,8 @@ class Given(NamedTuple):
 
 @dataclass
 class Gallery:
-    """opened: the run. files: pictures, brought to size by `resize`; none: test images. layer: the name of a convolution, or of
-    what holds some. root: of the run's images, where they lay elsewhere in training. folder: of the projector's files."""
+    """The figures of an opened run. files: image files, resized as `resize` says; if none, test images. layer: a convolution,
+    or a module with convolutions. root: where the run's images are, if moved. folder: for the projector's files."""
 
     opened: OpenedRun
     files: Sequence[Path]
@@ -67,15 +67,15 @@ class Gallery:
     folder: Path
 
     def show(self, what: str) -> Iterator[Shown]:
-        """The figures of one kind, as `cnnlab.visualize.WHAT` names them.
+        """Return the figures of one kind, a key of `cnnlab.visualize.WHAT`.
 
         Raises:
-            NotApplicableError: the run has none. CnnlabError: a layer that it has not, pictures that cannot be read.
+            NotApplicableError: the run has none. CnnlabError: no such layer, or an image that cannot be read.
         """
         shape = self.opened.description.input_shape
         if len(shape) != 3 and what not in ("confusion", "curves", "embedding"):
             told = " x ".join(map(str, (*shape[1:], shape[0])))
-            raise NotApplicableError(f"the network takes {told}, no images (height x width x channels)")
+            raise NotApplicableError(f"the network takes {told}, not images (height x width x channels)")
         found: Callable[[], Iterator[Shown]] = getattr(self, what)
         return found()
 
@@ -145,7 +145,7 @@ class Gallery:
             indices, captions = worst_mistakes(labels, predicted, probability, names)
             title = f"The surest of {int((labels != predicted).sum()):,} mistakes on {len(labels):,} test images"
         if not len(indices):
-            raise NotApplicableError("every test image is right")
+            raise NotApplicableError("no mistakes on the test images")
         figure = drawing.sheet(_gathered(self._data.test, indices), captions, title, self.about)
         yield Shown("mistakes", title[0].lower() + title[1:], figure)
 
@@ -176,7 +176,7 @@ class Gallery:
 
     @cached_property
     def about(self) -> str:
-        """Of which run a figure is: its name, its weights, its epochs, its score."""
+        """The run that a figure shows: its name, weights, epochs and score."""
         opened = self.opened
         result = opened.directory.read_result()
         parts = [opened.directory.label, f"{opened.weights} weights", f"epoch {len(opened.metrics)}"]
@@ -190,14 +190,14 @@ class Gallery:
 
     @cached_property
     def stages(self) -> list[Stage]:
-        """Of a blank image."""
+        """The network's stages, run on a blank image."""
         blank = torch.zeros(1, *self.opened.description.input_shape, device=self.device)
         with torch.no_grad():
             return trace(self.opened.model, blank).stages
 
     @cached_property
     def data(self) -> DataSet | str:
-        """The run's data set, or why it cannot be had."""
+        """The run's data set, or why it is not available."""
         return run_data(self.opened, self.root)
 
     @property
@@ -208,10 +208,10 @@ class Gallery:
 
     @cached_property
     def images(self) -> list[Given]:
-        """The pictures given, or test images of different classes.
+        """The given image files, or test images of different classes.
 
         Raises:
-            DataError: a file that cannot be read. NotApplicableError: no file is given, and no data set there.
+            DataError: a file that cannot be read. NotApplicableError: no file is given, and the data set is missing.
         """
         if not self.files:
             test = self._data.test
@@ -236,14 +236,14 @@ class Gallery:
 
     @cached_property
     def _answers(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Of the test images: the labels, what is predicted, and its probability."""
+        """Labels, predictions and their probabilities for the test images."""
         test = self._data.test
         found = [self.opened.predict(images.cpu()) for images in chunks(test, 1000)]
         probability = [one.probability for one in found if one.probability is not None]
         return test.labels, torch.cat([one.predicted for one in found]), torch.cat(probability) if probability else None
 
     def _prediction(self, image: Given) -> tuple[int, str]:
-        """The most probable class, and in words, with its probability."""
+        """Return the most probable class, and a text that names it with its probability."""
         found = self.opened.predict(image.pixels[None])
         assert found.probability is not None
         label = int(found.predicted)
@@ -268,7 +268,7 @@ class Gallery:
     def _explained(
         self, kind: str, method: str, unit: str, image: Given, label: int, said: str, heat: Tensor, grain: tuple[int, ...]
     ) -> Shown:
-        """A map with its deletion check."""
+        """Draw a map with its deletion check."""
         fill = explaining.mean_color(image.pixels)
         check = explaining.deletion(self._probability(label), image.pixels, heat, (grain[0], grain[1]), fill)
         figure = drawing.explanation(image.pixels, heat, image.name, said, method, unit, check, self.about)
@@ -278,7 +278,7 @@ class Gallery:
         return trace(self.opened.model, image.pixels[None].to(self.device))
 
     def _chosen(self, stages: list[Stage], at_most: int) -> list[Stage]:
-        """The stages of `layer`, or `at_most`."""
+        """Return the stages of `layer`, or without it at most `at_most` stages."""
         if not stages:
             raise NotApplicableError("the network has no convolution" if not self.stages else "its maps have one place each")
         return chosen(stages, self.layer, at_most)
@@ -292,5 +292,5 @@ class Gallery:
 
 
 def _gathered(split: Split, indices: Tensor) -> Tensor:
-    """Images of a split, on the CPU."""
+    """Return images of a split, on the CPU."""
     return split.gather(indices.to(split.device)).cpu()

@@ -1,25 +1,25 @@
-"""The cores of the machine, and who else computes on them. Loads no torch, which must not be loaded before `share_cores`."""
+"""The CPU cores, and whether others use them. Does not import torch, which must not be imported before `share_cores`."""
 
 import os
 import sys
 import time
 
-LOOKS, BETWEEN_S = 5, 0.002  # what computes all the time is there at every look; a shell that starts something is not
+LOOKS, BETWEEN_S = 5, 0.002  # real work shows at every look; a shell that starts something does not
 
 
 def share_cores() -> None:
-    """Let OpenMP's threads that wait give their core back after 1000 rounds, where other processes compute already.
+    """Let waiting OpenMP threads give up their core after 1000 rounds, if other processes are computing.
 
-    After every operation the threads wait for each other, by default without giving the core back, and one of them may have
-    none meanwhile. The bits do not depend on it; figures: docs/BENCHMARKS.md, "Beside other work". What the user has set
-    stays, and where torch is loaded it is too late.
+    After every operation the threads wait for each other, by default without giving up their core, while one of them may have
+    none. Results do not change by a bit; measurements: docs/BENCHMARKS.md, "Beside other work". The user's settings are kept,
+    and nothing happens if torch is already loaded.
     """
     if "torch" not in sys.modules and not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} and is_busy():
         os.environ["GOMP_SPINCOUNT"] = "1000"
 
 
 def is_busy() -> bool:
-    """Whether other processes compute, more of them than there are cores that this process may not use; Linux only."""
+    """Whether other processes need more cores than those that this process may not use; Linux only."""
     spare = (os.cpu_count() or 1) - num_cores()
     for look in range(LOOKS):
         if look:
@@ -30,12 +30,12 @@ def is_busy() -> bool:
 
 
 def num_cores() -> int:
-    """The CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def num_running() -> int:
-    """Threads that run or wait for a core now, this one included: the fourth field of /proc/loadavg; 1 where there is none."""
+    """Return how many threads run or wait for a core, including this one, from /proc/loadavg; 1 without that file."""
     try:
         with open("/proc/loadavg") as file:
             return int(file.read().split()[3].partition("/")[0])

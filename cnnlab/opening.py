@@ -1,4 +1,4 @@
-"""`cnnlab.load`: a run's directory becomes a network that predicts. Everything that uses a trained network starts here."""
+"""`cnnlab.load`: open a run's directory as a network that predicts. Everything that uses a trained network starts here."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -31,10 +31,10 @@ WEIGHTS = ("last", "best")
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network says of N images, on the CPU.
+    """A network's predictions for N images, on the CPU.
 
     predicted: int64, N, the index of each image's class; in regression float32, N, the value.
-    probability: float32, N, of that class; probabilities: float32, N x classes, of all. None in regression.
+    probability: float32, N, of that class. probabilities: float32, N x classes. Both are None in regression.
     """
 
     predicted: Tensor
@@ -46,13 +46,13 @@ class Predictions:
 class OpenedRun:
     """A trained network and what its run recorded.
 
-    directory: the run's. weights: "last" or "best", those that are loaded.
-    model: the network with its preprocessing, in evaluation mode. It takes N x C x H x W, uint8, or floats that are pixels
-    from 0 to 1, of any height and width that the network takes, and gives logits, N x outputs. It computes in float32,
-    whatever trainer.precision was. preprocess, network: its two halves.
-    description: the input shape, the classes and what else the network is. task: its loss, metric and predictions.
-    config: of the run, but with data.download=false. metrics: the lines of metrics.jsonl. result: that of result.json, None
-    while the run has not ended.
+    directory: the run's directory. weights: the loaded ones, "last" or "best".
+    model: the network with its preprocessing, in evaluation mode. It takes N x C x H x W, uint8 or floats from 0 to 1, of any
+    height and width that the network supports, and returns logits, N x outputs. It computes in float32, whatever
+    trainer.precision was. preprocess, network: its two parts.
+    description: the network's input shape, classes and other metadata. task: its loss, metric and predictions.
+    config: the run's configuration, with data.download=false. metrics: the lines of metrics.jsonl. result: the content of
+    result.json, None while the run has not ended.
     """
 
     directory: RunDirectory
@@ -71,30 +71,30 @@ class OpenedRun:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Their names, in the order of the logits."""
+        """The class names, in the order of the logits."""
         return self.description.classes
 
     @property
     def resize(self) -> str | None:
-        """How pictures were brought to the size of training; None: the images were no pictures of other sizes."""
+        """How image files were resized for training; None if the data set holds no files of various sizes."""
         own: str | None = self.config.data.source.get("resize", self.config.data.resize)
         return own
 
     def predict(self, images: Tensor | NDArray[Any], batch_size: int = 1000) -> Predictions:
-        """The class of each image with its probability, or its value in regression.
+        """Predict the class of each image with its probability, or its value in regression.
 
         Args:
-            images: N x C x H x W of the run's C, H and W; uint8, or floats that are pixels from 0 to 1.
+            images: N x C x H x W with the run's C, H and W; uint8, or floats from 0 to 1.
             batch_size: images at a time.
 
         Raises:
-            DataError: images of another shape or type, or floats outside 0 to 1. ConfigError: a batch size below 1, or a task
-            of one's own that gives no probabilities. CheckpointError: the outputs are no numbers.
+            DataError: images of another shape or type, or floats outside 0 to 1. ConfigError: a batch size below 1, or a custom
+            task without probabilities. CheckpointError: the outputs are not finite.
         """
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}: expected 1 or more")
         if not hasattr(self.task, "probabilities"):
-            needed = "probabilities(outputs): of every class (float32, N x classes), None in regression"
+            needed = "probabilities(outputs): float32, N x classes, or None in regression"
             raise ConfigError(f"task._target_={self.description.task['_target_']}: predicting needs its method {needed}")
         given = _checked(images, self.description.input_shape)
         device = self.preprocess.mean.device
@@ -105,7 +105,7 @@ class OpenedRun:
         return Predictions(*self.task.predict(outputs), self.task.probabilities(outputs))
 
     def require_size(self, *sides: int) -> None:
-        """Try the network on a blank image of these sides: height and width.
+        """Run the network on a blank image of these sides, height and width, to check that it takes them.
 
         Raises:
             GeometryError: it does not take them.
@@ -119,9 +119,9 @@ class OpenedRun:
             if known is not None and not isinstance(known, GeometryError):
                 raise known from error
             if isinstance(self.network, MLP) or (isinstance(self.network, ConvNet) and self.network.head_kind == "flatten"):
-                mend = f"; python -m cnnlab.convert {self.directory.quoted} makes the equal network that takes larger ones"
+                mend = f"; python -m cnnlab.convert {self.directory.quoted} makes an equivalent network that takes larger ones"
                 larger = all(side >= trained for side, trained in zip(sides, self.description.input_shape[1:], strict=False))
-                raise GeometryError(f"{asked}: its dense layers take {own} alone{mend if larger else ''}") from error
+                raise GeometryError(f"{asked}: its dense layers take only {own}{mend if larger else ''}") from error
             if isinstance(self.network, ConvNet) and len(sides) == len(self.network.input_shape) - 1:
                 raise GeometryError(f"{asked}: too small for the layers of this network, which was trained on {own}") from error
             why = known or targets.failure(error)
@@ -134,21 +134,21 @@ def load(
     device: str | torch.device = "cpu",
     trust: str | Sequence[str] = (),
 ) -> OpenedRun:
-    """Open a run from its directory alone.
+    """Open a run, given only its directory.
 
     Args:
         path: the run's directory, such as outputs/fashion-lenet/2026-11-20_10-11-12.
-        weights: "last" or "best" (by validation); None: those of the recorded test score, of a run without one the last.
+        weights: "last" or "best" (by validation); None: those of the recorded test score, or the last without one.
         device: cpu, cuda, cuda:1, or auto.
-        trust: packages that the run's files may name code of, such as ["mine"] for a network mine.Net. A run names nothing
-            but cnnlab, torch.nn, torch.optim and torchvision.models otherwise.
+        trust: packages whose code the run's files may name, such as ["mine"] for a network mine.Net; cnnlab, torch.nn,
+            torch.optim and torchvision.models are always allowed.
 
     Raises:
-        CnnlabError: not a run, no such weights, a damaged file, or a name in it that is not trusted.
+        CnnlabError: not a run, no such weights, a damaged file, or an untrusted name in it.
     """
     with known_errors():
         run, cfg = open_run(str(path), packages(trust))
-        cfg.data.download = False  # what only reads a run, perhaps somebody else's, does not go online for it
+        cfg.data.download = False  # reading a run, perhaps somebody else's, must not go online
         result = run.read_result()
         chosen = weights or (result.weights if result else "last")
         if chosen not in WEIGHTS:
@@ -157,7 +157,7 @@ def load(
         checkpoint = run.best if chosen == "best" else run.last
         description = read_description(checkpoint)
         if (description.model, description.task) != (files.as_json(cfg.model), files.as_json(cfg.task)):
-            raise CheckpointError(f"{checkpoint}: of another run: its model or task is not that of {run.config}")
+            raise CheckpointError(f"{checkpoint}: belongs to another run: its model or task is not that of {run.config}")
         task = build_task(cfg.task, description.numbers)
         layout = MEMORY_FORMATS[description.memory_format]
         network, _ = build_model(cfg.model, description.input_shape, task.num_outputs, cfg.seed, [layout])
@@ -169,12 +169,12 @@ def load(
 
 
 def run_data(opened: OpenedRun, root: str | None) -> DataSet | str:
-    """The run's data, or why they are not there; nothing is downloaded.
+    """Load the run's data, or return why it is missing; nothing is downloaded.
 
-    root: where they lie now; None: where they lay.
+    root: where the data is now; None: where it was in training.
 
     Raises:
-        CnnlabError: they are not in `root`.
+        CnnlabError: the data is not in `root`.
     """
     cfg = replace(opened.config.data, download=False, shape=list(opened.description.input_shape))
     try:
@@ -186,10 +186,10 @@ def run_data(opened: OpenedRun, root: str | None) -> DataSet | str:
 
 
 def _checked(images: Any, shape: tuple[int, ...]) -> Tensor:
-    """Images as a tensor.
+    """Return images as a tensor.
 
     Raises:
-        DataError: they cannot be shown to a network that was trained on images of `shape` (C, H, W, or other sides).
+        DataError: they do not fit a network that was trained on images of `shape` (C, H, W, or other sides).
     """
     if isinstance(images, np.ndarray) and (images.dtype == np.uint8 or images.dtype.kind == "f"):
         images = torch.from_numpy(np.array(images, np.uint8 if images.dtype == np.uint8 else np.float32, order="C"))

@@ -1,4 +1,4 @@
-"""Drawing with matplotlib, without its global state: what all figures share. Loads no matplotlib until something is drawn."""
+"""What all matplotlib figures share, without its global state. matplotlib is imported only when something is drawn."""
 
 import io
 import warnings
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Told apart with any color vision, on white and on black: Okabe and Ito 2008, "Color universal design".
+# Distinguishable with any color vision, on white and on black: Okabe and Ito 2008, "Color universal design".
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-GRAY = "#999999"  # the lines after them
-# With the letters of Chinese, Japanese and Korean, which matplotlib's own font lacks: on Linux, then of macOS and of Windows.
+GRAY = "#999999"  # for further lines
+# Fonts with Chinese, Japanese and Korean, which matplotlib's own font lacks: on Linux, then macOS, then Windows.
 FALLBACKS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans SC", "Source Han Sans SC",
              "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "IPAGothic", "NanumGothic",
              "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS",
@@ -23,13 +23,13 @@ FALLBACKS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto S
 
 
 def require_matplotlib(needed_by: str) -> None:
-    """Raise ConfigError where matplotlib is not installed."""
+    """Raise ConfigError if matplotlib is not installed."""
     if find_spec("matplotlib") is None:
         raise ConfigError(f"{needed_by}: needs matplotlib, which is not installed: pip install 'cnnlab[plots]'")
 
 
 def rendered(figure: "Figure", form: str, **options: Any) -> bytes:
-    """The file of a figure, the same bytes for the same figure. form: png, svg or pdf. options: of `savefig`."""
+    """Render a figure to the bytes of a file, the same for the same figure. form: png, svg or pdf. options: for `savefig`."""
     import matplotlib
     from matplotlib.text import Text
 
@@ -52,7 +52,7 @@ def rendered(figure: "Figure", form: str, **options: Any) -> bytes:
 
 @cache
 def installed_fallbacks() -> tuple[str, ...]:
-    """Those of FALLBACKS that matplotlib finds."""
+    """Return those of FALLBACKS that matplotlib finds."""
     from matplotlib.font_manager import fontManager
 
     return tuple(name for name in FALLBACKS if name in fontManager.get_font_names())
@@ -60,14 +60,12 @@ def installed_fallbacks() -> tuple[str, ...]:
 
 @cache
 def tell_boxes() -> None:
-    """Say once that letters are missing."""
-    note(
-        "figures: no installed font has all letters of the names, which are drawn as boxes; one that has most is Noto Sans CJK"
-    )
+    """Warn once that letters are missing."""
+    note("figures: no installed font has all letters of the names; boxes stand for missing ones. Noto Sans CJK has most")
 
 
 def plain_axes(axes: "Axes", ink: str = "black") -> None:
-    """A light grid, and lines at the left and at the bottom alone, in the color `ink`."""
+    """Give axes a light grid and only a left and a bottom line, in the color `ink`."""
     axes.tick_params(colors=ink)
     axes.grid(alpha=0.25)
     for side, spine in axes.spines.items():

@@ -1,4 +1,4 @@
-"""`python -m cnnlab.predict RUN FILES...`: what a run's network says of pictures."""
+"""`python -m cnnlab.predict RUN FILES...`: what a run's network predicts for image files."""
 
 import csv
 import glob
@@ -55,7 +55,7 @@ Row = tuple[str, Answer]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; the exit code."""
+    """Run the command and return its exit code."""
     line = cli.parse(arguments, ("--help", "-h", "--csv", "--json", "--invert", "--map"), ("--top", "--output"))
     if "--help" in line.options or "-h" in line.options:
         cli.print_help(HELP)
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
     resize = settings.get("data.resize") or opened.resize or "crop"
     channels, *sides = opened.description.input_shape
     if len(sides) != 2:
-        raise ConfigError(f"{opened.directory.name}: takes {' x '.join(map(str, (*sides, channels)))}, which are no pictures")
+        raise ConfigError(f"{opened.directory.name}: takes {' x '.join(map(str, (*sides, channels)))}, which is not an image")
     if resize not in RESIZE or channels not in (1, 3):
         raise ConfigError(
             f"data.resize={resize}, {channels} channels: expected one of {', '.join(RESIZE)}, and 1 or 3 channels"
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
 
         return write_maps(opened, list(_files(line.words[1:])), folder, "--invert" in line.options)
     how = "" if opened.resize is None else ", as in training" if resize == opened.resize else f", in training {opened.resize}"
-    note(f"brought to {sides[0]} x {sides[1]}, {'gray' if channels == 1 else 'color'}; data.resize={resize}{how}")
+    note(f"resized to {sides[0]} x {sides[1]}, {'gray' if channels == 1 else 'color'}; data.resize={resize}{how}")
 
     files = list(_files(line.words[1:]))
     failed: list[str] = []
@@ -106,10 +106,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _map_folder(line: cli.CommandLine) -> Path | None:
-    """Where --map writes; None without it. ConfigError for options that do not go together, or a file in its place."""
+    """Return the folder for --map, or None without it; raise ConfigError for conflicting options or a file in its place."""
     if "--map" not in line.options:
         if "--output" in line.options:
-            raise ConfigError("--output: is the folder for --map, which is not there")
+            raise ConfigError("--output: is the folder for --map; add --map")
         return None
     if found := {"--csv", "--json", "--top"} & set(line.options):
         raise ConfigError(f"--map: writes pictures; leave out {' and '.join(sorted(found))}")
@@ -123,7 +123,7 @@ def _map_folder(line: cli.CommandLine) -> Path | None:
 
 
 def _files(words: Iterable[str]) -> Iterator[Path]:
-    """The files that the words of the command line name; what names none stands for itself, and cannot be read."""
+    """Yield the files that the command line names; a word without any is yielded itself, to be reported as unreadable."""
     from cnnlab.data.folder import files_below, tell_ignored
     from cnnlab.data.pictures import SUFFIXES
 
@@ -132,7 +132,7 @@ def _files(words: Iterable[str]) -> Iterator[Path]:
         if word == "-":
             names = os.fsdecode(sys.stdin.buffer.read()).split("\n")
             if not any(names):
-                raise ConfigError("-: no names on the standard input; expected one a line")
+                raise ConfigError("-: no names on the standard input; expected one per line")
             yield from _files(name.rstrip("\r") for name in names if name)
         elif path.is_dir():
             inside = list(itertools.islice(files_below(path), MOST_FILES + 1))
@@ -148,7 +148,7 @@ def _files(words: Iterable[str]) -> Iterator[Path]:
 
 
 def _answers(opened: "OpenedRun", files: Sequence[Path], resize: "Resize", invert: bool) -> Iterator[tuple[str, Answer | str]]:
-    """Of each file its classes, the most probable first, or its value without a class; or why it cannot be read."""
+    """Yield for each file its classes, the most probable first, or its value in regression, or why it cannot be read."""
     from cnnlab.data.pictures import AT_ONCE, decode_all
 
     decoded = zip(files, decode_all(files, opened.description.input_shape, resize), strict=True)
@@ -174,7 +174,7 @@ def _predict(opened: "OpenedRun", images: "NDArray[np.uint8]") -> Iterator[Answe
 
 
 def _write(rows: Iterable[Row], regression: bool, as_json: bool, as_csv: bool) -> None:
-    """JSON lines, CSV or, all else, a table on the standard output."""
+    """Write JSON lines, CSV or, by default, a table to standard output."""
     heads = ["file", "value"] if regression else ["file", "rank", "class", "probability"]
     if as_json:
         for file, answer in rows:

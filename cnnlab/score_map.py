@@ -1,4 +1,4 @@
-"""Class scores at each place of a picture that is larger than the network's images, and the figure that shows them."""
+"""Class scores at each place of a picture larger than the network's images, and the figure that shows them."""
 
 import sys
 from collections import Counter
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
 MAX_PIXELS = 16_000_000  # of a picture: its first maps take gigabytes
-MAX_CLASSES = 10  # that are shown, those with the highest scores
+MAX_CLASSES = 10  # shown, those with the highest scores
 MAX_PEAKS = 100
-CLEAR = 0.8  # a place whose best class is less probable is left blank and is no peak
+CLEAR = 0.8  # places whose best class is less probable are blank and are not peaks
 MARK = "#d0382c"
 COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#4477dd", "#d55e00", "#cc79a7", "#aa3377", "#bbbbbb", "#88cc44")
 
 
 @dataclass(frozen=True)
 class ScoreMap:
-    """scores: logits, float32, K x H' x W'; of a binary task those of both classes, the negative of each other. names: K.
-    step, first: pixels between neighboring places and of the center of the first, (y, x). frame: height and width, in pixels,
-    of what is framed at a place: an image of training where a place was trained to look at all of it, else the place."""
+    """The scores of a picture: logits, float32, K x H' x W'; in a binary task one class's are the negative of the other's.
+    names: K. step: pixels between neighboring places; first: center of the first place, (y, x). frame: height and width in
+    pixels of a place's frame: a training image if each place was trained to see all of one, otherwise the place."""
 
     scores: Tensor
     names: tuple[str, ...]
@@ -58,17 +58,17 @@ class ScoreMap:
     @property
     def clear(self) -> Tensor:
         """Where the best class is probable enough to be named, H' x W'."""
-        logits = self.scores / 2 if self.one_logit else self.scores  # whose difference is the one logit
+        logits = self.scores / 2 if self.one_logit else self.scores  # so that their difference is the one logit
         return logits.softmax(0).amax(0) > CLEAR
 
     def center(self, row: int, column: int) -> tuple[float, float]:
-        """Of a place in the picture: y, x in pixels."""
+        """Return the center of a place in the picture: y, x in pixels."""
         return self.first[0] + row * self.step[0], self.first[1] + column * self.step[1]
 
 
 @dataclass(frozen=True)
 class Peak:
-    """A place whose best score no neighbor exceeds: the class, its score, the center in pixels."""
+    """A place whose best score is higher than its neighbors': the class, its score, the center in pixels."""
 
     name: str
     score: float
@@ -77,12 +77,12 @@ class Peak:
 
 
 def require_map(opened: OpenedRun) -> None:
-    """Raise ConfigError where the network gives no map of class scores."""
+    """Raise ConfigError if the network gives no map of class scores."""
     network = opened.network
     if opened.task.probabilities(torch.zeros(1, opened.task.num_outputs)) is None:
         raise ConfigError(f"--map: {opened.directory.name} predicts a value; expected a run with classes")
     if isinstance(network, MLP) or (isinstance(network, ConvNet) and network.head_kind == "flatten"):
-        mend = f"python -m cnnlab.convert {opened.directory.quoted} makes the equal network that gives one"
+        mend = f"python -m cnnlab.convert {opened.directory.quoted} makes an equivalent network that does"
         raise ConfigError(f"--map: a network with a flatten layer gives no map of scores; {mend}")
     if not isinstance(network, ConvNet | Pretrained):
         what = f"{opened.description.model['_target_']} gives no map of scores"
@@ -90,7 +90,7 @@ def require_map(opened: OpenedRun) -> None:
 
 
 def score_map(opened: OpenedRun, picture: NDArray[np.uint8]) -> ScoreMap:
-    """The scores of a picture, C x H x W.
+    """Compute the scores of a picture, C x H x W.
 
     Raises:
         ConfigError: the picture is too small or too large, or the network gives no map.
@@ -117,8 +117,8 @@ def score_map(opened: OpenedRun, picture: NDArray[np.uint8]) -> ScoreMap:
 
 
 def peaks(found: ScoreMap, window: tuple[int, int]) -> list[Peak]:
-    """The places whose best score is the largest within three quarters of a `window` (height, width in pixels) to each side,
-    the best first; those where no class is clear are left out."""
+    """Return the places whose best score is the largest within three quarters of a `window` (height, width in pixels) on each
+    side, best first, without those where no class is clear."""
     best, labels = found.scores.max(0)
     reach = [max(1, 3 * side // (4 * step)) for side, step in zip(window, found.step, strict=True)]
     around = F.max_pool2d(best[None, None], (2 * reach[0] + 1, 2 * reach[1] + 1), 1, (reach[0], reach[1]))[0, 0]
@@ -129,7 +129,7 @@ def peaks(found: ScoreMap, window: tuple[int, int]) -> list[Peak]:
 
 
 def _step(network: ConvNet | Pretrained) -> tuple[int, int]:
-    """Pixels between neighboring places: the product of all strides, or, where branches have strides, too, what is measured."""
+    """Return the pixels between neighboring places: the product of all strides, or measured if branches have strides, too."""
     if isinstance(network, Pretrained):
         blank = torch.zeros(1, 3, *LARGE, device=network.mean.device)
         rows, columns = network.logit_map(blank).shape[2:]
@@ -144,9 +144,9 @@ def _step(network: ConvNet | Pretrained) -> tuple[int, int]:
 
 
 def draw(picture: NDArray[np.uint8], found: ScoreMap, marked: list[Peak], title: str, about: str) -> bytes:
-    """A PNG: the picture, the best class of each place, and the map of each class; of two classes by one logit its map alone.
+    """Draw a PNG: the picture, the best class of each place, and the map of each class; with a single logit, only its map.
 
-    picture: C x H x W. marked: places that are framed and named in it. about: of which run.
+    picture: C x H x W. marked: places that are framed and named in it. about: names the run.
     """
     from matplotlib.patches import Rectangle
 
@@ -174,7 +174,7 @@ def draw(picture: NDArray[np.uint8], found: ScoreMap, marked: list[Peak], title:
 
 
 def _signed(axes: "Axes", picture: NDArray[np.uint8], found: ScoreMap) -> None:
-    """One logit at each place, above 0 for the second class."""
+    """Draw the single logit at each place, above 0 for the second class."""
     limit = float(found.scores.max()) or 1.0
     drawn = axes.imshow(found.scores[1].numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, extent=_extent(found))
     _over(axes, picture)
@@ -184,12 +184,12 @@ def _signed(axes: "Axes", picture: NDArray[np.uint8], found: ScoreMap) -> None:
 
 
 def _each(figure: "SubFigure", picture: NDArray[np.uint8], found: ScoreMap, shown: list[int]) -> None:
-    """The map of each class."""
+    """Draw the map of each class."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     least, most = float(found.scores[shown].min()), float(found.scores[shown].max())
-    scale = Normalize(max(least, 0) if most > 0 else least, most)  # what speaks against a class is as dark as nothing
+    scale = Normalize(max(least, 0) if most > 0 else least, most)  # negative scores are as dark as 0
     grid = figure.subplots(-(-len(shown) // 5), 5, squeeze=False)
     for axes in grid.flat[len(shown) :]:
         axes.set_axis_off()
@@ -202,12 +202,12 @@ def _each(figure: "SubFigure", picture: NDArray[np.uint8], found: ScoreMap, show
 
 
 def _over(axes: "Axes", picture: NDArray[np.uint8]) -> None:
-    """The limits of the axes: the picture's sides."""
+    """Limit the axes to the picture's sides."""
     axes.set(xlim=(-0.5, picture.shape[2] - 0.5), ylim=(picture.shape[1] - 0.5, -0.5))
 
 
 def _best(axes: "Axes", picture: NDArray[np.uint8], found: ScoreMap, shown: list[int]) -> None:
-    """The color of the best class at each place, the stronger the higher its score; blank where none is clear."""
+    """Draw each place in the color of its best class, stronger for higher scores; blank if no class is clear."""
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Patch
 
@@ -226,18 +226,18 @@ def _best(axes: "Axes", picture: NDArray[np.uint8], found: ScoreMap, shown: list
 
 
 def _extent(found: ScoreMap) -> tuple[float, float, float, float]:
-    """Left, right, bottom, top of the map in the picture's pixels."""
+    """Return left, right, bottom and top of the map in the picture's pixels."""
     (top, left), (down, right) = found.center(0, 0), found.center(*(side - 1 for side in found.scores.shape[1:]))
     return left - found.step[1] / 2, right + found.step[1] / 2, down + found.step[0] / 2, top - found.step[0] / 2
 
 
 def write_maps(opened: OpenedRun, pictures: Sequence[Path], folder: Path, invert: bool) -> int:
-    """Write NAME-map.png of each picture NAME.* into a folder, and print what was found where; the exit code.
+    """Write NAME-map.png for each picture NAME.* into a folder, print what was found where, and return the exit code.
 
-    The folder is made. Pictures of one name are numbered; what lies there from another call is replaced, which is told.
+    The folder is created. Pictures of the same name are numbered; maps of an earlier call are replaced, with a note.
 
     Raises:
-        ConfigError: a network that gives no map.
+        ConfigError: the network gives no map.
     """
     require_map(opened)
     folder.mkdir(parents=True, exist_ok=True)
@@ -261,7 +261,7 @@ def write_maps(opened: OpenedRun, pictures: Sequence[Path], folder: Path, invert
         number = f"_{used[file.stem]}" if used[file.stem] > 1 else ""
         target, marked = folder / f"{file.stem}{number}-map.png", peaks(found, window)
         if target.exists():
-            note(f"{target}: replaced, the map of an earlier call")
+            note(f"{target}: replaced the map of an earlier call")
         about = f"{opened.directory.label}, {opened.weights} weights"
         write_atomic(target, draw(shown, found, marked, f"Scores at each place of {file.name}", about))
         table.add_row(printable(str(target)))

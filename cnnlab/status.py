@@ -1,4 +1,4 @@
-"""How a run, a job of a sweep or a compared run stands, and why a run stops: one vocabulary for all. Loads no torch."""
+"""The status of runs and of jobs of a sweep, and why a run stops: one vocabulary for all. Does not import torch."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,8 @@ from cnnlab.errors import CnnlabError
 
 
 class Status(StrEnum):
-    """Of a run, in result.json; of a job, in manifest.json, in this order on the display; of a run that compare leaves out."""
+    """Status of a run, in result.json; of a job, in manifest.json, displayed in this order; of a run that compare leaves
+    out."""
 
     FINISHED = "finished"
     EARLY_STOPPED = "stopped early"
@@ -20,18 +21,18 @@ class Status(StrEnum):
 
     @property
     def is_scored(self) -> bool:
-        """Whether the run came to its end, and has its final scores."""
+        """Whether the run was completed and has its final scores."""
         return self in (Status.FINISHED, Status.EARLY_STOPPED)
 
     @property
     def is_final(self) -> bool:
-        """Whether a sweep leaves the job as it is; the others it runs again."""
+        """Whether a sweep leaves the job as it is; it runs the others again."""
         return self.is_scored or self is Status.PRUNED
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Why a run stops. cause: in words, empty where it came to its end. signal_number: that interrupted it."""
+    """Why a run stops. cause: in words, empty if it was completed. signal_number: the signal that interrupted it."""
 
     status: Status
     cause: str = ""

@@ -35,11 +35,11 @@ Takes the settings of `python -m cnnlab.train` and --config-dir; data.shape is c
   --wide              all columns, even on a narrow terminal
 """
 COLUMNS = ("layer", "kind", "output", "parameters", "counted", "multiplications", "receptive field", "left over")
-PLAIN = ("ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Sigmoid", "Tanh", "Identity")  # no parameters, same shape: no row
+PLAIN = ("ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Sigmoid", "Tanh", "Identity")  # no row: no parameters, same shape
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; the exit code."""
+    """Run the command and return its exit code."""
     line = cli.parse(arguments, ("--help", "-h", "--wide", "--explain"), ("--config-dir", "-cd"))
     if {"--help", "-h"} & set(line.options):
         cli.print_help(HELP)
@@ -53,8 +53,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def show(cfg: Config, wide: bool = False, explain: bool = False) -> None:
-    """Print the table and the totals of the configured network; `wide`: all columns, whatever the terminal; `explain`: how the
-    numbers come about, layer by layer."""
+    """Print the table and the totals of the configured network. `wide`: all columns, whatever the terminal's width; `explain`:
+    how the numbers are computed, layer by layer."""
     from cnnlab.data import describe
     from cnnlab.models import build_model
     from cnnlab.models.inspection import inspect_network
@@ -68,7 +68,7 @@ def show(cfg: Config, wide: bool = False, explain: bool = False) -> None:
     console = wide_console()
     rows = [("input", "", _shape(input_shape), *[""] * 5), *(_row(layer) for layer in found.layers if layer.kind not in PLAIN)]
     columns = {cells[0]: list(cells) for cells in zip(COLUMNS, *rows, strict=True)}
-    limit = Terminal().width if console.is_terminal and not wide else None  # a pipe and a file get all
+    limit = Terminal().width if console.is_terminal and not wide else None  # pipes and files get all columns
     dropped = aligned.drop(columns, ("left over", "counted", "kind", "receptive field"), limit)
     heading, *lines = aligned.lines(columns, [name for name in COLUMNS if name not in ("parameters", "multiplications")])
     console.print(f"[bold]{heading}[/]", *map(escape, lines), sep="\n")
@@ -76,7 +76,7 @@ def show(cfg: Config, wide: bool = False, explain: bool = False) -> None:
         console.print(f"\nNot shown: {', '.join(reversed(dropped))} (--wide)")
     plain = dict.fromkeys(layer.kind for layer in found.layers if layer.kind in PLAIN)
     if plain:
-        console.print(f"\nNot listed: {', '.join(plain)} (no parameters, the shape stays)")
+        console.print(f"\nNot listed: {', '.join(plain)} (no parameters, shape unchanged)")
     past = [layer.name for layer in found.layers if layer.strides_past]
     if past:
         console.print(f"\n{', '.join(past)}: strides over a single pixel: the size stays 1, nothing is halved")
@@ -85,7 +85,7 @@ def show(cfg: Config, wide: bool = False, explain: bool = False) -> None:
     batch, total = cfg.trainer.batch_size, sum(layer.multiplications for layer in found.layers)
     statistics = sum(buffer.numel() for buffer in model.buffers() if buffer.is_floating_point())
     beside = f", and {statistics:,} statistics of batch norm, which Keras counts here, too" if statistics else ""
-    console.print(f"\n[bold]{found.parameters:,} parameters[/], {total:,} multiplications an image")
+    console.print(f"\n[bold]{found.parameters:,} parameters[/], {total:,} multiplications per image")
     console.print(f"  trainable     {found.trainable:>14,}")
     console.print(f"  non-trainable {found.parameters - found.trainable:>14,}{beside}")
     sizes = {
@@ -106,7 +106,7 @@ def show(cfg: Config, wide: bool = False, explain: bool = False) -> None:
 
 
 def _row(layer: "Layer") -> tuple[str, ...]:
-    """A layer's cells of COLUMNS."""
+    """Return a layer's cells of COLUMNS."""
     return (
         layer.name,
         layer.kind,
@@ -120,7 +120,8 @@ def _row(layer: "Layer") -> tuple[str, ...]:
 
 
 def _explain(console: "Console", layers: "Sequence[Layer]") -> None:
-    """How sizes, parameters and multiplications come about, and what a dense layer would cost where a convolution stands.
+    """Print how sizes, parameters and multiplications are computed, and what a dense layer would cost in place of a
+    convolution.
 
     Sizes: (W - F + 2 P) / S + 1, rounded down; multiplications of a convolution: F x F x D x W' x H' x D'.
     """
@@ -141,7 +142,7 @@ def _explain(console: "Console", layers: "Sequence[Layer]") -> None:
 
 
 def _optimizer_states(cfg: Config, model: "nn.Module") -> float:
-    """Numbers that the optimizer keeps for each trainable parameter, found by one update of a small one."""
+    """Return how many numbers the optimizer keeps per trainable parameter, found by one update of a small layer."""
     import torch
 
     from cnnlab.training.step import build_optimizer
@@ -155,7 +156,7 @@ def _optimizer_states(cfg: Config, model: "nn.Module") -> float:
 
 
 def _shape(shape: tuple[int, ...]) -> str:
-    """Height x width x channels (or other sides first), as the course notes and Keras write it."""
+    """Write height x width x channels (or other sides first), as the course notes and Keras do."""
     return " x ".join(str(size) for size in (*shape[1:], shape[0]))
 
 

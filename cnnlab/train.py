@@ -65,7 +65,7 @@ Options:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; the exit code."""
+    """Run the command and return its exit code."""
     line = cli.parse(arguments, FLAGS, WITH_VALUE)
     if "--help" in line.options or "-h" in line.options:
         cli.print_help(choices_help(line.overrides) or help_text())
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
     sweeping = bool({"-m", "--multirun"} & set(line.options))
     own, sweep = settings(line.overrides, sweeping)
     if set(line.options) <= {"--config-dir", "-cd"}:
-        sys.argv = ["cnnlab.train", *arguments]  # environment.json repeats it
+        sys.argv = ["cnnlab.train", *arguments]  # recorded in environment.json
         return _train(composing.new_run(own, extra))
     overrides = prepare(own, composing.groups(extra), sweeping) + sweep
     if sweeping and not set(line.options) & {"--cfg", "-c", "--info", "-i"}:
@@ -91,21 +91,21 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _check_line(line: cli.CommandLine) -> None:
-    """Raise ConfigError for options that do not go together and for plain words, which train does not take."""
+    """Raise ConfigError for options that cannot be combined and for plain words, which train does not take."""
     options = line.options
     for name in ("--cfg", "-c"):
         if name in options and options[name] not in CFG_VALUES:
             raise ConfigError(f"{name} {options[name]}: expected one of {', '.join(CFG_VALUES)}")
         if name in options and {"-m", "--multirun"} & set(options):
-            raise ConfigError(f"{name}: shows the configuration of one run; leave -m and lists of values out")
+            raise ConfigError(f"{name}: shows the configuration of one run; leave out -m and lists of values")
     for name in ("--resolve", "--package", "-p"):
         if name in options and not {"--cfg", "-c"} & set(options):
-            raise ConfigError(f"{name}: goes with --cfg job")
+            raise ConfigError(f"{name}: works only with --cfg job")
     for override in line.overrides:
         if override.startswith("trust=") and not any(other.startswith("resume=") for other in line.overrides):
-            raise ConfigError(f"{override}: goes with resume=RUN; what this command line names itself is trusted")
+            raise ConfigError(f"{override}: works only with resume=RUN; what the command line itself names is trusted")
         if override.startswith("resume=") and options:
-            raise ConfigError(f"{override}: continues one run, and takes no {', '.join(options)}")
+            raise ConfigError(f"{override}: continues one run; leave out {', '.join(options)}")
     if line.words[:1] == ["resume"]:
         raise ConfigError(f"resume: write it as one word, resume={' '.join(line.words[1:]) or 'RUN'}")
     if line.words:
@@ -131,7 +131,7 @@ def _resume(directory: str, overrides: Sequence[str]) -> int:
 
 
 def help_text() -> str:
-    """The text of --help; groups and settings are read from `configs/`."""
+    """Return the text of --help; groups and settings are read from `configs/`."""
     groups = "\n".join(f"  {name:<12}{' '.join(choices)}" for name, choices in composing.groups().items())
     root = (config.config_dir() / "config.yaml").read_text()
     settings = root.partition("\n\n")[2].partition("\nhydra:")[0]
@@ -150,7 +150,7 @@ def _train(new: composing.NewRun) -> int:
 
 @contextmanager
 def _environment(name: str, value: str) -> Iterator[None]:
-    """While entered, an environment variable has a value; jobs in other processes read it."""
+    """Context manager that sets an environment variable, which jobs in other processes read."""
     os.environ[name] = value
     try:
         yield
@@ -166,7 +166,7 @@ def _enter_hydra(overrides: Sequence[str], options: Sequence[str]) -> int:
     sys.argv = ["cnnlab.train", *options, *overrides]
     enter = hydra.main(config_path=str(config.config_dir()), config_name="config", version_base="1.3")
     try:
-        enter(job)()  # other processes know `job` by its name
+        enter(job)()  # other processes import `job` by its name
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error, overrides) from error
     return 0

@@ -51,7 +51,7 @@ KEYS = ("data.root", "data.resize", "evaluation.weights", "trainer.device")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; the exit code."""
+    """Run the command and return its exit code."""
     line = cli.parse(arguments, ("--help", "-h", "--svg", "--layers"), ("--image", "--layer", "--to"))
     if {"--help", "-h"} & set(line.options):
         cli.print_help(HELP.format("\n".join(f"  {name:<13}{what}" for name, what in WHAT.items())))
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     for word in words:
         if word not in WHAT:
             mend = f"--image {word}" if Path(word).is_file() else f"one of {', '.join(WHAT)}.{suggest(word, WHAT)}"
-            raise ConfigError(f"{word}: nothing that can be shown; expected {mend}")
+            raise ConfigError(f"{word}: no such figure; expected {mend}")
     require_matplotlib("visualize")
     cli.tell_loading("torch and the run")
     from cnnlab import load
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
             print(f"{stage.name}  {stage.size}")
         return 0
     if "--to" not in line.options and folder.is_symlink():
-        raise ConfigError(f"{folder}: a link, and nothing is written through one; name a folder by --to")
+        raise ConfigError(f"{folder}: a symbolic link, which cnnlab does not write through; name a folder with --to")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def show(gallery: "Gallery", words: Sequence[str], form: str) -> int:
-    """Write the figures of each kind, and tell a line each; 2 where nothing could be shown."""
+    """Write the figures of each kind, print a line for each, and return the exit code: 2 if nothing could be shown."""
     from cnnlab.gallery import NotApplicableError
 
     written = 0

@@ -137,4 +137,4 @@ def test_a_network_of_ones_own_goes_on_where_its_package_is_trusted(call) -> Non
         assert call(command, *arguments, "trust=[mine_trusted]")[0] == 0
     Path("run/result.json").unlink()
     assert "resume=run trust=mine_trusted\n" in call("compare", "run")[1]
-    assert "goes with resume=RUN" in call("train", *quick, *own, "trust=mine_trusted")[2]
+    assert "works only with resume=RUN" in call("train", *quick, *own, "trust=mine_trusted")[2]
