@@ -1,4 +1,4 @@
-"""cnnlab's plugins for Hydra, which finds them in this namespace package. Imported at every start: loads nothing heavy."""
+"""cnnlab's plugins for Hydra, which finds them in this namespace package. Imported at every start: imports nothing heavy."""
 
 import time
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from cnnlab.errors import ConfigError
 
 
 class ParallelLauncher(Launcher):
-    """hydra/launcher=parallel: as many jobs at a time as the machine takes. See configs/hydra/launcher/parallel.yaml."""
+    """hydra/launcher=parallel: run as many jobs at a time as the machine takes. See configs/hydra/launcher/parallel.yaml."""
 
     def __init__(self, jobs: int | None, jobs_per_gpu: int) -> None:
         self.jobs, self.jobs_per_gpu = jobs, jobs_per_gpu
         self.began = time.monotonic()
         self.before = 0  # jobs that were done when the command began
-        self.expected: int | None = None  # jobs in all, where a sweeper launches them in several lots, or some are done
+        self.expected: int | None = None  # jobs in all, if a sweeper launches them in batches or some are done
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         for name, value in (("jobs", self.jobs), ("jobs_per_gpu", self.jobs_per_gpu)):
@@ -30,7 +30,7 @@ class ParallelLauncher(Launcher):
         self.context, self.task_function, self.config = hydra_context, task_function, config
 
     def at_a_time(self, jobs: int) -> int:
-        """How many of so many jobs run at a time."""
+        """Return how many of `jobs` jobs run at a time."""
         from cnnlab.sweep import parallel
 
         return len(parallel.slots(self, jobs))
@@ -77,7 +77,7 @@ class OptunaSweeper(Sweeper):
 
 
 class GridSweeper(Sweeper):
-    """hydra/sweeper=grid: every combination, but for keys zipped together. See configs/hydra/sweeper/grid.yaml."""
+    """hydra/sweeper=grid: run every combination, except of keys zipped together. See configs/hydra/sweeper/grid.yaml."""
 
     def __init__(self, zip: Sequence[str]) -> None:
         self.zip = list(zip)

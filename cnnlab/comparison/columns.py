@@ -1,9 +1,9 @@
-"""Which settings tell configurations apart, said as shortly as a person would say it.
+"""Which settings tell configurations apart, in as few words as possible.
 
-A config group that runs chose differently is a column of names: model is lenet or mlp. A dotted setting is a column only
-where it differs and no such name explains it. A group's name explains a setting of its section (model.hidden) if all runs
-that chose the name agree on the setting; an experiment's name explains the other names and every setting in that way.
-Where a run chose no name, that group explains nothing.
+A config group that the runs chose differently is a column of names: model is lenet or mlp. A dotted setting is a column only if
+it differs and no such name explains it. A group's name explains a setting of its section (model.hidden) if all runs with that
+name agree on the setting; an experiment's name explains other names and all settings in the same way. If some run chose no
+name, the group explains nothing.
 """
 
 import json
@@ -17,7 +17,7 @@ GROUPS = ("experiment", "data", "model", "task", "optimizer", "schedule", "augme
 
 
 def differing(runs: Sequence[Run | LeftOut]) -> list[str]:
-    """The columns for runs of different configurations, one run of each: groups first, then settings in their order."""
+    """Return the columns for one run of each configuration: groups first, then settings in their order."""
     chosen = list(dict.fromkeys([*GROUPS, *sorted({group for run in runs for group in run.choices})]))
     names = {group: [run.choices.get(group) for run in runs] for group in chosen}
     recipes = [config.recipe(run.settings) for run in runs]
@@ -36,23 +36,23 @@ def differing(runs: Sequence[Run | LeftOut]) -> list[str]:
 
 
 def common(runs: Sequence[Run | LeftOut]) -> dict[str, str]:
-    """The groups that all runs chose alike, with the names."""
+    """Return the groups for which all runs chose the same name, with the names."""
     groups = [group for group in GROUPS if len({run.choices.get(group) for run in runs}) == 1]
     return {group: runs[0].choices[group] for group in groups if group in runs[0].choices}
 
 
 def comparable(settings: Mapping[str, Any], key: str) -> str:
-    """A text that is equal for equal values, and empty where the key is missing."""
+    """Return a text that is equal for equal values, "" if the key is missing."""
     return json.dumps(settings[key], sort_keys=True, default=str) if key in settings else ""
 
 
 def value(run: Run | LeftOut, column: str) -> Any:
-    """What a run has in a column, the name of a choice or a setting; None where it has neither."""
+    """Return a run's value in a column, the name of a choice or a setting, or None if it has neither."""
     return run.choices.get(column, run.settings.get(column))
 
 
 def text(run: Run | LeftOut, column: str) -> str:
-    """The same as a person writes it on a command line, empty where the run has no such setting."""
+    """Return the value as written on a command line, "" if the run has no such setting."""
     if column in run.choices or column not in run.settings:
         return run.choices.get(column, "")
     found = run.settings[column]
@@ -60,13 +60,13 @@ def text(run: Run | LeftOut, column: str) -> str:
 
 
 def short(run: Run | LeftOut, column: str) -> str:
-    """The same for a table: in one line, a drawn number such as 0.00031622776601683794 with six digits."""
+    """Return the value for a table: on one line, a number such as 0.00031622776601683794 with six digits."""
     found = value(run, column)
     return f"{found:.6g}" if isinstance(found, float) else " ".join(text(run, column).split())
 
 
 def label(run: Run, columns: Iterable[str]) -> str:
-    """ "model=lenet optimizer.lr=0.01": a configuration in a line."""
+    """Describe a configuration on one line, such as "model=lenet optimizer.lr=0.01"."""
     return " ".join(f"{column}={shown}" for column in columns if (shown := short(run, column)))
 
 

@@ -10,7 +10,7 @@ from cnnlab.comparison.statistics import Summary, summarize
 
 @dataclass(frozen=True)
 class Configuration:
-    """The runs of one recipe, one a seed, in the order of their seeds."""
+    """The runs of one recipe, one per seed, in the order of their seeds."""
 
     runs: tuple[Run, ...]
 
@@ -28,7 +28,7 @@ class Configuration:
 
     @cached_property
     def validation_mean(self) -> float | None:
-        """None where a run had no validation split."""
+        """The mean over the seeds, or None if a run had no validation split."""
         scores = [run.validation for run in self.runs if run.validation is not None]
         return fmean(scores) if len(scores) == self.n else None
 

@@ -27,12 +27,12 @@ PARTS: dict[str, Any] = {
     "validation": "-",
     "test": "--",
     "train": ":",
-}  # which score is drawn, the first that a run recorded, and how
+}  # the score drawn (the first of these that was recorded) and its line style
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The score after each epoch: over the seeds the mean, the lowest and the highest. part: of the data."""
+    """The score after each epoch: mean, lowest and highest over the seeds. part: the split."""
 
     part: str
     epochs: list[int]
@@ -43,7 +43,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Line:
-    """A curve as it is drawn. label: empty for those that share the gray; n: seeds."""
+    """A curve as drawn. label: empty for the gray lines; n: the number of seeds."""
 
     curve: Curve
     n: int
@@ -52,7 +52,7 @@ class Line:
 
 
 def read_curve(row: Configuration) -> Curve | None:
-    """The curve of a configuration, up to the last epoch that all its seeds reached; None where nothing was recorded."""
+    """Read the curve of a configuration, up to the last epoch that all seeds reached; None if nothing was recorded."""
     histories = [_history(run.directory) for run in row.runs]
     for part in PARTS:
         seeds = [
@@ -67,7 +67,7 @@ def read_curve(row: Configuration) -> Curve | None:
 
 
 def lines_of(table: Table) -> list[Line]:
-    """The curves of a table, in the order of its rows: the first in colors, with a label, the others gray."""
+    """Return the curves of a table, in the order of its rows: the first in color, with a label, the others gray."""
     found = [(row, curve) for row in table.rows if (curve := read_curve(row)) is not None]
     lines = []
     for rank, (row, curve) in enumerate(found):
@@ -82,13 +82,13 @@ def lines_of(table: Table) -> list[Line]:
 
 
 def others(lines: Sequence[Line]) -> str:
-    """What the legend says of the gray lines; empty without any."""
+    """Return the legend's text for the gray lines, "" without any."""
     count = sum(line.color == GRAY for line in lines)
     return f"the other {count:,}" if count > 1 else "the last one" if count else ""
 
 
 def save(path: Path, made: Sequence[Table]) -> None:
-    """Draw a panel a table, one below the other; the name's end tells the format, one of FORMATS.
+    """Draw a panel for each table, one below the other; the file's suffix, one of FORMATS, says in which format.
 
     Raises:
         ConfigError: nothing to draw.
@@ -114,7 +114,7 @@ def save(path: Path, made: Sequence[Table]) -> None:
 
 
 def svg(table: Table, lines: Sequence[Line], ink: str) -> str:
-    """The curves of a table as an SVG element without a legend, which needs no font; text and axes in the color `ink`."""
+    """Draw the curves of a table as an SVG element without a legend, its text as paths; text and axes in the color `ink`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.6, 3.4), layout="constrained")
@@ -154,7 +154,7 @@ def has_band(lines: Sequence[Line]) -> bool:
 
 
 def _history(directory: RunDirectory) -> list[Epoch]:
-    """The epochs of a run; none where its metrics are damaged."""
+    """Return the epochs of a run, none if its metrics are damaged."""
     try:
         return directory.read_epochs()
     except CheckpointError:

@@ -1,4 +1,4 @@
-"""`--where KEY=VALUE`: which runs a person asked for."""
+"""`--where KEY=VALUE`: select runs by their settings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +11,10 @@ from cnnlab.errors import ConfigError, suggest
 
 
 def matching(runs: Sequence[Run | LeftOut], conditions: Sequence[str]) -> list[Run | LeftOut]:
-    """The runs for which all conditions hold: `model=lenet`, `optimizer.lr=1e-2`, `seed=0,1` (either).
+    """Return the runs for which all conditions hold: `model=lenet`, `optimizer.lr=1e-2`, `seed=0,1` (either).
 
-    Values are compared as values: 1e-2 is 0.01, and a missing key is null. A run whose settings cannot be read
-    is kept, to be told of.
+    Values are compared as values: 1e-2 is 0.01, and a missing key is null. Runs whose settings cannot be read are kept, so that
+    they are reported.
 
     Raises:
         ConfigError: a key that no run has, a value that none has, or one that cannot be read.
@@ -29,13 +29,13 @@ def matching(runs: Sequence[Run | LeftOut], conditions: Sequence[str]) -> list[R
             raise ConfigError(f"--where {condition}: no run has the setting {key}.{suggest(key, keys)}")
         if not any(_equal(value, one) for value in values for one in wanted):
             found = ",".join(sorted({str(value) for value in values})[:20])
-            raise ConfigError(f"--where {condition}: no run matches; there are {key}={found}")
+            raise ConfigError(f"--where {condition}: no run matches; the runs have {key}={found}")
         kept = [run for run in kept if not run.settings or any(_equal(columns.value(run, key), one) for one in wanted)]
     return kept
 
 
 def _alternatives(condition: str, text: str) -> list[Any]:
-    """ "a,b" as two values; commas within brackets separate nothing."""
+    """Split "a,b" into two values, but not at commas within brackets."""
     try:
         read = yaml.safe_load(f"[{text}]")
     except (yaml.YAMLError, ValueError, RecursionError):  # 5,000 digits, a month 13, a thousand brackets

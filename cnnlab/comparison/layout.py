@@ -1,4 +1,4 @@
-"""A table in the width of a terminal: headings and verdicts abbreviated, columns left out, long names cut; no line broken."""
+"""Fit a table into a terminal: abbreviate headings and verdicts, drop columns, cut long names; no line is wrapped."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ from cnnlab.comparison.configuration import Configuration
 from cnnlab.comparison.tables import Table
 from cnnlab.tracking import aligned
 
-FIRST_OUT = ("95 % interval", "seconds", "parameters", "std", "difference", "p")  # in this order, while the width asks for it
-SETTING, NAME = 16, 12  # cells that a long setting and a run's name keep
+FIRST_OUT = ("95 % interval", "seconds", "parameters", "std", "difference", "p")  # dropped in this order until the table fits
+SETTING, NAME = 16, 12  # cells to which settings and run names are cut
 
 
 def lines(table: Table, order: Sequence[tuple[int, Configuration]], width: int | None) -> tuple[list[str], list[str]]:
-    """The rows as lines, the first being the headings, and the columns left out for the width.
+    """Return the rows as lines, the headings first, and the columns that were dropped.
 
     Args:
-        order: ranks and configurations, as they are to follow each other.
+        order: ranks and configurations, in the order of display.
         width: of the terminal, in cells; None: no limit.
     """
     names, settings = presentation.headings(table), table.columns
@@ -44,7 +44,7 @@ def lines(table: Table, order: Sequence[tuple[int, Configuration]], width: int |
     cut(presentation.RUN, NAME)
     for name in settings:
         cut(name, SETTING)
-    if len({*columns[presentation.RUN]}) < len({row[-1] for row in rows}):  # cut, they are taken for each other
+    if len({*columns[presentation.RUN]}) < len({row[-1] for row in rows}):  # cut names look the same
         aligned.drop(columns, [presentation.RUN], 0)
     aligned.drop(columns, [presentation.RUN, *reversed(settings)], width)
     return aligned.lines(columns, left), [name for name in names if name not in columns]

@@ -12,15 +12,15 @@ from cnnlab.comparison.tables import Table
 from cnnlab.comparison.verdicts import MCNEMAR, PAIRED_T
 
 NUMBER_HEADINGS = ("n", "test", "std", "95 % interval", "validation", "seconds", "parameters")
-FAR = 10  # standard deviations, more than a difference worth telling would have
+FAR = 10  # standard deviations, more than any realistic difference
 VERDICT_HEADINGS = ("difference", "p", "against row 1")
 RUN = "run"
 SHORT_HEADINGS = {"validation": "val", "parameters": "params", "difference": "diff", "against row 1": "vs row 1"}
 
 
 def title(table: Table) -> str:
-    """ "digits: test accuracy on 2,000 images", which classes they are of if they are few, and which images where another
-    table's are not the same."""
+    """Return a title such as "digits: test accuracy on 2,000 images", with the classes if they are few, and with the digest of
+    the images if another table has different ones."""
     on = table.measured_on
     classes = f" ({', '.join(on.classes)})" if 0 < len(on.classes) < 5 else ""
     images = f" ({_which_images(table)})" if table.is_ambiguous else ""
@@ -28,13 +28,13 @@ def title(table: Table) -> str:
 
 
 def _which_images(table: Table) -> str:
-    """The digest of the test images, and the directory that the first run read."""
+    """Return the digest of the test images, and the directory that the first run read."""
     root, digest = table.rows[0].runs[0].settings.get("data.root"), table.measured_on.digest
     return f"digest {'not recorded' if digest.startswith('root ') else digest}, data.root {root}"
 
 
 def shared(table: Table) -> list[str]:
-    """The choices of all rows, in a line, and the folder of their runs, in another."""
+    """Return a line with the choices common to all rows, and one with the folder of their runs."""
     common = {group: name for group, name in table.common.items() if group != "data" or name != table.measured_on.data}
     what = " ".join(f"{group}={name}" for group, name in common.items())
     told = [f"{'all with' if len(table.rows) > 1 else 'with'} {what}"] if what else []
@@ -42,7 +42,7 @@ def shared(table: Table) -> list[str]:
 
 
 def headings(table: Table, short: bool = False) -> list[str]:
-    """Of rank, settings, numbers, verdict, and of the run. short: without what is needed for reading one column alone."""
+    """Return the headings: rank, settings, numbers, verdict and run. short: abbreviated."""
     settings = table.columns
     if short:
         last = [column.rpartition(".")[2] for column in settings]
@@ -52,7 +52,7 @@ def headings(table: Table, short: bool = False) -> list[str]:
 
 
 def cells(table: Table, row: Configuration, rank: int, short: bool = False) -> list[str]:
-    """One text a heading."""
+    """Return a row's cells, one per heading."""
     test, settings = row.test, _settings(table, row.runs[0], short)
     interval = f"{test.interval[0]:.4f} – {test.interval[1]:.4f}" if test.interval else "-"
     return [
@@ -62,7 +62,7 @@ def cells(table: Table, row: Configuration, rank: int, short: bool = False) -> l
 
 
 def unfinished(table: Table, short: bool = False) -> list[list[str]]:
-    """The runs that have not ended, a row each: the validation score so far, and how they stand in place of a verdict."""
+    """Return a row for each unfinished run: its validation score so far, and its status in place of a verdict."""
     found = []
     for one in table.unfinished[: table.top]:
         empty = dict.fromkeys(NUMBER_HEADINGS, "") | {"validation": number(one.validation)}
@@ -81,7 +81,7 @@ def _settings(table: Table, run: Run | LeftOut, short: bool) -> list[str]:
 
 
 def _verdict(table: Table, rank: int, short: bool) -> list[str]:
-    """Difference, p, verdict; empty for the first row, none in a table of one row."""
+    """Return difference, p and verdict: empty for the first row, none for a table of one row."""
     if not table.verdicts.rows or rank == 1:
         return [""] * (3 if table.verdicts.rows else 0)
     verdict = table.verdicts.rows[rank - 2]
@@ -90,7 +90,7 @@ def _verdict(table: Table, rank: int, short: bool) -> list[str]:
 
 
 def folder(runs: Sequence[Run]) -> str:
-    """The folder that all runs lie below, empty where that is the current one or there is none."""
+    """Return the folder that contains all runs, "" if it is the current one or there is none."""
     folders = [os.path.dirname(run.name) for run in runs]
     return os.path.commonpath(folders) if len({os.path.isabs(name) for name in folders}) == 1 else ""
 
@@ -100,12 +100,12 @@ def _folder(table: Table) -> str:
 
 
 def _run(table: Table, row: Configuration) -> str:
-    """ "mlp-seed0 +2": the directory of the first seed below the table's folder, and how many more there are."""
+    """Return the directory of the first seed, below the table's folder, and the number of further seeds: "mlp-seed0 +2"."""
     return _below(table, row.runs[0]) + (f" +{row.n - 1}" if row.n > 1 else "")
 
 
 def _below(table: Table, run: Run | LeftOut) -> str:
-    """The directory of a run below the table's folder."""
+    """Return the directory of a run below the table's folder."""
     where = _folder(table)
     return os.path.relpath(run.name, where) if where else run.name
 
@@ -115,14 +115,14 @@ def number(value: float | None) -> str:
 
 
 def first_without_validation(table: Table) -> int | None:
-    """The index of the first row that was ranked without a validation score, all being at the end; None without such rows."""
+    """Return the index of the first row without a validation score (such rows come last), or None without such rows."""
     if len(table.rows) < 2:
         return None
     return next((index for index, row in enumerate(table.rows) if row.validation_mean is None), None)
 
 
 def section_line(table: Table) -> str:
-    return f"without validation, so ranked by test {table.metric}, which flatters the first:"
+    return f"without validation, so ranked by test {table.metric}, which makes the first look too good:"
 
 
 def notes(table: Table) -> list[str]:
@@ -134,10 +134,10 @@ def notes(table: Table) -> list[str]:
     if table.unfinished:
         lines.append("Rows without a rank are runs that have not ended, with the validation score of their last epoch.")
     if shown < len(table.rows):
-        lines.append(f"{shown:,} of {len(table.rows):,} rows shown (--top {table.top}); the tests are of all.")
+        lines.append(f"{shown:,} of {len(table.rows):,} rows shown (--top {table.top}); all are tested.")
     if len(table.rows) > 2:
         lines.append(
-            "Row 1 was chosen by scores of these runs, so its mean is somewhat too good: for a figure to report, train it with "
+            "Row 1 was chosen by the scores of these runs, so its mean is a little too good: to report a score, train it with "
             "new seeds."
         )
     lost = [f"row {rank}: {count}" for rank, count in enumerate(table.lost, 1) if count]
@@ -145,8 +145,8 @@ def notes(table: Table) -> list[str]:
         lines.append(f"Runs that diverged, failed or were pruned are not in n ({', '.join(lost)}): it counts the survivors.")
     if table.measured_on.digest.startswith("root "):
         lines.append(
-            "These runs were made by a version of cnnlab that recorded no digest of the test images; they stand apart, by the "
-            "directory that they read, since whether their images were those of others cannot be known."
+            "These runs were made by a version of cnnlab that recorded no digest of the test images. They are grouped by the "
+            "directory that they read, since nobody can know whether their images were those of other runs."
         )
     if any(row.n > 1 for row in table.rows):
         lines.append("std and interval are over the seeds; the interval is Student's t for the mean.")
@@ -157,20 +157,20 @@ def notes(table: Table) -> list[str]:
     tests = table.verdicts.num_tests
     if tests > 1:
         lines.append(
-            f"p is corrected for all {tests:,} pairs of this table (Holm), so that it holds however row 1 was chosen; not for "
-            "rows, runs or a number of seeds that were chosen after a look at the scores (--where, one seed more)."
+            f"p is corrected for all {tests:,} pairs of this table (Holm), so it is valid however row 1 was chosen; but not if "
+            "rows, runs or the number of seeds were chosen after a look at the scores (--where, one more seed)."
         )
     if MCNEMAR in used:
         lines.append(
-            "McNemar's test is about these trained networks, not about their settings: equal settings with two seeds give "
-            "networks that differ, too."
+            "McNemar's test is about these trained networks, not about their settings: equal settings with two seeds also "
+            "give different networks."
         )
     if (n := table.verdicts.num_seeds) is not None:
         least, with_ten = (smallest_difference(seeds, tests) for seeds in (n, 10))
         more = f" ({with_ten:.1f} times with 10 seeds)" if n < 10 else ""
         needed = f"a difference must be at least {least:.1f} times the standard deviation of the paired differences{more}"
         lines.append(
-            f"With {n} seeds {needed} to be told from chance."
+            f"With {n} seeds {needed} to be distinguished from chance."
             if least < FAR
             else f"{n} seeds are too few for so many rows: {needed}."
         )
@@ -178,7 +178,7 @@ def notes(table: Table) -> list[str]:
 
 
 def as_values(table: Table, rank: int, settings: Sequence[str]) -> dict[str, Any]:
-    """A row of a table, counted from 1, for --json and --csv, nothing rounded; the verdict is against row 1, its own null."""
+    """Return a row (`rank` counts from 1) for --json and --csv, unrounded; the verdict is against row 1, whose own is null."""
     row, verdict = table.rows[rank - 1], table.verdicts.rows[rank - 2] if rank > 1 else None
     return {
         "settings": {column: columns.value(row.runs[0], column) for column in settings},
@@ -203,7 +203,7 @@ def as_values(table: Table, rank: int, settings: Sequence[str]) -> dict[str, Any
 
 
 def as_run(run: Run | LeftOut, settings: Sequence[str]) -> dict[str, Any]:
-    """A run by itself, nothing rounded; one without a test score has its validation score so far."""
+    """Return a single run, unrounded; without a test score, it has its validation score so far."""
     scored = run if isinstance(run, Run) else None
     metric = scored.metric if scored else run.last.metric if isinstance(run, LeftOut) and run.last else None
     return {

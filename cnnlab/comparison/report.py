@@ -1,4 +1,4 @@
-"""The report of a comparison: one HTML file that needs nothing else, for the screen, the phone and paper."""
+"""The report of a comparison: one self-contained HTML file for the screen, the phone and paper."""
 
 import time
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from cnnlab.plots import GRAY
 from cnnlab.tracking import files
 from cnnlab.tracking.confusion import confusion_counts
 
-NUM_CONFUSIONS = 4  # configurations of a table, the best ones, whose confusion matrices are shown
+NUM_CONFUSIONS = 4  # the best configurations of a table, whose confusion matrices are shown
 MAX_CLASSES = 30
-NUM_COMMANDS = 3  # that trained the runs, shown where there are no more
-INK = "#010203"  # stands for the page's own text color, which is light in dark mode
+NUM_COMMANDS = 3  # the commands that trained the runs are shown if there are no more
+INK = "#010203"  # a placeholder for the page's text color, which is light in dark mode
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8885; --soft: #666; --best: #0072b21a }
@@ -95,12 +95,12 @@ hint();
 
 
 def save(path: Path, made: Sequence[Table], left_out: Sequence[LeftOut], command: str) -> None:
-    """Write the report that `command` asked for."""
+    """Write the report; `command` is the command line that asked for it."""
     files.write_atomic(path, html(made, left_out, command).encode(errors="replace"))
 
 
 def html(made: Sequence[Table], left_out: Sequence[LeftOut], command: str) -> str:
-    """The page; the same for the same runs and command."""
+    """Return the page, the same for the same runs and command."""
     rows = sum(len(table.rows) for table in made)
     runs = [run for table in made for row in table.rows for run in row.runs]
     summary, where = f"{_count(rows, 'configuration')}, {_count(len(runs), 'run')}", presentation.folder(runs)
@@ -125,13 +125,13 @@ def html(made: Sequence[Table], left_out: Sequence[LeftOut], command: str) -> st
 
 
 def _facts(runs: Sequence[Run], summary: str, command: str) -> str:
-    """What is compared, when it was trained, and by which commands."""
+    """List what is compared, when it was trained, and by which commands."""
     ended = [time.strftime("%Y-%m-%d %H:%M", time.localtime(run.ended)) for run in sorted(runs, key=lambda run: run.ended)]
     trained = dict.fromkeys(str(run.directory.read_environment().get("command", "")) for run in runs)
     told = [("compared", summary)]
     if ended:
         told.append(("runs ended", " – ".join(dict.fromkeys((ended[0], ended[-1])))))
-    if len(trained) <= NUM_COMMANDS:  # of one sweep, started again perhaps
+    if len(trained) <= NUM_COMMANDS:  # such as those of one sweep, perhaps resumed
         told += [("trained by", f"python -m {one}") for one in trained if one]
     told.append(("report by", command))
     return "<dl class=facts>" + "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>\n" for name, text in told) + "</dl>"
@@ -151,10 +151,10 @@ def _section(table: Table) -> str:
 
 
 def _table(table: Table) -> str:
-    """The configurations with their numbers and verdicts."""
+    """Return the configurations with their numbers and verdicts."""
     order, heads = in_order(table), presentation.headings(table)
     settings = presentation.headings(table, short=True)[1 : 1 + len(table.columns)]
-    heads[1 : 1 + len(table.columns)] = settings  # lr for optimizer.lr: a phone then shows the scores, too
+    heads[1 : 1 + len(table.columns)] = settings  # lr for optimizer.lr, so that a phone also shows the scores
     left, best = [*settings, presentation.VERDICT_HEADINGS[-1], presentation.RUN], " class=best" if len(order) > 1 else ""
     lines = [_cells("td", presentation.cells(table, row, rank), heads, left) for rank, row in order]
     lines = [f"<tr{'' if number else best}>{line}</tr>" for number, line in enumerate(lines)]
@@ -167,7 +167,7 @@ def _table(table: Table) -> str:
 
 
 def _cells(tag: str, texts: Sequence[str], heads: Sequence[str], left: Sequence[str], descending: Sequence[str] = ()) -> str:
-    """Cells under their headings; those under the ones in `left` begin at the left. descending: are sorted so at first."""
+    """Return cells, left-aligned under the headings in `left`. descending: headings that are first sorted in this order."""
     kinds = [" class=left" if name in left else " data-first=descending" if name in descending else "" for name in heads]
     shown = _breakable if tag == "th" else escape
     return "".join(f"<{tag}{kind}>{shown(text)}</{tag}>" for kind, text in zip(kinds, texts, strict=True))
@@ -189,13 +189,13 @@ def _curves(table: Table) -> str:
 
 
 def _confusions(table: Table) -> str:
-    """The matrices of the best rows, or why there are none; nothing for a regression."""
+    """Return the matrices of the best rows, or why there are none; nothing for a regression."""
     if table.metric == "mae":
         return ""
     shown = [row for _, row in in_order(table)][:NUM_CONFUSIONS]
     which = f", of the best {len(shown)}" if len(shown) < len(table.rows) else ""
     figures = "".join(_confusion(table, row, rank) for rank, row in enumerate(shown, 1))
-    legend = "A row a class, a column a prediction; the counts of all seeds together."
+    legend = "A row for each class, a column for each prediction; the counts of all seeds are added up."
     return f'<h3>Confusion{which}</h3>\n<p class="soft">{legend}</p>\n<div class=matrices>\n{figures}</div>'
 
 
@@ -217,20 +217,20 @@ def _confusion(table: Table, row: Configuration, rank: int) -> str:
 
 
 def _cell(count: int, share: float, right: bool) -> str:
-    """Shaded by its share of the row; mistakes are few, so theirs is shown four times as strong."""
+    """Return a cell shaded by its share of the row; mistakes, which are few, are shaded four times as strongly."""
     color, strength = ("0,114,178", share * 0.6) if right else ("213,94,0", min(0.7, share * 4 * 0.6))
     style = f' style="background:rgba({color},{strength:.2f})"' if count else ""
     return f"<td{style}>{count or '·'}</td>"
 
 
 def confusion_of_seeds(row: Configuration, num_classes: int) -> NDArray[np.int64]:
-    """Test images by class (rows) and predicted class (columns), all seeds together: int64, K x K.
+    """Count test images by class (rows) and predicted class (columns), over all seeds: int64, K x K.
 
     Raises:
-        CheckpointError: a run's predictions cannot be had, or are not of `num_classes` classes.
+        CheckpointError: a run's predictions cannot be read, or are not of `num_classes` classes.
     """
     if not 2 <= num_classes <= MAX_CLASSES:
-        raise CheckpointError(f"{num_classes} classes; up to {MAX_CLASSES} are")
+        raise CheckpointError(f"{num_classes} classes, more than {MAX_CLASSES}")
     total = np.zeros((num_classes, num_classes), np.int64)
     for run in row.runs:
         answers = read_answers(run.directory.predictions)
@@ -242,7 +242,7 @@ def confusion_of_seeds(row: Configuration, num_classes: int) -> NDArray[np.int64
 
 
 def _runs(table: Table) -> str:
-    """Every run with its own scores, folded up."""
+    """List every run with its own scores, collapsed at first."""
     lines = []
     for rank, row in in_order(table):
         for run in row.runs:
@@ -268,7 +268,7 @@ def _left_out(left_out: Sequence[LeftOut]) -> str:
 
 
 def _breakable(heading: str) -> str:
-    """A dotted name may go on in the next line after a dot."""
+    """Escape a heading and let a dotted name break after its dots."""
     return escape(heading).replace(".", ".<wbr>")
 
 

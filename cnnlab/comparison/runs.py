@@ -1,4 +1,4 @@
-"""Finding runs below folders and reading what they recorded, fast enough for a thousand. Loads no torch."""
+"""Find runs below folders and read what they recorded, fast enough for a thousand. Does not import torch."""
 
 import math
 import os
@@ -19,9 +19,9 @@ from cnnlab.tracking.run import RunDirectory, find_run
 
 @dataclass(frozen=True)
 class MeasuredOn:
-    """The test images of a score. Scores on different ones are not compared.
+    """The test images of a score; scores on different images are not compared.
 
-    digest: of the images and labels; of a run that did not record it "root" and the directory that it read.
+    digest: of the images and labels; for a run that did not record it, "root" and the directory that it read.
     """
 
     data: str
@@ -34,8 +34,8 @@ class MeasuredOn:
 class Run:
     """A run that ended with a score.
 
-    settings: flat, as in config.yaml, with the recorded digest of the training images. choices: the names that config groups
-    were chosen by. validation: the mean score, or None without a validation split. ended: when result.json was written.
+    settings: flat, as in config.yaml, with the recorded digest of the training images. choices: the chosen name
+    of each config group. validation: the mean score, or None without a validation split. ended: when result.json was written.
     """
 
     directory: RunDirectory
@@ -65,9 +65,9 @@ class Run:
 class LeftOut:
     """A run that is not counted.
 
-    status: of a run whose files cannot be read FAILED, of one that is counted already FINISHED. cause: why it is not counted.
-    settings, choices, measured_on: as in Run, empty where they cannot be read. last: the last epoch it recorded. command: that
-    continues it.
+    status: FAILED if its files cannot be read, FINISHED if the same run is already counted. cause: why it is not counted.
+    settings, choices, measured_on: as in Run, empty if they cannot be read. last: the last epoch that it recorded. command:
+    the one that continues it.
     """
 
     name: str
@@ -81,7 +81,7 @@ class LeftOut:
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether it may still get its scores."""
+        """Whether it may still be completed and scored."""
         return self.status in (Status.RUNNING, Status.INTERRUPTED)
 
     @property
@@ -96,7 +96,7 @@ class LeftOut:
 
     @property
     def so_far(self) -> str:
-        """ "validation accuracy 0.9312 after 3 epochs"; empty where nothing was recorded."""
+        """Progress such as "validation accuracy 0.9312 after 3 epochs"; empty if nothing was recorded."""
         if self.last is None:
             return ""
         score = "" if self.validation is None else f"validation {self.last.metric} {self.validation:.4f} "
@@ -104,7 +104,7 @@ class LeftOut:
 
 
 def read_runs(paths: Sequence[str]) -> list[Run | LeftOut]:
-    """All runs at and below `paths`, each once.
+    """Read all runs at and below `paths`, each once.
 
     Raises:
         ConfigError: a path that does not exist, or holds no run.
@@ -119,8 +119,8 @@ def read_runs(paths: Sequence[str]) -> list[Run | LeftOut]:
 
 
 def find_runs(path: str) -> list[RunDirectory]:
-    """The runs at and below `path`, in sorted order; hidden folders and what lies in a run are passed over. Of "last"
-    the newest.
+    """Return the runs at and below `path`, sorted, without searching hidden folders and the runs themselves; for "last" the
+    newest run.
 
     Raises:
         ConfigError: `path` does not exist, is a file, or holds no run.
@@ -132,7 +132,7 @@ def find_runs(path: str) -> list[RunDirectory]:
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         run = RunDirectory(Path(folder))
         records = {file.name for file in (run.environment, run.metrics, run.result)}
-        if run.config.name in names and records & set(names):  # else it may be a folder of configurations
+        if run.config.name in names and records & set(names):  # otherwise it may be a folder of configurations
             found.append(run)
             inner.clear()
     if not found:
@@ -157,7 +157,7 @@ def _read(directory: RunDirectory) -> Run | LeftOut:
     result, environment = directory.read_result(), directory.read_environment()
     choices = _choices(environment, settings)
     if isinstance(digest := _recorded_data(environment).get("train_digest"), str):
-        settings["data.train_digest"] = digest  # two data roots may hold other images
+        settings["data.train_digest"] = digest  # two data roots may hold different images
     if result is None or not result.status.is_scored:
         last, damage = _last_epoch(directory)
         if result is not None and result.status is not Status.INTERRUPTED:
@@ -177,7 +177,7 @@ def _read(directory: RunDirectory) -> Run | LeftOut:
 
 
 def _plain(value: Any) -> Any:
-    """`value` with 1 for 1.0, which mean the same."""
+    """Return `value` with 1.0 replaced by 1, which means the same."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return int(value)
     if isinstance(value, list):
@@ -188,7 +188,7 @@ def _plain(value: Any) -> Any:
 
 
 def _metric(result: Result, split: str) -> float | None:
-    """The score of a split, None where it was not scored or is not a finite number."""
+    """Return the score of a split, or None if it was not scored or is not a finite number."""
     score = result.scores.get(split)
     return score.value if score is not None and math.isfinite(score.value) else None
 
@@ -197,7 +197,7 @@ def _choices(environment: dict[str, Any], settings: dict[str, Any]) -> dict[str,
     recorded = environment.get("choices")
     choices = {} if not isinstance(recorded, dict) else {str(key): str(value) for key, value in recorded.items()}
     named = {key: value for key, value in choices.items() if value not in ("None", "null")}
-    for group in [group for group, name in named.items() if name == "custom"]:  # a class of one's own goes by its path
+    for group in [group for group, name in named.items() if name == "custom"]:  # a user's own class is named by its path
         named[group] = str(settings.get(f"{group}._target_", "custom"))
     if "augment" not in named:  # Hydra does not record a list of choices
         inside = dict.fromkeys(key.split(".")[1] for key in settings if key.startswith("augment."))
@@ -222,7 +222,7 @@ def _measured_on(environment: dict[str, Any], settings: dict[str, Any]) -> Measu
 
 
 def _last_epoch(directory: RunDirectory) -> tuple[Epoch | None, str]:
-    """The last epoch recorded, if any; or why the record cannot be read, which leaves a run what its result says."""
+    """Return the last recorded epoch, if any, or why the record cannot be read; the run's result is used all the same."""
     try:
         recorded = directory.read_epochs()
     except CheckpointError as error:

@@ -1,4 +1,4 @@
-"""What can be said of scores over seeds: their spread, paired tests, Holm's correction."""
+"""Statistics of scores over seeds: their spread, paired tests, Holm's correction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from statistics import fmean, stdev
 import numpy as np
 from numpy.typing import NDArray
 
-LEVEL = 0.05  # of the tests; the intervals are of 1 - LEVEL
+LEVEL = 0.05  # of significance; the intervals have the confidence 1 - LEVEL
 
 
 @dataclass(frozen=True)
 class Summary:
-    """std: the sample's, with n - 1. interval: of the mean, 95 %. Both are None for a single value. As text: 0.89 ± 0.01."""
+    """Mean, sample standard deviation (with n - 1) and 95 % interval of the mean; the last two None for a single value."""
 
     mean: float
     std: float | None
@@ -23,7 +23,7 @@ class Summary:
 
 
 def summarize(values: Sequence[float]) -> Summary:
-    """Mean, standard deviation and interval of one or more values; the interval is mean ± t(0.975, n - 1) std / sqrt(n).
+    """Return mean, standard deviation and interval of one or more values; the interval is mean ± t(0.975, n - 1) std / sqrt(n).
 
     Source: Student 1908, "The probable error of a mean".
     """
@@ -36,19 +36,19 @@ def summarize(values: Sequence[float]) -> Summary:
 
 
 def half_width(standard_error: float, freedom: float, level: float = LEVEL) -> float:
-    """Of the 1 - `level` interval of a mean or a difference of means, by Student's t with `freedom` degrees of freedom."""
+    """Return the half-width of the 1 - `level` interval of a mean or difference, by Student's t with `freedom` degrees."""
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, 1 - level / 2)) * standard_error
 
 
 def mcnemar(right: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The exact, two-sided p-value that two networks are right equally often, of each pair of K networks.
+    """Return the exact, two-sided p-value that two networks are right equally often, for each pair of K networks.
 
-    Of the images that only one of the two has right, each has the same chance to be right: a binomial test with 1/2.
+    If they are, each image that only one of the two gets right is equally likely to be either's: a binomial test with 1/2.
 
     Args:
-        right: whether each network has each image right, K x N.
+        right: whether each network gets each image right, K x N.
 
     Returns:
         K x K, symmetric.
@@ -60,20 +60,20 @@ def mcnemar(right: NDArray[np.bool_]) -> NDArray[np.float64]:
     numbers = right.astype(np.float32)  # counts below 2^24 are exact
     only = (numbers @ (1 - numbers).T).astype(np.float64)  # only[i, j]: i is right and j is not
     few, total = np.minimum(only, only.T), only + only.T
-    with np.errstate(invalid="ignore"):  # none of 0 images
+    with np.errstate(invalid="ignore"):  # 0 of 0 images
         p = np.where(only == only.T, 1.0, 2 * bdtr(few, total.astype(np.int64), 0.5))
     return np.minimum(p, 1.0)
 
 
 def paired_t(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The two-sided p-value of Student's paired t-test, of each pair of K configurations.
+    """Return the two-sided p-value of Student's paired t-test for each pair of K configurations.
 
     Args:
-        scores: of each configuration with each seed, K x S; nan where a seed was not run.
+        scores: K x S, of each configuration with each seed; nan if a seed was not run.
 
     Returns:
-        K x K, symmetric; nan for a pair with less than two seeds in common, and where every pair of scores has the same
-        difference but 0: the test has no spread to go by, and would say p = 0. Where all differences are 0, p is 1.
+        K x K, symmetric; nan for a pair with fewer than two common seeds, and if the difference is the same for every seed but
+        not 0: without any spread, the test would say p = 0. If all differences are 0, p is 1.
     """
     from scipy.special import stdtr
 
@@ -87,24 +87,24 @@ def paired_t(scores: NDArray[np.float64]) -> NDArray[np.float64]:
             mean = np.where(held, differences, 0.0).sum(1) / n
             std = np.sqrt((np.where(held, differences - mean[:, None], 0.0) ** 2).sum(1) / (n - 1))
             found = 2 * stdtr(n - 1.0, -np.abs(mean) / (std / np.sqrt(n)))
-        rounding = 1e-12 * np.maximum(largest[row:], largest[row])  # of scores, which is no spread
+        rounding = 1e-12 * np.maximum(largest[row:], largest[row])  # errors of the scores, which are not spread
         found = np.where(std < rounding, np.where(np.abs(mean) < rounding, 1.0, np.nan), found)
         p[row, row:] = p[row:, row] = np.where(n > 1, found, np.nan)
     return p
 
 
 def smallest_difference(n: int, num_tests: int) -> float:
-    """The least mean difference of `n` pairs, in standard deviations of the differences, that `paired_t` calls one when it is
-    the largest of `num_tests` and Holm's correction is for all of them: t(1 - LEVEL / (2 num_tests), n - 1) / sqrt(n)."""
+    """Return the smallest mean difference of `n` pairs, in standard deviations of the differences, that is significant as the
+    largest of `num_tests` by Holm's correction: t(1 - LEVEL / (2 num_tests), n - 1) / sqrt(n)."""
     return half_width(n**-0.5, n - 1, LEVEL / num_tests)
 
 
 def corrected(p: NDArray[np.float64], spreadless: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
-    """Holm's correction of the p-values of all pairs (K x K, symmetric; nan for a pair that was not tested).
+    """Apply Holm's correction to the p-values of all pairs (K x K, symmetric; nan for a pair that was not tested).
 
     Args:
-        spreadless: K x K, the pairs that were tested with no answer; they count as p = 1, or the others' correction would be
-            smaller because of what the scores happened to be.
+        spreadless: K x K, the pairs whose test gave no answer; they count as p = 1, since otherwise the scores themselves
+            would decide for how many tests the others are corrected.
 
     Returns:
         The corrected values, K x K, nan where p is, and the number of tests.
@@ -118,7 +118,7 @@ def corrected(p: NDArray[np.float64], spreadless: NDArray[np.bool_]) -> tuple[ND
 
 
 def holm(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """p-values (M) adjusted for their number, in the given order: the chance of even one false alarm stays below LEVEL.
+    """Adjust p-values (M) for their number, in the given order: the chance of even one false alarm stays below LEVEL.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6.
     """

@@ -1,4 +1,4 @@
-"""Runs side by side: seeds grouped into configurations, configurations ranked, the first tested against the others."""
+"""Group runs by seed into configurations, rank these, and test the first against the others."""
 
 import json
 from collections import Counter
@@ -22,11 +22,10 @@ LOST = (Status.DIVERGED, Status.FAILED, Status.PRUNED)
 class Table:
     """Configurations that were measured on the same test images in the same way.
 
-    rows: ranked, those without a validation score last. columns: the settings that differ. common: the groups that all
-    chose alike. lost: of each row, how many of its runs ended without a score of their own accord: diverged, failed, pruned.
-    is_ambiguous: whether another table shown beside it is told apart by the digest of the test images alone. unfinished: runs
-    that will be measured so, the best validation score so far first. top: how many rows are shown, None: all; the tests are of
-    all.
+    rows: ranked, those without a validation score last. columns: the settings that differ. common: the groups for which all
+    chose the same name. lost: for each row, how many of its runs diverged, failed or were pruned. is_ambiguous: whether only
+    the digest of the test images tells it from another table. unfinished: runs that will be measured in this way, the best
+    validation score so far first. top: how many rows are shown, None: all; all rows are tested.
     """
 
     measured_on: MeasuredOn
@@ -42,12 +41,13 @@ class Table:
 
     @cached_property
     def verdicts(self) -> Verdicts:
-        """The first row against each of the others; reads predictions where these are needed."""
+        """The first row tested against each of the others; reads predictions if the tests need them."""
         return judge(self.rows)
 
 
 def configurations(runs: Sequence[Run | LeftOut]) -> tuple[list[Configuration], list[LeftOut]]:
-    """Group runs by recipe and test images, and tell which do not count: of several runs of one seed the last to end does."""
+    """Group runs by recipe and test images, and return those not counted: of runs with the same seed, the last to end
+    counts."""
     groups: dict[Any, dict[int, Run]] = {}
     left_out = [run for run in runs if isinstance(run, LeftOut)]
     scored = [run for run in runs if isinstance(run, Run)]
@@ -65,9 +65,9 @@ def _recipe(run: Run | LeftOut) -> str:
 
 
 def tables(rows: Sequence[Configuration], left_out: Sequence[LeftOut] = (), top: int | None = None) -> list[Table]:
-    """One table for each set of test images and metric, in the order of their names.
+    """Return one table for each set of test images and metric, in the order of their names.
 
-    left_out: runs without a score, of which the table tells how many each row lost. top: as in Table.
+    left_out: runs without a score, which each table counts for its rows. top: as in Table.
     """
     lost = Counter(_recipe(run) for run in left_out if run.settings and run.status in LOST)
     groups: dict[tuple[MeasuredOn, str, bool], list[Configuration]] = {}
@@ -93,7 +93,7 @@ def tables(rows: Sequence[Configuration], left_out: Sequence[LeftOut] = (), top:
 
 
 def _unfinished(left_out: Iterable[LeftOut], measured_on: MeasuredOn, metric: str, higher_is_better: bool) -> list[LeftOut]:
-    """Those of a table that have a validation score so far, the best first."""
+    """Return a table's unfinished runs that have a validation score so far, the best first."""
     found = [
         one
         for one in left_out
@@ -104,7 +104,7 @@ def _unfinished(left_out: Iterable[LeftOut], measured_on: MeasuredOn, metric: st
 
 
 def ranked(rows: Iterable[Configuration], higher_is_better: bool) -> list[Configuration]:
-    """By validation score; after those, by test score, rows that have none. Of equals the one with fewer parameters."""
+    """Sort by validation score, then rows without one by test score; of equals, the one with fewer parameters first."""
     sign = -1 if higher_is_better else 1
 
     def key(row: Configuration) -> tuple[Any, ...]:
@@ -125,7 +125,7 @@ NUMBERS: dict[str, Callable[[Configuration], float | None]] = {
 
 
 def sort_rows(rows: Sequence[Configuration], column: str, settings: Sequence[str]) -> list[Configuration]:
-    """Sort by a number of NUMBERS or by one of `settings`: scores best first, all else upwards, empty cells last.
+    """Sort by a number of NUMBERS or by one of `settings`: scores best first, all else ascending, empty cells last.
 
     Raises:
         ConfigError: no such column.
@@ -146,7 +146,7 @@ def sort_rows(rows: Sequence[Configuration], column: str, settings: Sequence[str
 
 
 def in_order(table: Table, sort: str | None = None) -> list[tuple[int, Configuration]]:
-    """The rows that are shown with their ranks, in their order."""
+    """Return the rows that are shown, with their ranks, in the order of display."""
     if sort is None or (sort not in NUMBERS and sort not in table.columns):
         return list(enumerate(table.rows, 1))[: table.top]
     ranks = {id(row): rank for rank, row in enumerate(table.rows, 1)}

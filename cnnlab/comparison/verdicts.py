@@ -1,6 +1,6 @@
 """The first configuration of a table tested against each of the others, in words.
 
-Which row is first depends on the scores that are tested: a run that is lucky on the validation images is lucky on the test
+Which row is first depends on the scores that are tested: a run lucky on the validation images tends to be lucky on the test
 images, too. So the tests are corrected for all pairs of the table; the verdicts then hold whichever row is first, and why.
 """
 
@@ -24,9 +24,9 @@ MCNEMAR, PAIRED_T = "exact McNemar test", "paired t-test"
 class Verdict:
     """A configuration against the first one of its table.
 
-    difference: of the test scores, less the first one's (over the common seeds, where there are any). test: MCNEMAR,
-    PAIRED_T, or empty where nothing could be tested. p: Holm-corrected. short: better, worse, not distinguishable or not
-    tested. text: that, of what, with how many seeds, or why not.
+    difference: its test score minus the first one's (over the common seeds, if any). test: MCNEMAR, PAIRED_T, or empty if
+    nothing could be tested. p: Holm-corrected. short: better, worse, not distinguishable or not tested. text: the same with
+    details: the number of seeds, or why it was not tested.
     """
 
     difference: float
@@ -38,8 +38,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """rows: a verdict for each row of a table but the first. num_tests: the pairs of the table that p is corrected for.
-    num_seeds: the fewest common seeds of a pair with the first row that a paired t-test judged, None without one."""
+    """The verdicts on all rows but the first. num_tests: the pairs that p is corrected for. num_seeds: the fewest common seeds
+    in a paired t-test with the first row, None without such a test."""
 
     rows: list[Verdict]
     num_tests: int
@@ -48,17 +48,17 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a classifier said of each test image: class and true class, int64, N."""
+    """A classifier's predicted class and the true class of each test image: int64, N."""
 
     predicted: NDArray[np.int64]
     label: NDArray[np.int64]
 
 
 def judge(table: Sequence[Configuration]) -> Verdicts:
-    """Test all pairs of the rows of a table, which were measured on the same images, and judge those with the first row.
+    """Test all pairs of rows of a table, measured on the same images, and judge those with the first row.
 
-    Two rows with one seed each: McNemar's exact test on the images, which is about these two networks. Else the paired t-test
-    over two or more common seeds. All pairs are one family for Holm's correction.
+    Two rows with one seed each are compared by McNemar's exact test on the images, which is about these two networks; other
+    rows by the paired t-test over two or more common seeds. All pairs are one family for Holm's correction.
     """
     seeds = sorted({seed for row in table for seed in row.seeds})
     scores = np.full((len(table), len(seeds)), np.nan)
@@ -79,7 +79,7 @@ def judge(table: Sequence[Configuration]) -> Verdicts:
 
 
 def read_answers(path: Path) -> Answers:
-    """The classes in the `predictions.safetensors` of a run.
+    """Read the classes in the `predictions.safetensors` of a run.
 
     Raises:
         CheckpointError: missing, without the labels, of a regression, not of integers, or unreadable.
@@ -91,7 +91,7 @@ def read_answers(path: Path) -> Answers:
         with safe_open(path, "numpy") as file:
             names = set(file.keys())
             if "prediction" in names:
-                raise CheckpointError("a regression, which predicts no classes")
+                raise CheckpointError("a regression predicts no classes")
             if not {"class", "label"} <= names:
                 raise CheckpointError(f"{path} lacks {' and '.join(sorted({'class', 'label'} - names))}")
             kinds = {file.get_slice(name).get_dtype() for name in ("class", "label")}
@@ -108,9 +108,9 @@ def read_answers(path: Path) -> Answers:
 
 
 def _mcnemar(runs: Sequence[Run], rows: Sequence[int], reasons: dict[int, str]) -> NDArray[np.float64]:
-    """p of each pair of networks; nan where one's answers cannot be read, or are of other images.
+    """Return p for each pair of networks; nan if a network's answers cannot be read or are for other images.
 
-    rows: those of the table that the networks are of; reasons: gets why not, by row.
+    rows: the networks' rows in the table; reasons: receives, by row, why it was not tested.
     """
     right: dict[int, NDArray[np.bool_]] = {}
     labels: dict[int, int] = {}
@@ -131,7 +131,7 @@ def _mcnemar(runs: Sequence[Run], rows: Sequence[int], reasons: dict[int, str]) 
 
 
 def _verdict(first: Configuration, other: Configuration, p: float, reason: str) -> Verdict:
-    """The corrected p (nan: not tested, for `reason`) in words."""
+    """Put the corrected p (nan: not tested, for `reason`) into words."""
     own, others = ({run.seed: run.test for run in row.runs} for row in (first, other))
     seeds = sorted(own.keys() & others.keys())
     alone = first.n == other.n == 1
@@ -140,7 +140,7 @@ def _verdict(first: Configuration, other: Configuration, p: float, reason: str) 
         difference = sum(others[seed] - own[seed] for seed in seeds) / len(seeds)
     if np.isnan(p):
         if not alone:
-            reason = "the same difference with every seed leaves no spread to go by"
+            reason = "the difference is the same with every seed, so there is no spread to test"
             if len(seeds) < 2:
                 reason = f"only seed {seeds[0]} in common" if seeds else "no common seeds"
         return Verdict(difference, "", None, "not tested", f"not tested: {reason}")

@@ -1,4 +1,4 @@
-"""The figures, for a lecture slide: what is shown in the title, of which run at the bottom. Needs matplotlib."""
+"""The figures, sized for lecture slides: the title says what is shown, the bottom line which run. Needs matplotlib."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 64  # filters or maps in one figure
-FILTERS, CHANNELS = 16, 8  # of a convolution with more channels than three
+FILTERS, CHANNELS = 16, 8  # shown of a convolution with neither one nor three channels
 SPOKEN = {"Conv2d": "convolution", "SameConv2d": "convolution", "MaxPool2d": "max pooling", "AvgPool2d": "average pooling",
           "BatchNorm2d": "batch norm", "Identity": "", "Dropout": ""}  # fmt: skip
 
 
 def filters(stage: Stage, about: str, scale: float = 1.0) -> "Figure":
-    """The weights of a convolution, a picture a filter: three channels as colors, else a row for each channel.
+    """Draw the weights of a convolution, a picture for each filter: three channels as colors, otherwise a row for each channel.
 
     scale: of the figure; the letters stay as large as they are.
     """
@@ -43,7 +43,7 @@ def filters(stage: Stage, about: str, scale: float = 1.0) -> "Figure":
         limits = weight.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
         pictures = [one.permute(1, 2, 0).numpy() for one in (0.5 + weight / (2 * limits))[shown]]
         axes.set_xlabel(
-            "each scaled by its own largest weight: gray is 0, black the most below it, full color above", fontsize=11
+            "each scaled by its own largest weight: gray is 0, black most negative, full color most positive", fontsize=11
         )
         mosaic(axes, pictures, names, columns, scale)
         return figure
@@ -56,15 +56,15 @@ def filters(stage: Stage, about: str, scale: float = 1.0) -> "Figure":
         for column, name in enumerate(names):
             axes.text(column * (1 + GAP) + 0.5, -GAP, name, ha="center", va="bottom")
         _row_names(axes, [str(channel) for channel in inner], height / width)
-        axes.set_xlabel("a column a filter, a row a channel", fontsize=11)
+        axes.set_xlabel("a column for each filter, a row for each channel", fontsize=11)
     figure.colorbar(image, ax=axes, shrink=0.8, label="weight", pad=0.02)
     return figure
 
 
 def activations(image: Tensor, name: str, stages: Sequence[Stage], of: int, about: str, scale: float = 1.0) -> "Figure":
-    """The maps of an image (C x H x W) after each stage, a row a stage; of one stage alone, up to 64 in rows.
+    """Draw the maps of an image (C x H x W) after each stage, a row for each; for a single stage, up to 64 maps in rows.
 
-    of: the stages that there are. scale: of the figure; the letters stay as large as they are.
+    of: the number of all stages. scale: of the figure; the size of the letters does not change.
     """
     per_row = MOST if len(stages) == 1 else round(12 * scale)
     height = SIZE[1] if len(stages) == 1 else 1.0 + 1.4 * len(stages) / scale
@@ -76,7 +76,7 @@ def activations(image: Tensor, name: str, stages: Sequence[Stage], of: int, abou
     for row, stage in enumerate(stages):
         axes, maps = figure.add_subplot(grid[row, 1]), stage.maps[0].detach().float().cpu()
         shown = strongest(maps, per_row)
-        low, high = np.percentile(maps[shown].numpy(), (0.5, 99.5))  # a few outliers would leave all else dark
+        low, high = np.percentile(maps[shown].numpy(), (0.5, 99.5))  # a few outliers would leave everything else dark
         cells, low = [maps[one].numpy() for one in shown], min(0.0, float(low))
         columns, names = columns_for(len(shown)) if len(stages) == 1 else per_row, [str(one) for one in shown]
         drawn = mosaic(axes, cells, names, columns, scale, cmap="viridis", vmin=low, vmax=max(float(high), low + 1e-9))
@@ -89,9 +89,9 @@ def activations(image: Tensor, name: str, stages: Sequence[Stage], of: int, abou
 
 
 def maximal(stage: Stage, channels: Sequence[int], made: Tensor, found: Sequence[tuple[Found, Tensor]], about: str) -> "Figure":
-    """A column a map: the image made for it, below it those of a data set, boxed where its highest value comes from.
+    """Draw a column for each map: the image made for it, then images of a data set, boxed where its highest value comes from.
 
-    made: M x C x H x W. found: of each map what was found, with those images, K x C x H x W; none without data.
+    made: M x C x H x W. found: for each map what was found, with those images, K x C x H x W; empty without data.
     """
     from matplotlib.patches import Rectangle
 
@@ -106,7 +106,7 @@ def maximal(stage: Stage, channels: Sequence[int], made: Tensor, found: Sequence
     boxed = False
     for column, (one, _) in enumerate(found):
         for row, (top, left, bottom, right) in enumerate(one.boxes, 1):
-            if (bottom - top) * (right - left) == height * width:  # says nothing
+            if (bottom - top) * (right - left) == height * width:  # the whole image
                 continue
             boxed = True
             x, y = column * (1 + GAP), row * (height / width + label_gap(columns))
@@ -120,7 +120,7 @@ def maximal(stage: Stage, channels: Sequence[int], made: Tensor, found: Sequence
 def explanation(
     image: Tensor, heat: Tensor, name: str, said: str, method: str, unit: str, check: Deletion, about: str
 ) -> "Figure":
-    """An image (C x H x W), the map over it (H x W), and the deletion check. said: "predicted cat, 0.98"."""
+    """Draw an image (C x H x W), the map over it (H x W), and the deletion check. said: "predicted cat, 0.98"."""
     figure = new_figure(f"{method}: {name}, {said}", about, 5.2)
     plain, over, scale, chart = figure.subplots(1, 4, width_ratios=(1, 1, 0.05, 1.2))
     picture(plain, image)
@@ -155,13 +155,13 @@ def explanation(
 
 
 def verdict(check: Deletion) -> str:
-    """Whether a map means something, by which area, and how many of the random orders do as well."""
+    """Say whether a map means something, by which area, and how many of the random orders do as well."""
     answer = "the map beats chance" if check.means_something else "not shown to beat chance"
     return f"{answer}: area {check.area:.2f}, {check.as_low or 'none'} of {len(check.random_areas)} random orders as low"
 
 
 def confusion(counts: NDArray[np.int64], classes: Sequence[str], about: str) -> "Figure":
-    """The confusion matrix, a row a class, shaded by the share of the row, mistakes four times as strongly."""
+    """Draw the confusion matrix, a row for each class, shaded by the share of the row, mistakes four times as strongly."""
     number, shares = len(classes), counts / np.maximum(counts.sum(1, keepdims=True), 1)
     right = int(np.trace(counts))
     title = f"Confusion matrix: {right:,} of {int(counts.sum()):,} right"
@@ -186,7 +186,7 @@ def confusion(counts: NDArray[np.int64], classes: Sequence[str], about: str) -> 
 
 
 def sheet(images: Tensor, captions: Sequence[str], title: str, about: str, columns: int = 6) -> "Figure":
-    """Images (N x C x H x W), each below its caption."""
+    """Draw images (N x C x H x W), each below its caption."""
     columns, lines = min(columns, len(images)), max(caption.count("\n") for caption in captions)
     step = images.shape[2] / images.shape[3] + label_gap(columns, lines)
     figure = new_figure(title, about, 0.9 + SIZE[0] * -(-len(images) // columns) * step / (columns * (1 + GAP)))
@@ -195,7 +195,7 @@ def sheet(images: Tensor, captions: Sequence[str], title: str, about: str, colum
 
 
 def classes(examples: Sequence[Tensor], names: Sequence[str], about: str) -> "Figure":
-    """A row a class: its name, then training images of it. examples: of each class, K x C x H x W."""
+    """Draw a row for each class: its name, then training images. examples: of each class, K x C x H x W."""
     columns, blank = max(map(len, examples)), np.full_like(np.asarray(as_picture(examples[0][0])), 255)
     height, width = 0.66 * len(names), 0.66 * columns * blank.shape[1] / blank.shape[0]
     letters = max(len(short(name, 24)) for name in names)
@@ -210,7 +210,7 @@ def classes(examples: Sequence[Tensor], names: Sequence[str], about: str) -> "Fi
 
 
 def curves(epochs: Sequence[Epoch], about: str) -> "Figure":
-    """Loss and metric after each epoch: training against validation, and against test where it was scored."""
+    """Draw loss and metric after each epoch: training against validation, and against test if it was scored."""
     from matplotlib.ticker import MaxNLocator
 
     metric = epochs[-1].metric
@@ -240,10 +240,10 @@ def curves(epochs: Sequence[Epoch], about: str) -> "Figure":
 
 
 def scatter(points: Tensor, shares: Tensor, labels: Tensor, names: Sequence[str], dimensions: int, about: str) -> "Figure":
-    """Images as points (N x 2) in the colors of their classes. shares: of the variance, 2. dimensions: before."""
+    """Draw images as points (N x 2) in the colors of their classes. shares: of the variance, 2. dimensions: of the features."""
     import matplotlib
 
-    figure = new_figure(f"{len(points):,} test images by what the last layer is given, {dimensions} numbers each", about)
+    figure = new_figure(f"{len(points):,} test images by the input of the last layer, {dimensions} numbers each", about)
     axes = figure.subplots()
     palette = matplotlib.colormaps["tab10" if len(names) <= 10 else "tab20"]
     for index, name in enumerate(names[:20]):
@@ -257,12 +257,12 @@ def scatter(points: Tensor, shares: Tensor, labels: Tensor, names: Sequence[str]
 
 
 def _legend_below(axes: "Axes") -> None:
-    """The legend below the chart, where no curve is."""
+    """Put the legend below the chart, where there are no curves."""
     axes.legend(frameon=False, fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
 
 
 def _row_names(axes: "Axes", names: Sequence[str], side: float) -> None:
-    """At the left of a mosaic without names above its cells, which are `side` high."""
+    """Write names at the left of a mosaic without names above its cells, which are `side` high."""
     for row, name in enumerate(names):
         axes.text(-0.15, row * (side + GAP) + side / 2, name, ha="right", va="center", fontsize=12)
 

@@ -1,4 +1,4 @@
-"""Images as points: what the last layer is given, its two main directions, and files for TensorBoard's projector."""
+"""Images as points: the input of the last layer, its two main directions, and files for TensorBoard's projector."""
 
 import io
 import math
@@ -30,7 +30,7 @@ SPRITE = """
 
 
 def features(model: nn.Module, images: Tensor, chunk: int = 100) -> Tensor:
-    """What the last layer is given of each image: float32, N x D, on the CPU."""
+    """Return the input of the last layer for each image: float32, N x D, on the CPU."""
     device = next(model.parameters()).device
     with torch.no_grad():
         return torch.cat(
@@ -39,7 +39,7 @@ def features(model: nn.Module, images: Tensor, chunk: int = 100) -> Tensor:
 
 
 def principal_components(points: Tensor, count: int = 2) -> tuple[Tensor, Tensor]:
-    """The points (N x D) along the directions of the largest variance: N x `count`, and the shares of the variance, `count`."""
+    """Project points (N x D) onto the directions of the largest variance: N x `count`, and their shares of it, `count`."""
     centered = points.double() - points.double().mean(0)
     _, scales, directions = torch.linalg.svd(centered, full_matrices=False)
     shares = scales.square() / scales.square().sum().clamp_min(1e-300)
@@ -50,10 +50,10 @@ def principal_components(points: Tensor, count: int = 2) -> tuple[Tensor, Tensor
 
 
 def write_projector(folder: Path, name: str, points: Tensor, captions: Sequence[str], images: Tensor) -> None:
-    """Write what TensorBoard's projector shows for the run in `folder`.
+    """Write the files that TensorBoard's projector shows for `folder`.
 
-    points: N x D. captions: N, without tabs and line ends. images: N x C x H x W, uint8 or floats from 0 to 1; of other sides
-    no thumbnails are made.
+    points: N x D. captions: N, without tabs and line ends. images: N x C x H x W, uint8 or floats from 0 to 1; for images with
+    another number of sides, no thumbnails are made.
 
     Raises:
         OSError: the disk is full or not writable.
@@ -72,7 +72,7 @@ def write_projector(folder: Path, name: str, points: Tensor, captions: Sequence[
 
 
 def _thumbnails(images: Tensor) -> tuple[Image.Image, tuple[int, int]]:
-    """One picture of all images, row by row in a square grid, and the width and height of each in it."""
+    """Return one picture of all images, row by row in a square grid, and the width and height of each in it."""
     scale = min(1.0, THUMBNAIL / max(images.shape[2:]))
     width, height = (max(1, round(side * scale)) for side in (images.shape[3], images.shape[2]))
     columns = math.ceil(math.sqrt(len(images)))
@@ -84,7 +84,7 @@ def _thumbnails(images: Tensor) -> tuple[Image.Image, tuple[int, int]]:
 
 
 def as_picture(image: Tensor) -> Image.Image:
-    """An image, C x H x W, uint8 or floats from 0 to 1; three channels are colors, of others the first is shown."""
+    """Convert an image, C x H x W, uint8 or floats from 0 to 1; three channels are colors, otherwise the first is shown."""
     pixels = (unit_images(image).clamp(0, 1) * 255).round().to(torch.uint8)
     shown = pixels if len(pixels) == 3 else pixels[:1].expand(3, -1, -1)
     return Image.fromarray(np.ascontiguousarray(shown.permute(1, 2, 0).cpu().numpy()))

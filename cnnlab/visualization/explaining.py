@@ -1,4 +1,4 @@
-"""Where a classifier looks: maps of what speaks for a class, and the check that such a map means something."""
+"""Where a classifier looks: maps of what speaks for a class, and a check that such a map means something."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from torch import Tensor, nn
 from cnnlab import seeding
 from cnnlab.visualization.stages import spatial, trace
 
-Score = Callable[[Tensor], Tensor]  # of N images (N x C x H x W) what speaks for one class, N
+Score = Callable[[Tensor], Tensor]  # the score of one class, N, for images N x C x H x W
 
-NUM_RANDOM = 19  # orders: the map's area below all of theirs has a chance of 1 in 20 if the map means nothing
-MARGIN = 0.005  # of the area: less is what a network gives that hardly looks at the image
-STEPS = 20  # shares of the pixels that are deleted, one after the other
+NUM_RANDOM = 19  # random orders: a map that means nothing beats all of them with a chance of 1 in 20
+MARGIN = 0.005  # of the area: smaller differences also occur if a network hardly looks at the image
+STEPS = 20  # equal shares of the pixels, deleted one after the other
 
 
 def class_score(outputs: Tensor, label: int) -> Tensor:
-    """What speaks for a class before softmax or sigmoid: N. outputs: N x classes, or one logit, above 0 for class 1."""
+    """Return the score of a class before softmax or sigmoid: N. outputs: N x classes, or one logit, above 0 for class 1."""
     return outputs[:, label] if outputs.shape[1] > 1 else outputs[:, 0] * (1 if label else -1)
 
 
 def grad_cam(model: nn.Module, image: Tensor, label: int, layer: str | None = None) -> tuple[str, Tensor]:
-    """The places of a stage's maps that speak for a class: ReLU of the sum over the maps, each weighted by its mean gradient.
+    """Return the Grad-CAM of a class: ReLU of the sum over a stage's maps, each weighted by its mean gradient.
 
     Args:
-        model: gives outputs, N x classes or N x 1.
+        model: returns outputs, N x classes or N x 1.
         image: C x H x W, float.
         label: the class.
         layer: the name of the stage's convolution; None: the last with more than one place.
@@ -45,7 +45,7 @@ def grad_cam(model: nn.Module, image: Tensor, label: int, layer: str | None = No
 
 
 def log_odds(outputs: Tensor, label: int) -> Tensor:
-    """Of a class, log(p / (1 - p)): N, which tells near certain classes apart where probabilities are all 1.00."""
+    """Return log(p / (1 - p)) of a class: N. It still differs between nearly certain classes, whose p are all 1.00."""
     if outputs.shape[1] == 1:
         return class_score(outputs, label)
     others = [other for other in range(outputs.shape[1]) if other != label]
@@ -53,11 +53,11 @@ def log_odds(outputs: Tensor, label: int) -> Tensor:
 
 
 def occlusion(score: Score, image: Tensor, size: int, stride: int, fill: Tensor) -> Tensor:
-    """How much of a score is lost where a square is covered: H x W, each pixel the mean of the squares over it.
+    """Return how much of a score is lost by covering a square: H x W, each pixel the mean of the squares over it.
 
     Args:
         score: of a class, such as its log-odds.
-        image: C x H x W. size, stride: of the square and between two of them, pixels. fill: C, its color.
+        image: C x H x W. size: of the square; stride: between two squares, in pixels. fill: C, its color.
 
     Source: Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2.
     """
@@ -77,22 +77,22 @@ def occlusion(score: Score, image: Tensor, size: int, stride: int, fill: Tensor)
 
 
 def _starts(length: int, size: int, stride: int) -> list[int]:
-    """Where windows begin that together reach every pixel, the last one up to the end."""
+    """Return where windows begin that together cover every pixel; the last one ends at `length`."""
     last = max(0, length - size)
     return sorted({*range(0, last, stride), last})
 
 
 def enlarged(small: Tensor, height: int, width: int) -> Tensor:
-    """A map, h x w, brought to H x W, bilinear."""
+    """Resize a map, h x w, to H x W, bilinear."""
     return F.interpolate(small[None, None], (height, width), mode="bilinear", align_corners=False)[0, 0]
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """The probability of a class while pixels are deleted, those first where the map is highest.
+    """The probability of a class while pixels are deleted, beginning where the map is highest.
 
-    curve: STEPS + 1, after each share. random_curves: NUM_RANDOM x (STEPS + 1), in random orders of the map's grain.
-    area, random_areas: under the curves, from 0 to 1: low where the deleted pixels mattered.
+    curve: STEPS + 1, after each share. random_curves: NUM_RANDOM x (STEPS + 1), in random orders as coarse as the map.
+    area, random_areas: under the curves, from 0 to 1: low if the deleted pixels mattered.
     """
 
     curve: Tensor
@@ -108,19 +108,19 @@ class Deletion:
 
     @property
     def as_low(self) -> int:
-        """The random orders in which the probability falls as fast, or less slowly than can be seen."""
+        """The number of random orders in which the probability falls as fast, within MARGIN."""
         return sum(area <= self.area + MARGIN for area in self.random_areas)
 
     @property
     def means_something(self) -> bool:
-        """Whether the probability falls faster than in every random order, and by enough to be seen."""
+        """Whether the probability falls faster than in every random order, by more than MARGIN."""
         return not self.as_low
 
 
 def deletion(probability: Score, image: Tensor, heat: Tensor, grain: tuple[int, int], fill: Tensor, seed: int = 0) -> Deletion:
     """Delete pixels in the order of a map and in random orders of blobs as coarse as the map.
 
-    Random single pixels would be no fair comparison: a tenth of them, spread out, disturbs every place of the image at once.
+    Random single pixels would not be a fair comparison: a tenth of them, spread out, disturbs every place of the image at once.
 
     Args:
         image: C x H x W. heat: the map, H x W. grain: rows and columns in which the map was made, such as a stage's 7 x 7.
@@ -135,7 +135,7 @@ def deletion(probability: Score, image: Tensor, heat: Tensor, grain: tuple[int, 
 
 
 def deletion_curve(probability: Score, image: Tensor, heat: Tensor, fill: Tensor, steps: int = STEPS) -> Tensor:
-    """The probability after each share 0, 1 / steps, ..., 1 of the pixels is deleted, the highest of `heat` first."""
+    """Return the probability after each share 0, 1 / steps, ..., 1 of the pixels is deleted, the highest of `heat` first."""
     channels, count = image.shape[0], heat.numel()
     rank = torch.empty(count, dtype=torch.int64)
     rank[heat.flatten().argsort(descending=True, stable=True)] = torch.arange(count)
@@ -145,15 +145,15 @@ def deletion_curve(probability: Score, image: Tensor, heat: Tensor, fill: Tensor
 
 
 def _area(curves: Tensor) -> Tensor:
-    """Under curves of values at evenly spread places from 0 to 1, by the trapezoidal rule."""
+    """Return the area under curves with evenly spaced values from 0 to 1, by the trapezoidal rule."""
     return torch.trapezoid(curves.double(), dx=1 / (curves.shape[-1] - 1))
 
 
 def mean_color(image: Tensor) -> Tensor:
-    """C, of an image C x H x W: what stands for nothing where pixels are covered or deleted."""
+    """Return the mean color, C, of an image C x H x W, which replaces covered or deleted pixels."""
     return image.mean((1, 2))
 
 
 def strongest(maps: Tensor, count: int) -> Sequence[int]:
-    """The indices, in order, of the `count` maps (C x H x W) of the highest mean magnitude; of all, where there are no more."""
+    """Return the sorted indices of the `count` maps (C x H x W) with the highest mean magnitude, or of all maps if fewer."""
     return sorted(maps.abs().flatten(1).mean(1).argsort(descending=True, stable=True)[:count].tolist())

@@ -1,4 +1,4 @@
-"""What activates a map most: an image made for it, and the images of a data set that do."""
+"""What activates a map most: an image made for it, and images found in a data set."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels
 @dataclass(frozen=True)
 class Found:
     """The images of a split in which a map is highest. indices: int64, K, the strongest first. values: K. boxes: the part of
-    each that its highest place depends on."""
+    each image that its highest place depends on."""
 
     indices: Tensor
     values: Tensor
@@ -30,10 +30,10 @@ class Found:
 def made_for(
     model: nn.Module, layer: str, channels: Sequence[int], shape: Sequence[int], steps: int = 40, rate: float = 0.04
 ) -> Tensor:
-    """For each map an image whose mean in it, before the activation, is high: gradient ascent from gray noise.
+    """Make for each map an image that maximizes its mean before the activation, by gradient ascent from gray noise.
 
-    Of a large image the gradient is blurred, less with every step, and the image shifted at random before each: without both
-    only the finest patterns grow, which a person takes for noise.
+    For a large image the gradient is blurred, less with every step, and the image is shifted at random before each step:
+    without both, only the finest patterns grow, which look like noise.
 
     Args:
         model: takes float pixels from 0 to 1.
@@ -62,7 +62,7 @@ def made_for(
 
 
 def blurred(images: Tensor, deviation: float) -> Tensor:
-    """Images (N x C x H x W) convolved with a Gaussian of so many pixels, cut off at three of its deviations."""
+    """Blur images (N x C x H x W) with a Gaussian of `deviation` pixels, cut off at three standard deviations."""
     reach, channels = math.ceil(3 * deviation), images.shape[1]
     places = torch.arange(-reach, reach + 1, device=images.device)
     weights = torch.exp(-places.square() / (2 * max(deviation, 1e-6) ** 2))
@@ -72,9 +72,9 @@ def blurred(images: Tensor, deviation: float) -> Tensor:
 
 
 def found_in(model: nn.Module, layer: str, channels: Sequence[int], split: Split, count: int, at_most: int) -> list[Found]:
-    """For each map the `count` images in which its highest value is highest, of `at_most` of a split.
+    """Find for each map the `count` images, among `at_most` of a split, in which its highest value is highest.
 
-    Before the activation, since many images may reach the most that it gives, such as ReLU6's 6.
+    Values before the activation are compared, since many images may reach the activation's maximum, such as ReLU6's 6.
     """
     device = next(model.parameters()).device
     indices = spread(len(split), at_most).to(split.device)
@@ -95,8 +95,8 @@ def found_in(model: nn.Module, layer: str, channels: Sequence[int], split: Split
 
 
 def boxes(model: nn.Module, layer: str, channel: int, images: Tensor) -> list[Box]:
-    """The part of each image (N x C x H x W) that the highest place of a map depends on: where its gradient is not 0; all of
-    an image where that is nowhere."""
+    """Return the part of each image (N x C x H x W) that the highest place of a map depends on: where its gradient is not 0, or
+    the whole image if it is 0 everywhere."""
     with torch.enable_grad():
         given = images.clone().requires_grad_()
         highest = stage_of(model, given, layer).linear[:, channel].amax((1, 2))
@@ -105,7 +105,7 @@ def boxes(model: nn.Module, layer: str, channel: int, images: Tensor) -> list[Bo
 
 
 def _box(matters: Tensor) -> Box:
-    """Around what is true in H x W."""
+    """Return the box around the true values in H x W."""
     if not matters.any():
         return 0, 0, matters.shape[0], matters.shape[1]
     rows, columns = matters.any(1).nonzero(), matters.any(0).nonzero()
@@ -113,5 +113,5 @@ def _box(matters: Tensor) -> Box:
 
 
 def stage_of(model: nn.Module, images: Tensor, layer: str) -> Stage:
-    """The stage of the convolution `layer`, on images."""
+    """Run the network on images and return the stage of the convolution `layer`."""
     return trace(model, images, layer).stages[-1]

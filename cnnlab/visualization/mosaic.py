@@ -1,4 +1,4 @@
-"""What figures are made of: a page with its title, and mosaics, since matplotlib takes a second to lay out a hundred axes."""
+"""Parts of figures: a page with a title, and mosaics, since matplotlib takes a second to lay out a hundred axes."""
 
 import math
 import textwrap
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Pixels = NDArray[Any]  # H x W, numbers that get a color, or H x W x 3, colors
+Pixels = NDArray[Any]  # H x W, numbers to be colored, or H x W x 3, colors
 SIZE = (12.8, 7.2)  # inches
-GAP = 0.08  # between the cells of a mosaic, of a cell
+GAP = 0.08  # between the cells of a mosaic, as a share of a cell
 
 
 def new_figure(title: str, about: str, height: float = SIZE[1], width: float = SIZE[0], scale: float = 1.0) -> "Figure":
-    """An empty page of height x width inches, times `scale`; the letters stay as large as they are."""
+    """Create an empty page of height x width inches, times `scale`; the size of the letters does not change."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -36,7 +36,7 @@ def new_figure(title: str, about: str, height: float = SIZE[1], width: float = S
 def mosaic(
     axes: "Axes", cells: Sequence[Pixels], names: Sequence[str] | None, columns: int, scale: float = 1.0, **colors: Any
 ) -> Any:
-    """Cells of one size in rows, each 1 wide, with their names above; the last drawn image, for a color bar."""
+    """Draw cells of one size in rows, each 1 wide, with their names above; return the last image drawn, for a color bar."""
     from matplotlib.patches import Rectangle
 
     side, drawn = cells[0].shape[0] / cells[0].shape[1], None
@@ -45,7 +45,7 @@ def mosaic(
         x, y = number % columns * (1 + GAP), number // columns * step
         drawn = axes.imshow(cell, extent=(x, x + 1, y + side, y), interpolation="nearest", **colors)
         frame = Rectangle((x, y), 1, side, fill=False, edgecolor="#999999", linewidth=0.5, clip_on=False)
-        axes.add_patch(frame)  # round white pictures, too
+        axes.add_patch(frame)  # around white pictures, too
         if names is not None:
             axes.text(x + 0.5, y - 0.02, names[number], ha="center", va="bottom", fontsize=min(11, 96 * scale / columns))
     axes.set(xlim=(0, columns * (1 + GAP) - GAP), ylim=(-(-len(cells) // columns) * step, 0 if names is None else side - step))
@@ -55,16 +55,16 @@ def mosaic(
 
 
 def label_gap(columns: float, more_lines: int = 0) -> float:
-    """Between two rows of a mosaic on a full page, of a cell's width: room for the name."""
+    """Return the gap between two rows of a mosaic on a full page, in cell widths: room for the name."""
     return GAP + (0.018 + 0.016 * more_lines) * columns
 
 
 def columns_for(count: int) -> int:
-    """Of a mosaic of so many square cells that fills the page."""
+    """Return the number of columns with which `count` square cells fill the page."""
     return min(count, max(1, math.ceil(math.sqrt(count * 1.9))))
 
 
 def picture(axes: "Axes", image: Tensor) -> None:
-    """An image, C x H x W, alone."""
+    """Draw an image, C x H x W, without axes."""
     axes.imshow(np.asarray(as_picture(image)), interpolation="nearest")
     axes.set_axis_off()

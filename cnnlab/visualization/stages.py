@@ -1,4 +1,4 @@
-"""What a network makes of images on its way: its stages, each a convolution with what follows it up to the next one."""
+"""The stages of a network, each a convolution with the layers up to the next one, and what they make of images."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,11 +14,11 @@ from cnnlab.errors import ConfigError, suggest
 
 @dataclass
 class Stage:
-    """A convolution and the normalization, activation and pooling behind it, as called on N images.
+    """A convolution and the normalization, activation and pooling after it, as called on N images.
 
-    name: of the convolution in the network. convolution: the layer. kinds: the classes of what was called, in that order.
-    linear: N x C x H x W, before the activation: of the convolution, or of its batch normalization.
-    maps: N x C x H x W, what the next stage is given.
+    name: of the convolution in the network. convolution: the layer. kinds: the classes of the called layers, in order.
+    linear: N x C x H x W, before the activation: the output of the convolution, or of its batch normalization.
+    maps: N x C x H x W, the input of the next stage.
     """
 
     name: str
@@ -29,19 +29,19 @@ class Stage:
 
     @property
     def size(self) -> str:
-        """Of its maps, in words."""
+        """The number and size of its maps, in words."""
         count, height, width = self.maps.shape[1:]
         return f"{count} maps of {height} x {width}"
 
 
 class _FoundError(Exception):
-    """The one stage that was asked for has been run."""
+    """The one requested stage has been run."""
 
 
 @dataclass
 class Trace:
-    """outputs: of the network; none where it was run up to one stage alone. stages: in the order of their calls. features: N x
-    D, what the last layer is given; of maps the mean over their places."""
+    """A network's run on images. outputs: empty if it was run only up to one stage. stages: in the order of their calls.
+    features: N x D, the input of the last layer; of maps, the mean over their places."""
 
     outputs: Tensor
     stages: list[Stage]
@@ -49,9 +49,9 @@ class Trace:
 
 
 def trace(model: nn.Module, images: Tensor, only: str | None = None) -> Trace:
-    """Run `model` on images (N x C x H x W) and keep what its stages give; with gradients where they are enabled.
+    """Run `model` on images (N x C x H x W) and keep the outputs of its stages, with gradients if they are enabled.
 
-    only: the name of the one stage to keep, behind which nothing is run; "" for none, which spares the memory of all.
+    only: the name of the one stage to keep, after which nothing is run; "" for none, which saves memory.
     """
     stages: list[Stage] = []
     current: Stage | None = None
@@ -68,7 +68,7 @@ def trace(model: nn.Module, images: Tensor, only: str | None = None) -> Trace:
                 if only and stages and name != only:
                     raise _FoundError
                 current = None
-                if only in (None, name):  # a clone, since the activation may work in place
+                if only in (None, name):  # a clone, since the activation may be in place
                     current = Stage(name, module, output.clone(), output, ["Conv2d"])
                     stages.append(current)
             elif current and output.ndim == 4 and (output.shape[2:].numel() > 1 or current.maps.shape[2:].numel() == 1):
@@ -80,7 +80,7 @@ def trace(model: nn.Module, images: Tensor, only: str | None = None) -> Trace:
         return called
 
     hooks = [
-        module.register_forward_hook(hook(name.removeprefix("network.")))  # behind its preprocessing
+        module.register_forward_hook(hook(name.removeprefix("network.")))  # which follows its preprocessing
         for name, module in model.named_modules()
         if not list(module.children())
     ]
@@ -95,10 +95,10 @@ def trace(model: nn.Module, images: Tensor, only: str | None = None) -> Trace:
 
 
 def chosen(stages: list[Stage], pattern: str | None, at_most: int) -> list[Stage]:
-    """The stages whose names begin with `pattern`; without it `at_most` of all, evenly spread, the first and the last of them.
+    """Return the stages whose names begin with `pattern`; without it at most `at_most`, evenly spread from first to last.
 
     Raises:
-        ConfigError: no name does.
+        ConfigError: no name begins with it.
     """
     if pattern is not None:
         found = [one for one in stages if one.name == pattern or one.name.startswith(f"{pattern}.")]
@@ -114,10 +114,10 @@ def chosen(stages: list[Stage], pattern: str | None, at_most: int) -> list[Stage
 
 
 def spatial(stages: list[Stage]) -> list[Stage]:
-    """Those whose maps have more than one place."""
+    """Return the stages whose maps have more than one place."""
     return [one for one in stages if one.maps.shape[2:].numel() > 1]
 
 
 def unit_images(images: Tensor) -> Tensor:
-    """Images as float32 pixels from 0 to 1."""
+    """Convert images to float32 pixels from 0 to 1."""
     return images.float() / 255 if images.dtype == torch.uint8 else images.float()
