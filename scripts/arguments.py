@@ -1,4 +1,4 @@
-"""What the maintainers' commands share in reading their command lines."""
+"""Command-line parsing that the maintainers' commands share."""
 
 import re
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ from cnnlab.errors import ConfigError, suggest
 
 
 def chosen(words: Sequence[str], choices: Sequence[str], kind: str) -> list[str]:
-    """The words, each once; all choices where there is none.
+    """Return the words, each once, or all choices if there are none.
 
     Raises:
-        ConfigError: a word that is no choice; `kind` says what it should be.
+        ConfigError: a word that is not a choice; `kind` says what it should be.
     """
     for word in words:
         if word not in choices:
@@ -19,10 +19,10 @@ def chosen(words: Sequence[str], choices: Sequence[str], kind: str) -> list[str]
 
 
 def count(text: str | None, option: str) -> int | None:
-    """The value of an option that takes a number of 1 or more; None where it is not given.
+    """Return the value of an option that takes a number of 1 or more, or None if it is not given.
 
     Raises:
-        ConfigError: no such number.
+        ConfigError: not such a number.
     """
     if text is None:
         return None

@@ -27,7 +27,7 @@ PEERS = {"Keras on TensorFlow": ("keras", "tensorflow"), "torch, DataLoader": ("
 
 
 def cnnlab_epochs(net: str, data: str, batch: int, root: Path, epochs: int) -> list[float]:
-    """train_s of each epoch."""
+    """Return train_s of each epoch."""
     with tempfile.TemporaryDirectory() as folder:
         settings = [f"model={net}", f"data={data}", f"data.root={root}", f"trainer.batch_size={batch}", "data.validation=0"]
         settings += [f"trainer.epochs={epochs}", f"hydra.run.dir={folder}/run", "console=quiet"]
@@ -36,7 +36,7 @@ def cnnlab_epochs(net: str, data: str, batch: int, root: Path, epochs: int) -> l
 
 
 def peer_epochs(python: str, peer: str, backend: str, net: str, data: str, batch: int, root: Path, epochs: int) -> list[float]:
-    """Seconds of each epoch as peer.py measures them."""
+    """Return the seconds of each epoch as peer.py measures them."""
     command = [python, str(HERE / "peer.py"), peer, "--net", net, "--data", data, "--root", str(root)]
     command += ["--epochs", str(epochs), "--batch-size", str(batch)]
     env = os.environ | {"KERAS_BACKEND": backend or "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -14,7 +14,7 @@ from cnnlab.errors import CnnlabError
 
 
 def dead_units(model: nn.Module, answer: Callable[[], object]) -> list[int]:
-    """The number of units of each ReLU layer whose output is 0 for every image that `answer` shows to the model."""
+    """Count the units of each ReLU layer whose output is 0 for every image that `answer` passes through the model."""
     alive: dict[str, Tensor] = {}
 
     def note(name: str, output: Tensor) -> None:

@@ -1,7 +1,7 @@
-"""A ledger of measured results, such as docs/results.json: one entry a finished run, found again by recipe and seed.
+"""A ledger of measured results, such as docs/results.json: one entry per finished run, identified by recipe and seed.
 
-An entry: id, recipe, precision, seed, train, test (accuracies), parameters, seconds, device, threads, torch, date, and in later
-ones the instruction set.
+An entry holds id, recipe, precision, seed, train, test (accuracies), parameters, seconds, device, threads, torch, date, and in
+later ones the instruction set.
 """
 
 import datetime
@@ -25,29 +25,29 @@ TEXTS, NUMBERS = ("id", "recipe", "precision", "device", "date"), ("seed", "trai
 
 @cache
 def composer() -> Composer:
-    """Of what scripts train, much of which differs only in plain values."""
+    """Return the composer of what scripts train, much of which differs only in plain values."""
     return Composer(composing.compose)
 
 
 @cache
 def configuration(*settings: str) -> Config:
-    """The checked configuration of `python -m cnnlab.train SETTINGS`."""
+    """Return the checked configuration of `python -m cnnlab.train SETTINGS`."""
     compose = composer()
     return compose(prepare(settings, compose.groups))
 
 
 def recipe(*settings: str) -> str:
-    """What finds the entries of `python -m cnnlab.train SETTINGS`."""
+    """Return the hash that identifies the entries of `python -m cnnlab.train SETTINGS`."""
     return config.recipe_hash(configuration(*settings))
 
 
 def of_recipe(entries: Sequence[Entry], recipe: str) -> list[Entry]:
-    """The entries of a recipe, by seed."""
+    """Return the entries of a recipe, by seed."""
     return sorted((entry for entry in entries if entry["recipe"] == recipe), key=lambda entry: int(entry["seed"]))
 
 
 def read(path: Path) -> list[Entry]:
-    """The entries of a ledger; none where there is no file yet.
+    """Return the entries of a ledger; none if there is no file yet.
 
     Raises:
         CheckpointError: not a ledger.
@@ -68,7 +68,7 @@ def read(path: Path) -> list[Entry]:
 
 
 def _wrong(found: object) -> str:
-    """What is wrong with an entry; empty for one that can be read."""
+    """Return what is wrong with an entry, "" if it can be read."""
     if not isinstance(found, dict):
         return "not an object"
     texts = [key for key in TEXTS if not isinstance(found.get(key), str)]
@@ -80,7 +80,7 @@ def _wrong(found: object) -> str:
 
 
 def entry(name: str, run: RunDirectory) -> Entry:
-    """What a finished run measured, as the entry of `name`."""
+    """Return what a finished run measured, as the entry of `name`."""
     cfg, result, made_on = config.read(run.config), run.read_result(), run.read_environment()
     assert result is not None
     return {
@@ -101,7 +101,7 @@ def entry(name: str, run: RunDirectory) -> Entry:
 
 
 def add(path: Path, new: Entry) -> None:
-    """Write `new` into the ledger, in the place of an earlier one of the same recipe and seed; one process at a time."""
+    """Add `new` to the ledger, replacing an earlier entry of the same recipe and seed; one process at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.exclusive(path.with_name(f".{path.name}.lock"), wait=True):
         others = [old for old in read(path) if (old["recipe"], old["seed"]) != (new["recipe"], new["seed"])]

@@ -29,7 +29,7 @@ Options:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; the exit code."""
+    """Run the command and return its exit code."""
     line = cli.parse(arguments, ("--help", "-h", "--list", "--page", "--check"), ("--seeds",))
     if "--help" in line.options or "-h" in line.options:
         cli.print_help(HELP)

@@ -1,4 +1,4 @@
-"""`python -m scripts.reproduce [ID ...]`: run the experiments of the course notes and keep the table of results true."""
+"""`python -m scripts.reproduce [ID ...]`: run the experiments of the course notes and keep the table of results up to date."""
 
 import io
 import sys
@@ -46,7 +46,7 @@ NUM_RERUN = 5  # experiments that --rerun trains again
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; the exit code."""
+    """Run the command and return its exit code."""
     line = cli.parse(arguments, ("--help", "-h", "--list", "--check", "--rerun"), ("--seeds", "--precision", "--jobs"))
     if "--help" in line.options or "-h" in line.options:
         cli.print_help(HELP)
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     names = chosen(line.words, views.experiments(), "experiment")
     asked = [option for option in ("--list", "--check", "--rerun") if option in line.options]
     if len(asked) > 1:
-        raise ConfigError(f"{' '.join(asked)}: expected one of them")
+        raise ConfigError(f"{' '.join(asked)}: choose one of them")
     precision = line.options.get("--precision")
     if precision is not None and precision not in PRECISIONS:
         raise ConfigError(f"--precision {precision}: expected one of {', '.join(PRECISIONS)}")
@@ -69,12 +69,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run_missing(names: Sequence[str], precision: str, seeds: int, jobs: int | None) -> int:
-    """Run what the ledger lacks, cheapest first; 0 if all succeeded. jobs: at a time; None: what suits the machine."""
+    """Train what the ledger lacks, cheapest first; return 0 if all succeeded. jobs: at a time; None: as suits the machine."""
     directory = RUNS / precision
     recipes = {name: views.recipes(name)[precision] for name in names}
     work = [(name, seed) for name in sorted(names, key=cost) for seed in range(seeds)]
-    _collect(directory)  # what an earlier call that was killed has finished
-    views.write()  # where it cannot be written, that is told before hours of training
+    _collect(directory)  # what an earlier, killed call has finished
+    views.write()  # fails before hours of training if it cannot be written
     held = {(entry["recipe"], entry["seed"]) for entry in ledger.read(LEDGER)}
     missing = [(name, seed) for name, seed in work if (recipes[name], seed) not in held]
     again = "" if missing else f"; to measure one again, remove its entry, and its run in {directory}"
@@ -86,12 +86,12 @@ def _run_missing(names: Sequence[str], precision: str, seeds: int, jobs: int | N
 
 
 def _rerun(names: Sequence[str], precision: str) -> int:
-    """Train the first measured seed of each experiment again, with as many threads, and compare; 0 if all are the same."""
+    """Train the first measured seed of each experiment again, with as many threads, and compare; return 0 if all agree."""
     bad = 0
     for name in names:
         entries = ledger.of_recipe(ledger.read(LEDGER), views.recipes(name)[precision])
         if not entries:
-            raise ConfigError(f"{name}: {LEDGER} holds no {precision} result of its present recipe; measure it without --rerun")
+            raise ConfigError(f"{name}: {LEDGER} holds no {precision} result of its current recipe; measure it without --rerun")
         held = entries[0]
         with tempfile.TemporaryDirectory() as folder:
             run = RunDirectory(Path(folder, "run"))
@@ -108,8 +108,8 @@ def _rerun(names: Sequence[str], precision: str) -> int:
 
 
 def _sweep(missing: Sequence[tuple[str, int]], precision: str, directory: Path, jobs: int | None) -> int:
-    """Train experiments with their seeds as the jobs of one sweep; the exit code."""
-    import torch  # not at the top: --list and --check do without
+    """Train experiments with their seeds as the jobs of one sweep; return the exit code."""
+    import torch  # not at the top: --list and --check do not need it
 
     names, seeds = zip(*missing, strict=True)
     line = [f"experiment={','.join(names)}", f"seed={','.join(map(str, seeds))}", f"trainer.precision={precision}"]
@@ -122,7 +122,7 @@ def _sweep(missing: Sequence[tuple[str, int]], precision: str, directory: Path, 
 
 
 def _collect(directory: Path) -> None:
-    """Put the finished runs of a sweep into the ledger, where it lacks them, and into its views."""
+    """Add a sweep's finished runs to the ledger, if it lacks them, and update its views."""
     collected = False
     held = {(entry["recipe"], entry["seed"]) for entry in ledger.read(LEDGER)}
     for job in Manifest(directory).jobs():
@@ -139,7 +139,7 @@ def _collect(directory: Path) -> None:
 
 
 def cost(name: str) -> float:
-    """Multiplications of an experiment's training, about: what it is sorted by."""
+    """Estimate the multiplications of an experiment's training, for sorting."""
     from cnnlab.data import describe
     from cnnlab.models import build_model
     from cnnlab.models.inspection import inspect_network
@@ -153,11 +153,11 @@ def cost(name: str) -> float:
 
 
 def _report(names: Sequence[str], precisions: Sequence[str], check: bool) -> int:
-    """Print what is measured, or only what is amiss; the exit code. What a sweep has finished so far is collected first."""
+    """Print what is measured, or only what is wrong, and return the exit code; first collect what a sweep has finished."""
     for measured_in in PRECISIONS:
         _collect(RUNS / measured_in)
     if check and not LEDGER.exists():
-        raise ConfigError(f"{LEDGER}: no such file; --check reads the repository's ledger, so call it in the repository's root")
+        raise ConfigError(f"{LEDGER}: no such file; --check reads the repository's ledger, so run it in the repository's root")
     goals = comparison.read_published("results")
     rows = {(row.id, row.precision): row for row in views.comparisons(names) if row.precision in precisions}
     num_intervals = comparison.num_intervals(list(rows.values()))
@@ -169,7 +169,7 @@ def _report(names: Sequence[str], precisions: Sequence[str], check: bool) -> int
         for precision in precisions:
             row = rows.get((name, precision))
             if row is None and precision != precisions[0]:
-                continue  # the second precision is shown where it is measured
+                continue  # the second precision is shown only if it is measured
             amiss = goal is not None if row is None else (name, precision) in failing
             if check and not amiss:
                 continue
@@ -179,11 +179,11 @@ def _report(names: Sequence[str], precisions: Sequence[str], check: bool) -> int
     lacking = any(goals.get(name, {}).get("test") is not None for name in missing)
     stale = views.stale() if check else {}
     for path in stale:
-        print(f"{path}: not what {LEDGER} says; python -m scripts.reproduce writes it")
+        print(f"{path}: differs from {LEDGER}; python -m scripts.reproduce rewrites it")
     if check:
         print(f"{len(rows)} results checked, {len(failing)} contradicted; {len(missing)} experiments not measured")
     elif not LEDGER.exists():
-        print(f"{LEDGER} is not here; in the repository's root it holds what was measured")
+        print(f"{LEDGER} is not here; the one in the repository's root holds what was measured")
     return 1 if check and (failing or lacking or stale) else 0
 
 

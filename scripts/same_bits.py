@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Whether two checkouts of cnnlab train to the same bits: every network, optimizer and augmentation, on drawn digits.
+"""Check that two checkouts of cnnlab train to the same bits: every network, optimizer and augmentation, on drawn digits.
 
     python scripts/same_bits.py ../before .
 
-Each checkout trains the same small sweeps, one thread a job, in its own code; weights, buffers, predictions and the metrics but
-for their times are compared bit for bit. Prints a line a job and exits with 1 if one differs.
+Each checkout trains the same small sweeps with its own code, one thread per job; weights, buffers, predictions and metrics,
+except times, are compared bit for bit. Prints a line for each job and exits with 1 if one differs.
 """
 
 import json
@@ -39,7 +39,7 @@ def train(checkout: Path, target: Path) -> None:
 
 
 def difference(one: Path, other: Path) -> str:
-    """The first thing in which two run directories differ; empty where nothing does."""
+    """Return the first difference between two run directories, "" if there is none."""
     lines = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, other)]
     for first, second in zip(*lines, strict=True):
         for key in first.keys() - CLOCKS:

@@ -33,7 +33,7 @@ HEAD = ["| setting | default | takes | meaning |", "|---|---|---|---|"]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; the exit code."""
+    """Run the command and return its exit code."""
     line = cli.parse(arguments, ("--help", "-h", "--check"))
     if "--help" in line.options or "-h" in line.options:
         cli.print_help(HELP)
@@ -41,12 +41,12 @@ def main(arguments: Sequence[str]) -> int:
     if "--check" not in line.options:
         PAGE.write_text(text())
     elif PAGE.read_text() != text():
-        raise ConfigError(f"{PAGE}: not what configs/ says; python -m scripts.settings writes it")
+        raise ConfigError(f"{PAGE}: differs from configs/; python -m scripts.settings rewrites it")
     return 0
 
 
 def text() -> str:
-    """The page."""
+    """Return the page."""
     lines = [INTRODUCTION, "## Of every run", "", *HEAD, *_root(), "", "## Of a sweep, with `-m`", "", *HEAD]
     lines += [_row("sweep.name", "", "a word", "the sweep is kept in outputs/sweeps/NAME, and the same command resumes it")]
     lines += [_row("sweep.zip", [], "a list", "keys that take their values side by side, not in every combination")]
@@ -69,7 +69,7 @@ def _root() -> Iterator[str]:
 
 
 def _takes(hint: Any, limits: Mapping[str, Any]) -> str:
-    """The type and the range of a key's values."""
+    """Return the type and the range of a key's values."""
     if limits.get("choices"):
         return "one of " + ", ".join(limits["choices"])
     least, above = limits.get("minimum"), limits.get("above")
@@ -78,7 +78,7 @@ def _takes(hint: Any, limits: Mapping[str, Any]) -> str:
 
 
 def _plain(path: Path, prefix: str, where: str) -> Iterator[str]:
-    """The settings of one of Hydra's plugins."""
+    """Yield the settings of one of Hydra's plugins."""
     meanings = commented(path.read_text())
     for key, value in targets.keys_of(yaml.safe_load(path.read_text())).items():
         kind = "an integer or null" if value is None else targets.type_name(type(value))
@@ -93,7 +93,7 @@ def _choices(group: str) -> Iterator[str]:
 
 
 def _group(group: str) -> Iterator[str]:
-    """The settings of a group's choices; those of equal meaning and default in several choices are equal rows."""
+    """Yield the settings of a group's choices; equal meanings and defaults in several choices give equal rows."""
     for choice in composing.groups()[group]:
         source = (config.config_dir() / group / f"{choice}.yaml").read_text()
         meanings = commented(source)

@@ -1,4 +1,4 @@
-"""`python -m scripts.transfer`: the three ways of transfer and a network from scratch, against the number of photos."""
+"""`python -m scripts.transfer`: compare three ways of transfer and a network from scratch, by the number of photos."""
 
 import dataclasses
 import hashlib
@@ -34,8 +34,8 @@ $CNNLAB_DATA/cats-dogs (data/cats-dogs), CIFAR-10 from $CNNLAB_DATA. The picture
 LEDGER, RUNS, PAGE, PICTURE = (
     Path(place) for place in ("docs/transfer.json", "outputs/transfer", "docs/TRANSFER.md", "docs/pictures/transfer.png")
 )
-PHOTOS = {1000: 1, 500: 2, 100: 9, 20: 30}  # a class: how many times as many epochs, for about as many updates
-WAYS = {  # those that train on photos: the experiment
+PHOTOS = {1000: 1, 500: 2, 100: 9, 20: 30}  # photos per class: how many times as many epochs, for about as many updates
+WAYS = {  # that train on photos, and their experiments
     "features": "transfer-features",
     "frozen": "transfer-frozen",
     "fine-tune": "transfer-fine-tune",
@@ -57,10 +57,10 @@ FEW = (OTHER, "data.limit=500", "trainer.epochs=20")
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs that differ in their seed alone.
+    """Runs that differ only in their seed.
 
-    name: of their entries. of: the way. settings: of `python -m cnnlab.train`; source: the arm whose run of the same seed is
-    transferred, the place of which stands in no recipe.
+    name: of their entries. of: the way. settings: for `python -m cnnlab.train`. source: the arm whose run of the same seed is
+    transferred; its directory is not part of the recipe.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Arm:
 
     @property
     def recipe(self) -> str:
-        """What finds its entries: of a transferred network that of the same network from scratch, and of its source."""
+        """The hash that identifies its entries; that of a transferred network covers its settings and its source."""
         own = ledger.recipe(*self.settings)
         return (
             own if self.source is None else hashlib.blake2b(f"{own} {self.source.recipe}".encode(), digest_size=8).hexdigest()
@@ -89,7 +89,7 @@ class Arm:
 
 
 def photo_arm(way: str, photos: int) -> Arm:
-    """One way with so many photos a class, about: the seed draws twice as many of all."""
+    """Return the arm of a way with about `photos` photos per class: the seed draws twice as many of all."""
     experiment, factor = f"experiment={WAYS[way]}", PHOTOS[photos]
     cfg = ledger.configuration(experiment)
     phases = [dataclasses.asdict(phase) | {"epochs": phase.epochs * factor} for phase in cfg.phases]
@@ -99,7 +99,7 @@ def photo_arm(way: str, photos: int) -> Arm:
 
 
 def literal(value: Any) -> str:
-    """Plain values as Hydra's grammar takes them."""
+    """Write plain values in Hydra's grammar."""
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}:{literal(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):
@@ -116,7 +116,7 @@ def literal(value: Any) -> str:
 
 
 def arms() -> list[Arm]:
-    """All of them, the cheapest first."""
+    """Return all arms, the cheapest first."""
     first = Arm("halves-first", HALVES, (*SMALL, FIRST, "data.limit=10000", "trainer.epochs=10"))
     early, frozen = (f'parameters=[{{match: "blocks.{which}*", frozen: true}}]' for which in ("[01].", ""))
     halves = [
@@ -131,13 +131,13 @@ def arms() -> list[Arm]:
 
 
 def words(name: str) -> str:
-    """For a table what an arm is; any other name as it is."""
+    """Describe an arm for a table; any other name is returned as it is."""
     way, _, photos = name.rpartition("-")
     return HALF_WORDS.get(name) or (f"{way}, {int(photos):,} photos a class" if way in WAYS else name)
 
 
 def measure(arm: Arm, seed: int) -> None:
-    """Train an arm with a seed, or go on where it was stopped, and write its entry into the ledger."""
+    """Train an arm with a seed, or resume its run, and add its entry to the ledger."""
     run = arm.run(seed)
     result = run.read_result() if run.config.exists() else None
     if not run.config.exists():
@@ -150,12 +150,12 @@ def measure(arm: Arm, seed: int) -> None:
 
 
 def measured(arm: Arm) -> list[ledger.Entry]:
-    """Its entries, by seed."""
+    """Return an arm's entries, by seed."""
     return ledger.of_recipe(ledger.read(LEDGER), arm.recipe)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; the exit code."""
+    """Run the command and return its exit code."""
     line = cli.parse(arguments, ("--help", "-h", "--list", "--page", "--check"))
     if "--help" in line.options or "-h" in line.options:
         print(HELP, end="")
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str]) -> int:
     ways = chosen(line.words, [*WAYS, HALVES], "way")
     if "--check" in line.options:
         if PAGE.read_text() != page(PAGE.read_text()):
-            raise ConfigError(f"{PAGE}: not what {LEDGER} says; python -m scripts.transfer --page writes it")
+            raise ConfigError(f"{PAGE}: differs from {LEDGER}; python -m scripts.transfer --page rewrites it")
         return 0
     for arm in arms():
         held = {entry["seed"] for entry in measured(arm)}
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def page(text: str) -> str:
-    """docs/TRANSFER.md with what the ledger says between its marks."""
+    """Return docs/TRANSFER.md with what the ledger says between its marks."""
     for mark, table in {"photos": photo_table, "halves": half_table}.items():
         begin, end = f"<!-- {mark} -->\n", "<!-- end -->"
         before, _, rest = text.partition(begin)
@@ -213,12 +213,12 @@ def half_table() -> list[str]:
 
 
 def cell(entries: Sequence[ledger.Entry]) -> str:
-    """Mean and standard deviation of the test accuracies, and of how many seeds."""
+    """Return the mean and standard deviation of the test accuracies, and the number of seeds."""
     return f"{summarize([entry['test'] for entry in entries])}, n = {len(entries)}" if entries else "not measured"
 
 
 def draw() -> None:
-    """The picture: accuracy against photos, a line a way."""
+    """Draw the picture: accuracy against the number of photos, a line for each way."""
     from matplotlib import rc_context
 
     from scripts.lesson import drawing
@@ -239,7 +239,7 @@ def draw() -> None:
                 lowest = min(lowest, *map(min, there.values()))
         low = max((tick for tick in TICKS if tick < lowest - 0.015), default=0.1)
         axes.set(xscale="log", xlabel="training photos of each class", ylabel="test accuracy", xlim=(16, 2500))
-        axes.set_yscale("logit", nonpositive="clip")  # near 1 a hundredth is much
+        axes.set_yscale("logit", nonpositive="clip")  # near 1, a hundredth is a lot
         axes.set_ylim(low, 0.993)
         shown = [tick for tick in TICKS if tick >= low]
         axes.set_yticks(shown, [f"{tick:g}" for tick in shown])

@@ -27,14 +27,14 @@ the content of pictures are not compared; everything else must be the same.
 """
 PAGE, NOTEBOOK = Path("docs/TUTORIAL.md"), Path("docs/first-steps.ipynb")
 NUMBER = re.compile(r"\d[\d,:]*(?:\.\d+)?")
-TIMES = re.compile(r"^ ?(?:s\b|ms\b|images/s| of training|MiB|KiB|bytes)")  # behind a number that is not compared
-TOLERANCE = 0.05  # of numbers of four decimals
+TIMES = re.compile(r"^ ?(?:s\b|ms\b|images/s| of training|MiB|KiB|bytes)")  # follow a number that is not compared
+TOLERANCE = 0.05  # for numbers with four decimals
 
-Session = list[tuple[str, list[str]]]  # commands, each with the lines that it is to print
+Session = list[tuple[str, list[str]]]  # commands, each with the lines that it should print
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; the exit code."""
+    """Run the command and return its exit code."""
     line = cli.parse(arguments, ("--help", "-h", "--notebook"))
     if "--help" in line.options or "-h" in line.options:
         print(HELP, end="")
@@ -44,12 +44,12 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     wrong = [*check_page(PAGE.read_text()), *check_notebook(NOTEBOOK.read_text())]
     if wrong:
-        raise ConfigError(f"{len(wrong)} lines are not printed any more, the first: {wrong[0]}")
+        raise ConfigError(f"{len(wrong)} lines are no longer printed, the first: {wrong[0]}")
     return 0
 
 
 def sessions(page: str) -> Session:
-    """The commands in the console blocks of a page, and what is printed after each; lines that end in a backslash join."""
+    """Return the commands in a page's console blocks and what is printed after each, joining lines that end in a backslash."""
     found: Session = []
     for block in re.findall(r"^```console\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
         for text in block.replace("\\\n", "").splitlines():
@@ -61,7 +61,7 @@ def sessions(page: str) -> Session:
 
 
 def check_page(page: str) -> list[str]:
-    """Run the commands of a page one after another in one new directory; the lines that are not printed."""
+    """Run a page's commands one after another in a new directory, and return the lines that are not printed."""
     wrong = []
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = os.environ | {"PATH": path, "PYTHONPATH": str(Path.cwd()), "COLUMNS": "200"}
@@ -76,7 +76,7 @@ def check_page(page: str) -> list[str]:
 
 
 def missing(expected: Sequence[str], printed: Sequence[str]) -> Iterator[str]:
-    """The lines of `expected`, but for "..." and empty ones, that are not like one of `printed`, in this order."""
+    """Yield the lines of `expected`, except "..." and empty ones, that are not like one of `printed`, in this order."""
     rest = list(printed)
     for text in expected:
         if text.strip() in ("", "..."):
@@ -89,7 +89,7 @@ def missing(expected: Sequence[str], printed: Sequence[str]) -> Iterator[str]:
 
 
 def alike(expected: str, printed: str) -> bool:
-    """Whether two lines are the same but for times, and for scores within TOLERANCE."""
+    """Whether two lines are the same, except for times, and for scores within TOLERANCE."""
     words, others = (" ".join(NUMBER.sub("#", text).split()) for text in (expected, printed))
     pairs = zip(NUMBER.finditer(expected), NUMBER.finditer(printed), strict=False)
     return words == others and all(
@@ -105,12 +105,12 @@ def _close(expected: str, printed: str) -> bool:
 
 
 def cells(notebook: str) -> list[dict[str, Any]]:
-    """Its cells of code."""
+    """Return a notebook's code cells."""
     return [cell for cell in json.loads(notebook)["cells"] if cell["cell_type"] == "code"]
 
 
 def run_cell(source: str, names: dict[str, Any]) -> list[dict[str, Any]]:
-    """The outputs of a cell as a notebook holds them: what it prints with the value of its last expression, or a picture."""
+    """Run a cell and return its outputs in notebook format: what it prints with its last value, or a picture."""
     tree, printed = ast.parse(source), io.StringIO()
     last = None
     if isinstance(end := tree.body[-1], ast.Expr):
@@ -132,14 +132,14 @@ def run_cell(source: str, names: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def outputs(notebook: str) -> list[list[dict[str, Any]]]:
-    """Those of each cell of code, run one after another in a new directory."""
+    """Return the outputs of each code cell, run one after another in a new directory."""
     names: dict[str, Any] = {"__name__": "__main__"}
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         return [run_cell("".join(cell["source"]), names) for cell in cells(notebook)]
 
 
 def check_notebook(notebook: str) -> list[str]:
-    """The lines that its cells do not print any more."""
+    """Return the lines that a notebook's cells no longer print."""
     wrong = []
     for cell, found in zip(cells(notebook), outputs(notebook), strict=True):
         wrong += [f"{NOTEBOOK}: {text}" for text in missing(_lines(cell["outputs"]), _lines(found))]
@@ -147,12 +147,12 @@ def check_notebook(notebook: str) -> list[str]:
 
 
 def _lines(found: Sequence[dict[str, Any]]) -> list[str]:
-    """The lines of outputs, one for a picture."""
+    """Return the lines of outputs, one for a picture."""
     return [text for output in found for text in "".join(output.get("text", "a picture")).splitlines()]
 
 
 def executed(notebook: str) -> str:
-    """The notebook with what its cells print now."""
+    """Return the notebook with what its cells print now."""
     content = json.loads(notebook)
     code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
     for number, (cell, found) in enumerate(zip(code, outputs(notebook), strict=True), 1):

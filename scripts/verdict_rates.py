@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""How often `compare` errs, and what it can find: simulated tables whose configurations are known to be equal, or not.
+"""Measure how often `compare` errs, and what it can find, on simulated tables of equal and of different configurations.
 
-A score is its configuration's true one, plus an effect of the seed, plus what the run draws itself, normal with standard
-deviation 1; the validation score of the same run correlates with it. The false alarm rate is the share of tables in which at
-least one row that equals row 1 gets a verdict. Prints docs/VERDICTS.md: `python -m scripts.verdict_rates > docs/VERDICTS.md`.
+A score is the configuration's true score plus an effect of the seed plus the run's own noise, normal with standard deviation 1;
+the run's validation score correlates with it. The false alarm rate is the share of tables in which at least one row that equals
+row 1 gets a verdict. Prints docs/VERDICTS.md: `python -m scripts.verdict_rates > docs/VERDICTS.md`.
 """
 
 from collections.abc import Callable
@@ -43,17 +43,17 @@ HEADS = """
 
 {text} The first number is corrected for all pairs, as `compare` does, the one in parentheses only for the pairs with row 1.
 """
-HARDNESS = (1.2, 0.4)  # of images, a beta distribution: right three times of four, a few images hard for every network
+HARDNESS = (1.2, 0.4)  # beta distribution of how easy images are: right three times in four, a few hard for every network
 
 
 def all_pairs(p: Floats, first: int) -> NDArray[np.bool_]:
-    """Which rows get a verdict against row `first`, K: corrected for all pairs that were tested, as `compare` does."""
+    """Return which rows get a verdict against row `first`, K: corrected for all pairs that were tested, as `compare` does."""
     verdicts: NDArray[np.bool_] = corrected(p, np.zeros(p.shape, bool))[0][first] < LEVEL
     return verdicts
 
 
 def first_row_only(p: Floats, first: int) -> NDArray[np.bool_]:
-    """The same corrected for the pairs with row `first` alone, as if it had not been chosen by its scores."""
+    """Return the same, corrected only for the pairs with row `first`, as if it had not been chosen by its scores."""
     others = np.flatnonzero(~np.isnan(p[first]) & (np.arange(len(p)) != first))
     found = np.zeros(len(p), bool)
     found[others] = holm(p[first, others]) < LEVEL
@@ -61,10 +61,10 @@ def first_row_only(p: Floats, first: int) -> NDArray[np.bool_]:
 
 
 def scores(rng: np.random.Generator, means: Floats, n: int, overlap: bool) -> tuple[Floats, Floats]:
-    """Test and validation scores of a table, K x S, nan where a configuration was not run with a seed.
+    """Draw test and validation scores of a table, K x S, nan if a configuration was not run with a seed.
 
-    means: the true scores, K. n: seeds of each pair of configurations in common; overlap: each has two more, which are in
-        common with some of the others.
+    means: the true scores, K. n: common seeds of each pair of configurations. overlap: each has two more, which it shares
+        with some of the others.
     """
     starts = np.arange(len(means)) % 3 if overlap else np.zeros(len(means), int)
     n += 2 if overlap else 0
@@ -81,8 +81,8 @@ def rates(
     k: int, n: int, tables: int, seed: int, by_test: bool = False, overlap: bool = False, better: float = 0.0,
     judge: Callable[[Floats, int], NDArray[np.bool_]] = all_pairs,
 ) -> tuple[float, float]:  # fmt: skip
-    """Of simulated tables of k configurations with n seeds each, ranked by validation (or by test): the share with at least one
-    false verdict, and the share of true differences that were found.
+    """Simulate tables of k configurations with n seeds each, ranked by validation (or by test), and return the share with at
+    least one false verdict and the share of true differences that were found.
 
     better: how much the first configuration's true score is above all others', in standard deviations of a run.
     """
@@ -102,7 +102,7 @@ def rates(
 def mcnemar_rate(
     k: int, images: int, tables: int, seed: int, judge: Callable[[Floats, int], NDArray[np.bool_]] = all_pairs
 ) -> float:
-    """The share of simulated tables of k equally good networks, ranked by test, with at least one false verdict."""
+    """Return the share of simulated tables of k equally good networks, ranked by test, with at least one false verdict."""
     rng = np.random.default_rng([k, images, seed])
     alarms = 0
     for _ in range(tables):

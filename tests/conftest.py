@@ -1,4 +1,4 @@
-"""Small data sets in the official formats, and calling commands in this process."""
+"""Small data sets in the official formats, and fixtures that call commands in this process."""
 
 import gzip
 import json
@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from cnnlab import cli, composing, data
 
-WHOLE = bool(os.environ.get("CNNLAB_TORTURE"))  # tests/reliability: every case, and not CI's share
-PASSED = Path("outputs/torture.txt").absolute()  # by an earlier call that was stopped; removed when all have passed
+WHOLE = bool(os.environ.get("CNNLAB_TORTURE"))  # tests/reliability: every case, not only CI's share
+PASSED = Path("outputs/torture.txt").absolute()  # tests that passed in an earlier, stopped call; removed when all have
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,14 +38,14 @@ def pytest_sessionfinish(exitstatus: int) -> None:
 
 
 def choices(group: str) -> list[str]:
-    """The choices of a config group that are complete: not `custom`, without a name, nor `folder`, without pictures, nor
-    `transfer`, without a run."""
+    """Return the complete choices of a config group, not `custom`, `folder` or `transfer`, which need a name, pictures or a
+    run."""
     return [name for name in composing.groups()[group] if name not in ("custom", "folder", "transfer")]
 
 
 @cache
 def optimizer_section(choice: str) -> dict[str, Any]:
-    """The configured section of "sgd" or "sgd optimizer.momentum=0.9"."""
+    """Return the configured section of "sgd" or "sgd optimizer.momentum=0.9"."""
     name, *overrides = choice.split()
     return dict(OmegaConf.to_container(composing.compose([f"optimizer={name}", *overrides]).optimizer))
 
@@ -69,7 +69,7 @@ def write_cifar(root: Path, records: int) -> None:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Weights, optimizer, predictions and metrics, times aside, of two runs are the same bits."""
+    """Check that weights, optimizer, predictions and metrics, except times, of two runs are the same bits."""
     for name in ("last", "best", "predictions"):
         a, b = load_file(one / f"{name}.safetensors"), load_file(other / f"{name}.safetensors")
         assert a.keys() == b.keys()
@@ -79,7 +79,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def metrics(run: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl without their times."""
+    """Return the lines of metrics.jsonl without their times."""
     timeless = {"train_s", "images_per_s"}
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in timeless} for line in lines]
@@ -87,7 +87,7 @@ def metrics(run: Path) -> list[dict[str, float]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def digits_are_drawn_once() -> None:
-    """A quarter of a second for each of the runs of this process."""
+    """Draw the digits once, which saves a quarter of a second for each run of this process."""
     data.share(composing.typed(composing.compose(["data=digits"])).data)
 
 

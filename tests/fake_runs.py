@@ -21,7 +21,7 @@ LABELS = np.arange(100) % 10
 
 @cache
 def composed(overrides: tuple[str, ...]) -> tuple[str, dict[str, str]]:
-    """config.yaml and the choices' names, as a run started with `changes` records them."""
+    """Return config.yaml and the choices' names, as a run started with `overrides` records them."""
     new = composing.new_run(overrides)
     return config.to_yaml(new.cfg), new.choices
 
@@ -39,9 +39,9 @@ def fake_run(
     images: str | None = "b",
     **result: Any,
 ) -> Path:
-    """A finished run in `path`.
+    """Write a finished run to `path`.
 
-    wrong: the test images, of 100, that it gets wrong; without it there are no predictions. curve: validation scores, or
+    wrong: the test images, of 100, that it gets wrong; None: no predictions are written. curve: validation scores, or
     training scores without validation. ended: when, in seconds of the clock. images: the digest of the test images.
     result: further entries of result.json.
     """
@@ -69,6 +69,6 @@ def fake_run(
 
 
 def failed_run(path: Path, *overrides: str, status: Status = Status.DIVERGED, cause: str = "at step 3", seed: int = 0) -> Path:
-    """A run in `path` that ended without a score."""
+    """Write a run to `path` that ended without a score."""
     RunDirectory(fake_run(path, *overrides, seed=seed)).write_result(Result(status, cause))
     return path

@@ -1,4 +1,4 @@
-"""The worked examples and formulas of configs/published.yaml, taken out of their sentences."""
+"""The worked examples and formulas of configs/published.yaml, extracted from their sentences."""
 
 import math
 import re
@@ -13,12 +13,12 @@ ARITHMETIC: dict[str, Any] = PUBLISHED["arithmetic"]
 
 
 def has(entry: str, phrase: str) -> bool:
-    """Whether a sentence holds `phrase` between its punctuation."""
+    """Whether a sentence contains `phrase` between punctuation."""
     return re.search(rf"(^|[;:,] ){re.escape(phrase)}($|[;,])", ARITHMETIC[entry]) is not None
 
 
 def formula(entry: str, before: str, after: str, **names: float) -> float:
-    """The value of the formula that a sentence prints between two phrases."""
+    """Return the value of the formula that a sentence prints between two phrases."""
     found = re.search(rf"{re.escape(before)}(.+?){re.escape(after)}", ARITHMETIC[entry])
     assert found is not None, f"{entry}: no formula between {before!r} and {after!r}"
     written = re.sub(r"(\d)([A-Z])", r"\1 * \2", found[1])  # 2P

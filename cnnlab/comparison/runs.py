@@ -65,7 +65,7 @@ class Run:
 class LeftOut:
     """A run that is not counted.
 
-    status: FAILED if its files cannot be read, FINISHED if the same run is already counted. cause: why it is not counted.
+    status: FAILED if its files cannot be read, FINISHED if a later run of the same seed counts. cause: why it is not counted.
     settings, choices, measured_on: as in Run, empty if they cannot be read. last: the last epoch that it recorded. command:
     the one that continues it.
     """

@@ -1,4 +1,4 @@
-"""Group runs by seed into configurations, rank these, and test the first against the others."""
+"""Group the seeds of each configuration, rank the configurations, and test the first against the others."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What is trained for each claim: the arms of its comparison, at a size that a laptop manages."""
+"""The arms of each claim's comparison, at a size that a laptop can train."""
 
 from scripts.lesson import probes
 from scripts.lesson.measure import Arm, arm
@@ -17,7 +17,7 @@ READOUT = "model=lenet model.hidden=[] model.blocks=[{conv:16},{conv:16,pool:2},
 
 
 def shrinking(first: int, second: int, third: int) -> str:
-    """Three convolutions with poolings of these windows behind them; the head makes the parameters equal for all."""
+    """Three convolutions, each followed by pooling with its window; the head makes the parameters equal for all."""
     pools = [f",pool:{window}" if window > 1 else "" for window in (first, second, third)]
     blocks = ",".join(f"{{conv:{width},kernel:3,padding:same{pool}}}" for width, pool in zip((16, 32, 32), pools, strict=True))
     return f"model=lenet model.blocks=[{blocks}] model.head=global_average model.hidden=[] data=cifar10"
@@ -29,7 +29,7 @@ def six_deep(padding: str) -> str:
 
 
 def pooling(kind: str, data: str) -> str:
-    """Three convolutions, each with pooling of this kind behind it."""
+    """Three convolutions, each followed by pooling of this kind."""
     blocks = ",".join(f"{{conv:{width},kernel:3,padding:same,pool:2,pool_type:{kind}}}" for width in (16, 32, 32))
     return f"model=lenet model.blocks=[{blocks}] model.hidden=[64] data={data}"
 

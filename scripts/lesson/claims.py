@@ -1,4 +1,4 @@
-"""What a claim of the notes is to the lessons: its words, how it is tested, what was found."""
+"""A claim of the notes: its words, how it is tested, and what was found."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,33 +28,33 @@ def train(entry: Entry) -> float:
 
 
 def gap(entry: Entry) -> float:
-    """By how much the training accuracy (of the last epoch, while it ran) exceeds the test accuracy."""
+    """Return by how much the training accuracy (during the last epoch) exceeds the test accuracy."""
     return train(entry) - test(entry)
 
 
 def probed(name: str, key: object) -> Value:
-    """A number that a probe measured; None before it has."""
+    """Return a function that reads a number measured by a probe; it returns None before that."""
     return lambda entry: entry.get("probes", {}).get(name, {}).get(str(key))
 
 
 class Measured:
-    """What the ledgers hold of the arms of a claim."""
+    """The ledgers' entries for the arms of a claim."""
 
     def __init__(self, arms: "Sequence[Arm | TransferArm]", entries: Sequence[Entry]) -> None:
         self.arms = arms
         self.entries = {arm.name: ledger.of_recipe(entries, arm.recipe) for arm in arms}
 
     def values(self, arm: str, of: Value = test) -> list[float]:
-        """One number a seed; none where nothing is measured."""
+        """Return one number per seed; none if nothing is measured."""
         return [value for entry in self.entries[arm] if (value := of(entry)) is not None]
 
     def fewest_and_most(self) -> tuple[int, int]:
-        """The least and the most seeds that an arm has."""
+        """Return the smallest and the largest number of seeds of an arm."""
         counts = [len(entries) for entries in self.entries.values()]
         return min(counts), max(counts)
 
     def seeds(self, *arms: str) -> int:
-        """The number of seeds that each of these arms has."""
+        """Return the number of seeds that each of these arms has."""
         return min(len(self.entries[arm]) for arm in arms)
 
 
@@ -68,11 +68,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Claim:
-    """One entry of `claims:` in configs/published.yaml; its words stand in words.yaml, what is trained for it in arms.py.
+    """One entry of `claims:` in configs/published.yaml; its words are in words.yaml, its arms in arms.py.
 
-    find: the parts of the claim, tested. published: the experiments of `scripts.reproduce` that it takes from
-    docs/results.json; transferred: the arms of `scripts.transfer`, from docs/transfer.json. tables: what was measured.
-    draw: its picture, once all is measured.
+    find: tests the parts of the claim. published: the experiments of `scripts.reproduce` that it takes from docs/results.json.
+    transferred: the arms of `scripts.transfer`, from docs/transfer.json. tables: what was measured. draw: its picture, once
+    everything is measured.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Claim:
 
     @property
     def arms(self) -> Sequence[Arm]:
-        """What is trained for it."""
+        """The arms that are trained for it."""
         return ARMS.get(self.name, ())
 
     def measured(self, entries: Sequence[Entry]) -> Measured:
@@ -92,7 +92,7 @@ class Claim:
 
 
 def experiment(name: str, identifier: str) -> Arm:
-    """An arm that `python -m scripts.reproduce IDENTIFIER` measures."""
+    """Return an arm that `python -m scripts.reproduce IDENTIFIER` measures."""
     return Arm(name, (f"experiment={identifier}",))
 
 
@@ -101,7 +101,7 @@ def cell(values: Sequence[float]) -> str:
 
 
 def scores(measured: Measured, arms: Sequence[str] | None = None) -> Table:
-    """Parameters, seeds, training and test accuracy of the arms (default: all)."""
+    """Return parameters, seeds, training and test accuracy of the arms (default: all)."""
     rows = []
     for name in arms or [arm.name for arm in measured.arms]:
         entries = measured.entries[name]
@@ -113,6 +113,6 @@ def scores(measured: Measured, arms: Sequence[str] | None = None) -> Table:
 
 
 def with_published(measured: Measured) -> list[Table]:
-    """The scores of the lessons' own runs, then of those at the published size."""
+    """Return the scores of the lessons' own runs, then of those at the published size."""
     published = [arm.name for arm in measured.arms if arm.settings[0].startswith("experiment=")]
     return [scores(measured, [arm.name for arm in measured.arms if arm.name not in published]), scores(measured, published)]

@@ -1,6 +1,6 @@
-"""How the lessons draw: 1280 x 720 pixels, large type, colors that the color-blind can tell apart.
+"""How the lessons draw: 1280 x 720 pixels, large type, colors that color-blind people can distinguish.
 
-A large dot is a mean, its line the 95 % interval, a small ring a seed.
+A large dot is a mean, the line through it the 95 % interval, a small ring a seed.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ Row = tuple[str, Sequence[float], str]  # label, values, color
 
 
 def save(figure: "Figure", path: Path, seeds: Sequence[int]) -> None:
-    """Write a picture without a date or a version in it. seeds: the least and the most that its means are over."""
+    """Write a picture without a date or a version in it. seeds: the fewest and the most over which its means are taken."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if any(axes.containers for axes in figure.axes):
         many = " to ".join(map(str, dict.fromkeys(seeds)))
@@ -45,7 +45,7 @@ def new_figure(columns: int = 1, ratios: Sequence[float] | None = None) -> "tupl
 
 
 def dots(axes: "Axes", rows: Sequence[Row], title: str) -> None:
-    """A line for each row, the first on top, the mean written beside it."""
+    """Draw a line for each row, the first on top, with the mean written beside it."""
     for place, (_, values, color) in enumerate(rows):
         found = estimate(values)
         axes.errorbar(found.mean, place, xerr=found.half or 0, fmt="o", color=color, markersize=14, capsize=7, linewidth=3)
@@ -62,7 +62,7 @@ def dots(axes: "Axes", rows: Sequence[Row], title: str) -> None:
 
 
 def curve(axes: "Axes", xs: Sequence[float], series: Sequence[Sequence[float]], color: str, label: str = "") -> None:
-    """Means with intervals over `xs`, the label at the right end."""
+    """Draw means with intervals over `xs`, with the label at the right end."""
     found = [estimate(values) for values in series]
     halves = [one.half or 0 for one in found]
     axes.errorbar(xs, [one.mean for one in found], yerr=halves, fmt="o-", color=color, markersize=10, capsize=6, linewidth=3)
@@ -73,7 +73,7 @@ def curve(axes: "Axes", xs: Sequence[float], series: Sequence[Sequence[float]], 
 
 
 def chart(rows: Sequence[Row], title: str, label: str) -> "Figure":
-    """One chart of dots."""
+    """Draw one chart of dots."""
     figure, (axes,) = new_figure()
     dots(axes, rows, "")
     axes.set_xlabel(label)

@@ -1,7 +1,7 @@
 """The pictures of the lessons, one function each.
 
-The functions take claims whose arms are all measured; two of them need images, too, and one the network of a run: DataError or
-CheckpointError where they are not there.
+The functions take claims whose arms are all measured. Two of them also need images and one the network of a run, and raise
+DataError or CheckpointError without these.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def scored_rows(measured: Measured, colors: Sequence[str]) -> list[Row]:
-    """The test accuracies of the arms."""
+    """Return the test accuracies of the arms."""
     names = [arm.name for arm in measured.arms]
     return [(name, measured.values(name), color) for name, color in zip(names, colors, strict=True)]
 
@@ -111,7 +111,7 @@ def pool_or_stride(measured: Measured) -> "Figure":
 
 
 def mosaic(measured: Measured) -> "Figure":
-    """Nine test digits, and the class scores at every place."""
+    """Draw nine test digits, and the class scores at every place."""
     opened, data = trained(RunDirectory(RUNS / f"{measured.arms[0].recipe}-0"))
     picture = side_by_side(data.test.gather(torch.arange(9)))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Training what a lesson compares and keeping what was measured: docs/lessons.json, one entry a recipe and seed."""
+"""Train what a lesson compares and keep what was measured in docs/lessons.json, one entry per recipe and seed."""
 
 import shlex
 from collections.abc import Callable
@@ -18,10 +18,10 @@ Probe = Callable[[RunDirectory], dict[str, float]]
 
 @dataclass(frozen=True)
 class Arm:
-    """One side of a comparison: a name, and what is added to `python -m cnnlab.train`.
+    """One side of a comparison: a name, and settings for `python -m cnnlab.train`.
 
-    probe: measures the trained network further; its numbers join the entry in the ledger.
-    pictured: the picture shows what the network of seed 0 answers, so that its run is needed, too.
+    probe: takes further measurements of the trained network, which are added to its entry in the ledger.
+    pictured: the picture shows outputs of the network of seed 0, so that its run is needed, too.
     """
 
     name: str
@@ -31,25 +31,25 @@ class Arm:
 
     @property
     def recipe(self) -> str:
-        """What finds its entries in the ledgers."""
+        """The hash that identifies its entries in the ledgers."""
         return ledger.recipe(*self.settings)
 
     def command(self, seed: int) -> str:
-        """What a person types to train it."""
+        """Return the command line that trains it."""
         return f"python -m cnnlab.train {shlex.join(self.settings)} seed={seed}"
 
 
 def arm(
     name: str, settings: str, epochs: int = 10, limit: int | None = 10_000, probe: Probe | None = None, pictured: bool = False
 ) -> Arm:
-    """An arm at the lessons' size: few epochs on `limit` images drawn by the seed, none held out, one thread."""
+    """Return an arm at the lessons' size: few epochs on `limit` images drawn by the seed, none held out, one thread."""
     few = [] if limit is None else [f"data.limit={limit}"]
     common = ["data.validation=0", *few, f"trainer.epochs={epochs}", "trainer.threads=1"]
     return Arm(name, (*settings.split(), *common), probe, pictured)
 
 
 def measure(claim: str, of: Arm, seed: int) -> None:
-    """Train an arm with a seed, or go on where it was stopped, and write its entry into the ledger; skip what is there."""
+    """Train an arm with a seed, or resume its run, and add its entry to the ledger; skip what is already there."""
     held = next((e for e in ledger.of_recipe(ledger.read(LEDGER), of.recipe) if e["seed"] == seed), None)
     name = None if of.probe is None else of.probe.__name__
     complete = held is not None and (name is None or name in held["probes"])

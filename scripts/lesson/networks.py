@@ -1,4 +1,4 @@
-"""What holds of the notes' networks before any training: parameters, receptive fields, the maps they make."""
+"""Properties of the notes' networks before any training: parameters, receptive fields, the maps they make."""
 
 from contextlib import suppress
 from functools import cache
@@ -16,20 +16,20 @@ FIELD_NETWORK = ("model=maxpool", "model.width_factor=0.125", "data=fashion")
 
 @cache
 def _built(shape: tuple[int, ...], *settings: str) -> nn.Module:
-    """The network of these settings for images of C x H x W and ten classes, in evaluation mode."""
+    """Build the network of these settings for images of C x H x W and ten classes, in evaluation mode."""
     return build_model(ledger.configuration(*settings).model, shape, 10, 0)[0].eval()
 
 
 @cache
 def parameters(name: str) -> int:
-    """Of a network of configs/model/ for CIFAR-10."""
+    """Return the number of parameters of a network of configs/model/ for CIFAR-10."""
     return inspect_network(_built((3, 32, 32), f"model={name}"), (3, 32, 32)).parameters
 
 
 @cache
 def receptive_fields() -> list[tuple[str, int, int]]:
-    """For each convolution and pooling of FIELD_NETWORK: its name, the side of what one output sees by the formula, and by
-    differentiating one output in the middle with respect to the image."""
+    """Return for each convolution and pooling of FIELD_NETWORK its name and the side of what one output sees: by the formula,
+    and by differentiating one output in the middle with respect to the image."""
     model = _built((1, 28, 28), *FIELD_NETWORK)
     assert isinstance(model, ConvNet)
     layers = {layer.name: layer for layer in inspect_network(model, (1, 28, 28)).layers}
@@ -37,7 +37,7 @@ def receptive_fields() -> list[tuple[str, int, int]]:
     maps = image
     for number, block in enumerate(model.blocks):
         for name, module in block.named_children():
-            # Averages for maxima and no ReLU: the weights of every pixel that could matter, not only of those that do here.
+            # Averages instead of maxima and no ReLU: gradients at all pixels that could matter, not only those that do here.
             if isinstance(module, torch.nn.MaxPool2d):
                 maps = torch.nn.functional.avg_pool2d(maps, module.kernel_size, module.stride)
             elif isinstance(module, WINDOWED):
@@ -54,7 +54,7 @@ def receptive_fields() -> list[tuple[str, int, int]]:
 
 @cache
 def maps_of(side: int) -> tuple[tuple[int, ...], bool]:
-    """The map that allconv makes of an image of `side` pixels, and whether LeNet, built for 28, takes it."""
+    """Return the map that allconv makes of an image of `side` pixels, and whether LeNet, built for 28, takes it."""
     image = torch.zeros(1, 1, side, side)
     allconv, lenet = (_built((1, 28, 28), f"model={name}") for name in ("allconv", "lenet"))
     assert isinstance(allconv, ConvNet)
@@ -71,18 +71,18 @@ def maps_of(side: int) -> tuple[tuple[int, ...], bool]:
 def accepts(name: str, side: int) -> bool:
     """Whether a network of configs/model/, built for CIFAR-10, takes an image of `side` pixels."""
     network = _built((3, 32, 32), f"model={name}")
-    with torch.no_grad(), suppress(GeometryError, RuntimeError):  # torch's own, of a window that does not fit
+    with torch.no_grad(), suppress(GeometryError, RuntimeError):  # torch's error for a window that does not fit
         return bool(network(torch.zeros(1, 3, side, side)).shape == (1, 10))
     return False
 
 
 def smallest(name: str) -> int:
-    """The pixels a side from which on that network takes images."""
+    """Return the smallest side, in pixels, of the images that a network takes."""
     return next(side for side in range(1, 33) if accepts(name, side))
 
 
 @cache
 def cost(*settings: str) -> tuple[int, int, int]:
-    """Multiplications for an image of 28 x 28 x 1, bytes that training keeps of it, and parameters of a network."""
+    """Return multiplications for an image of 28 x 28 x 1, bytes that training keeps of it, and parameters of a network."""
     found = inspect_network(_built((1, 28, 28), *settings), (1, 28, 28))
     return sum(layer.multiplications for layer in found.layers), found.activation_bytes, found.parameters

@@ -44,7 +44,7 @@ plain command, listed with its claim and run in the repository's root.
 
 
 def read() -> list[Entry]:
-    """The three ledgers."""
+    """Return the entries of the three ledgers."""
     return [*ledger.read(LEDGER), *ledger.read(views.LEDGER), *ledger.read(transfer.LEDGER)]
 
 
@@ -62,15 +62,15 @@ def write(chosen: Sequence[Claim]) -> None:
             if min(seeds):
                 drawing.save(claim.draw(measured), PICTURES / f"{claim.name}.png", seeds)
                 continue
-        print(f"{claim.name}: no new picture; what it shows is made by python -m scripts.lessons {claim.name}")
+        print(f"{claim.name}: no new picture; python -m scripts.lessons {claim.name} trains what it shows")
     PAGE.write_text(text(entries))
     show(chosen)
 
 
 def check() -> None:
-    """Raise ConfigError where the page is not what the ledgers say."""
+    """Raise ConfigError if the page differs from the ledgers."""
     if PAGE.read_text() != text(read()):
-        raise ConfigError(f"{PAGE}: not what the ledgers say; python -m scripts.lessons --page writes it")
+        raise ConfigError(f"{PAGE}: differs from the ledgers; python -m scripts.lessons --page rewrites it")
 
 
 def show(chosen: Sequence[Claim]) -> None:
@@ -84,7 +84,7 @@ def show(chosen: Sequence[Claim]) -> None:
 
 
 def text(entries: Sequence[Entry]) -> str:
-    """The page."""
+    """Return the page."""
     sources = {entry["claim"]: entry["source"] for entry in read_published("claims")}
     summary, sections = ["| | claim | verdict |", "|---|---|---|"], []
     for number, claim in enumerate(CLAIMS, 1):

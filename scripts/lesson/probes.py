@@ -1,4 +1,4 @@
-"""What is measured of a trained network beyond its test score."""
+"""Measurements of a trained network beyond its test score."""
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ SIDE = 3  # digits along a side of a mosaic
 
 
 def trained(run: RunDirectory) -> tuple[OpenedRun, DataSet]:
-    """A run of the lessons, whose data sets are made in `scripts.lesson.sources`, and its data."""
+    """Open a run of the lessons, whose data sets are made in `scripts.lesson.sources`, and load its data."""
     opened = load(run.path, weights="last", trust=["scripts"])
     return opened, load_data(opened.config.data, opened.config.seed)
 
@@ -26,7 +26,7 @@ def _accuracy(run: OpenedRun, images: Tensor, labels: Tensor) -> float:
 
 
 def shift(run: RunDirectory) -> dict[str, float]:
-    """Test accuracy with every image moved to the right by 0, 2, ... pixels; what moves out is black."""
+    """Measure test accuracy with every image moved to the right by 0, 2, ... pixels; only black pixels wrap around."""
     opened, data = trained(run)
     images = all_images(data.test)
     return {str(n): _accuracy(opened, torch.roll(images, n, 3), data.test.labels) for n in SHIFTS}
@@ -34,7 +34,7 @@ def shift(run: RunDirectory) -> dict[str, float]:
 
 @torch.no_grad()
 def readout(run: RunDirectory) -> dict[str, float]:
-    """Test accuracy of a linear classifier on each block's maps (their means), for the trained and an untrained network.
+    """Measure test accuracy of a linear classifier on each block's maps (their means), for the trained and an untrained net.
 
     The classifier is ridge regression on one-hot labels, fitted in closed form to the run's own training images.
     """
@@ -51,7 +51,7 @@ def readout(run: RunDirectory) -> dict[str, float]:
 
 
 def _means(preprocess: nn.Module, network: ConvNet, split: Split) -> list[Tensor]:
-    """For each block the mean of each of its maps, N x filters."""
+    """Return for each block the mean of each of its maps, N x filters."""
     means: list[list[Tensor]] = [[] for _ in network.blocks]
     for batch in chunks(split, 1000):
         maps = preprocess(batch)
@@ -62,7 +62,7 @@ def _means(preprocess: nn.Module, network: ConvNet, split: Split) -> list[Tensor
 
 
 def _ridge(inputs: Tensor, labels: Tensor, unseen: Tensor) -> Tensor:
-    """Scores of `unseen` (M x D) by ridge regression of one-hot labels on standardized `inputs` (N x D): M x classes."""
+    """Return scores of `unseen` (M x D) by ridge regression of one-hot labels on standardized `inputs` (N x D): M x classes."""
     mean, std = inputs.double().mean(0), inputs.double().std(0).clamp(min=1e-9)
     x, y = (inputs.double() - mean) / std, nn.functional.one_hot(labels).double()
     weights = torch.linalg.solve(x.T @ x + 1e-3 * len(x) * torch.eye(x.shape[1], dtype=torch.float64), x.T @ (y - y.mean(0)))
@@ -72,7 +72,7 @@ def _ridge(inputs: Tensor, labels: Tensor, unseen: Tensor) -> Tensor:
 
 @torch.no_grad()
 def mosaic(run: RunDirectory) -> dict[str, float]:
-    """Accuracy on single test images, and at the places of nine of them side by side in one image."""
+    """Measure accuracy on single test images, and at the places of nine of them side by side in one image."""
     opened, data = trained(run)
     network = opened.network
     assert isinstance(network, ConvNet)
@@ -85,7 +85,7 @@ def mosaic(run: RunDirectory) -> dict[str, float]:
 
 
 def side_by_side(images: Tensor) -> Tensor:
-    """Nine images each in one, row by row: 9 N x 1 x H x W to N x 1 x 3 H x 3 W."""
+    """Tile nine images each into one, row by row: 9 N x 1 x H x W to N x 1 x 3 H x 3 W."""
     count, channels, height, width = images.shape
     grid = images.view(count // SIDE**2, SIDE, SIDE, channels, height, width).permute(0, 3, 1, 4, 2, 5)
     return grid.reshape(-1, channels, SIDE * height, SIDE * width)
@@ -93,7 +93,7 @@ def side_by_side(images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def resized(run: RunDirectory) -> dict[str, float]:
-    """Test accuracy on images that were brought to other sizes, bilinear and antialiased."""
+    """Measure test accuracy on images resized to other sizes, bilinear and antialiased."""
     opened, data = trained(run)
     images = all_images(data.test).float() / 255
     found = {}
@@ -107,7 +107,7 @@ def resized(run: RunDirectory) -> dict[str, float]:
 
 
 def alike(run: RunDirectory) -> dict[str, float]:
-    """Pearson's correlation of pixels 1, 2, ... apart in a row of the test images."""
+    """Measure Pearson's correlation of pixels 1, 2, ... apart in a row of the test images."""
     images = all_images(trained(run)[1].test).double()
     pairs = {str(n): (images[..., :-n].flatten(), images[..., n:].flatten()) for n in APART}
     return {n: round(torch.corrcoef(torch.stack(pair))[0, 1].item(), 4) for n, pair in pairs.items()}

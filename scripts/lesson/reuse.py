@@ -1,4 +1,4 @@
-"""The claims about transfer: what is measured for them stands in docs/transfer.json."""
+"""The claims about transfer, whose measurements are in docs/transfer.json."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""Statistics and verdicts: what can be said from a handful of seeds, by rules that can also say "did not hold".
+"""Statistics and verdicts: what a handful of seeds can show, by rules that can also say "did not hold".
 
-An interval holds the mean with 95 % confidence by Student's t; that of a difference is Welch's. Arms share the training images
-of a seed, which makes the latter rather too wide than too narrow.
+An interval contains the mean with 95 % confidence by Student's t; that of a difference is Welch's. Arms share the training
+images of a seed, which makes the latter too wide rather than too narrow.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ SIGNS = {True: "yes", False: "no", None: "open"}
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean (or a difference of two) and the half-width of its interval; None where a side has one value only."""
+    """A mean (or a difference of two) and the half-width of its interval; None if a side has only one value."""
 
     mean: float
     half: float | None
@@ -32,20 +32,20 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Finding:
-    """One part of a claim, tested. holds: None where the seeds cannot tell, or nothing is measured."""
+    """One part of a claim, tested. holds: None if the seeds cannot tell, or nothing is measured."""
 
     text: str
     holds: bool | None
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of one or more values."""
+    """Return the mean of one or more values, with its interval."""
     found = summarize(values)
     return Estimate(found.mean, None if found.interval is None else found.interval[1] - found.mean)
 
 
 def difference(first: Sequence[float], second: Sequence[float]) -> Estimate:
-    """Mean of `first` less mean of `second`. Source: Welch 1947, with Satterthwaite's degrees of freedom."""
+    """Return the mean of `first` minus that of `second`. Source: Welch 1947, with Satterthwaite's degrees of freedom."""
     mean = fmean(first) - fmean(second)
     if min(len(first), len(second)) < 2:
         return Estimate(mean, None)
@@ -81,8 +81,8 @@ def at_most(text: str, values: Sequence[float], limit: float) -> Finding:
 
 
 def verdict(findings: Sequence[Finding]) -> str:
-    """held | held in part | held as far as could be told | largely open | did not hold | could not be told; mixed findings are
-    counted."""
+    """Return held | held in part | held as far as could be told | largely open | did not hold | could not be told, with the
+    counts of mixed findings."""
     told = Counter(finding.holds for finding in findings)
     counts = ", ".join(f"{told[holds]} {word}" for holds, word in SIGNS.items() if told[holds])
     if told[False]:
@@ -96,12 +96,12 @@ def verdict(findings: Sequence[Finding]) -> str:
 
 
 def plain(found: Estimate) -> str:
-    """ "0.8860 ± 0.0029"; without an interval "0.8860 (one seed)"."""
+    """Write an estimate as "0.8860 ± 0.0029", without an interval as "0.8860 (one seed)"."""
     return f"{found.mean:.4f} (one seed)" if found.half is None else f"{found.mean:.4f} ± {found.half:.4f}"
 
 
 def signed(found: Estimate) -> str:
-    """ "+0.0312, 95 % interval +0.0290 to +0.0334"."""
+    """Write a difference as "+0.0312, 95 % interval +0.0290 to +0.0334"."""
     if found.half is None:
         return f"{found.mean:+.4f}, and one seed on a side gives no interval"
     return f"{found.mean:+.4f}, 95 % interval {found.low:+.4f} to {found.high:+.4f}"

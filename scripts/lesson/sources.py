@@ -1,6 +1,6 @@
 """Data sets of the lessons, made from MNIST and Fashion-MNIST: `data.source._target_=scripts.lesson.sources.shuffled`.
 
-The test images are made as the training images are, so that only what the lesson changes differs.
+Test images are made in the same way as training images, so that only what the lesson changes differs.
 """
 
 from typing import Literal
@@ -10,14 +10,14 @@ import torch.nn.functional as F
 
 from cnnlab.data import Declared, InMemory, Source, Split, all_images, declares, idx
 
-TILE, MARGIN, PITCH = 14, 8, 6  # nine_places, in pixels: the image, the rim around all places, from place to place
+TILE, MARGIN, PITCH = 14, 8, 6  # nine_places, in pixels: the image, the rim around all places, the step between places
 SIDE = 2 * MARGIN + 2 * PITCH + TILE
 PLACES = tuple(f"{row} {column}" for row in ("top", "middle", "bottom") for column in ("left", "center", "right"))
 
 
 @declares(idx.describe)
 def shuffled(root: str, download: bool, name: str) -> Source:
-    """The set with its pixels in another order, the same for every image, drawn once and for all."""
+    """Return the set with its pixels in another order, which is the same for every image and drawn once and for all."""
     source = idx.load(root, download, name)
     order = torch.randperm(28 * 28, generator=torch.Generator().manual_seed(0))
 
@@ -30,7 +30,7 @@ def shuffled(root: str, download: bool, name: str) -> Source:
 
 @declares(lambda name, size: Declared((1, size, size), idx.CLASSES[name]))
 def on_canvas(root: str, download: bool, name: str, size: int) -> Source:
-    """The set in the middle of black images of `size` x `size` pixels, which leaves room to move."""
+    """Return the set in the middle of black images of `size` x `size` pixels, which leaves room to move."""
     source = idx.load(root, download, name)
     rim = (size - 28) // 2
 
@@ -42,9 +42,9 @@ def on_canvas(root: str, download: bool, name: str, size: int) -> Source:
 
 @declares(lambda name, label: Declared((1, SIDE, SIDE), idx.CLASSES[name] if label == "what" else PLACES))
 def nine_places(root: str, download: bool, name: str, label: Literal["what", "where"]) -> Source:
-    """Each image at half its size in one of nine places of a larger black image; the label is its class, or its place.
+    """Put each image at half its size in one of nine places of a larger black image; the label is its class, or its place.
 
-    The rim is as wide as a receptive field of 10 pixels needs it: no window over the figure is ever cut off.
+    The rim is wide enough for a receptive field of 10 pixels: no window over the figure is ever cut off.
     """
     source = idx.load(root, download, name)
     classes = source.classes if label == "what" else PLACES

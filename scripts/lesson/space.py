@@ -21,7 +21,7 @@ def _shuffled(measured: Measured) -> list[Finding]:
 
 
 def lost(measured: Measured, arm: str) -> list[float]:
-    """The accuracy that moving the images FAR pixels costs."""
+    """Return the accuracy lost by moving the images FAR pixels."""
     moved = measured.values(arm, probed("shift", FAR))
     return [at_home - away for at_home, away in zip(measured.values(arm, probed("shift", 0)), moved, strict=True)]
 

@@ -48,7 +48,7 @@ def _fewer(measured: Measured) -> list[Finding]:
 
 
 def fewest(measured: Measured, data: str) -> Finding:
-    """The smallest convnet that is as good as the best dense network, within POINT, against that network's parameters."""
+    """Compare the smallest convnet that is as good as the best dense network, within POINT, with that network's parameters."""
     names = [arm.name for arm in measured.arms if arm.name.startswith(f"{data},") and measured.values(arm.name)]
     dense, convnets = ([name for name in names if kind in name] for kind in ("dense", "convnet"))
     if len(names) < sum(arm.name.startswith(f"{data},") for arm in measured.arms):

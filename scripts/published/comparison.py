@@ -1,4 +1,4 @@
-"""What the notes publish beside what was measured: whether a figure is reproduced, and whether a result is the same again."""
+"""Published and measured results: whether a figure is reproduced, and whether a repeated result is the same."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from cnnlab.comparison.statistics import LEVEL, Summary, half_width, summarize
 from scripts.ledger import Entry
 
 TOLERANCE = {"train": 0.02, "test": 0.010}  # how far a measured mean may be from the published accuracy
-ENOUGH = 3  # seeds, from which on their prediction interval is the verdict
+ENOUGH = 3  # seeds; with as many, their prediction interval decides
 MADE_ON = ("device", "instructions", "torch", "threads")  # what the bits of a result depend on
 REPRODUCED, WITHIN_TOLERANCE, NONE_PUBLISHED = "reproduced", "within tolerance", "none published"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A published accuracy beside the measured ones, of n seeds. part: "train" or "test"."""
+    """A published accuracy and the measured ones of n seeds. part: "train" or "test"."""
 
     part: str
     published: float
@@ -33,13 +33,13 @@ class Figure:
         return self.measured.mean - self.published
 
     def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
-        """Where one more seed falls with the chance 1 - `level`; None with fewer seeds than ENOUGH."""
+        """Return where one more seed falls with the probability 1 - `level`; None with fewer seeds than ENOUGH."""
         return prediction_interval(self.measured, self.n, level) if self.n >= ENOUGH else None
 
     def outside(self, level: float = LEVEL) -> str:
-        """What is amiss, empty where nothing is: a published figure is one draw, so it should fall where one of ours would.
+        """Return what is wrong, empty if nothing: a published figure is one draw, so it should fall where one of ours would.
 
-        With fewer seeds than ENOUGH nothing is known of the spread, and the tolerance decides.
+        With fewer seeds than ENOUGH the spread is unknown, and the tolerance decides.
         """
         name = {"train": "training", "test": "test"}[self.part]
         if (interval := self.interval(level)) is not None:
@@ -53,7 +53,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A published result beside the measured ones of one precision, with n seeds. seconds: mean; date: of the latest run."""
+    """A published result and the measured ones of one precision, with n seeds. seconds: mean; date: of the latest run."""
 
     id: str
     precision: str
@@ -68,7 +68,7 @@ class Comparison:
 
     @property
     def figures(self) -> list[Figure]:
-        """Those of training and test that are published."""
+        """The published figures, of training and test."""
         both = (("train", self.published_train, self.train), ("test", self.published_test, self.test))
         return [Figure(part, goal, measured, self.n) for part, goal, measured in both if goal is not None]
 
@@ -80,8 +80,8 @@ class Comparison:
         return " and ".join(filter(None, amiss)) or (REPRODUCED if self.n >= ENOUGH else WITHIN_TOLERANCE)
 
     def fails(self, num_intervals: int) -> bool:
-        """Whether a figure is outside its tolerance and outside our seeds' interval, corrected for the `num_intervals` that are
-        looked at together: of twenty true figures, one is expected outside its own 95 % interval."""
+        """Whether a figure is outside its tolerance and outside our seeds' interval, corrected for `num_intervals` seen
+        together: of twenty true figures, one is expected outside its own 95 % interval."""
         return any(
             abs(figure.difference) > TOLERANCE[figure.part] + 1e-12 and figure.outside(LEVEL / max(1, num_intervals))
             for figure in self.figures
@@ -89,7 +89,7 @@ class Comparison:
 
 
 def prediction_interval(found: Summary, n: int, level: float = LEVEL) -> tuple[float, float] | None:
-    """Where one more value falls with the chance 1 - `level`, after `n` normally distributed ones; None for a single value.
+    """Return where one more value falls with the probability 1 - `level`, after `n` normal ones; None for a single value.
 
     mean ± t(1 - level / 2, n - 1) std sqrt(1 + 1 / n). Source: Hahn 1969, "Factors for calculating two-sided prediction
     intervals for samples from a normal distribution", Journal of the American Statistical Association 64.
@@ -101,12 +101,12 @@ def prediction_interval(found: Summary, n: int, level: float = LEVEL) -> tuple[f
 
 
 def num_intervals(rows: Sequence[Comparison]) -> int:
-    """How many published figures of these comparisons have an interval of our seeds."""
+    """Count the published figures of these comparisons that have an interval of our seeds."""
     return sum(figure.interval() is not None for row in rows for figure in row.figures)
 
 
 def read_published(section: str) -> Any:
-    """A section of configs/published.yaml."""
+    """Return a section of configs/published.yaml."""
     return _published()[section]
 
 
@@ -118,11 +118,11 @@ def _published() -> Any:
 def compare(
     published: Mapping[str, Mapping[str, Any]], recipes: Mapping[tuple[str, str], str], entries: Sequence[Entry]
 ) -> list[Comparison]:
-    """One comparison for each published id and precision with measured entries of its present recipe.
+    """Return one comparison for each published id and precision with measured entries of its current recipe.
 
     Args:
         published: `results:` of configs/published.yaml.
-        recipes: the present recipe of (id, precision).
+        recipes: the current recipe of (id, precision).
         entries: of the ledger; those of other recipes are left out.
     """
     rows = []
@@ -144,8 +144,8 @@ def _device(run: Entry) -> str:
 
 
 def agreement(old: Entry, new: Entry) -> tuple[bool, str]:
-    """Whether a result that was measured again is the same, and in words: to every digit where it was MADE_ON the same, else
-    within TOLERANCE, since sums in another order make another draw."""
+    """Return whether a repeated result agrees, also in words: to every digit if MADE_ON is the same, otherwise within
+    TOLERANCE, since sums in another order give another draw."""
     elsewhere = [key for key in MADE_ON if old.get(key) != new.get(key)]
     gap = {part: new[part] - old[part] for part in TOLERANCE}
     if not any(gap.values()):

@@ -1,4 +1,4 @@
-"""The MLPs of the notes, epoch by epoch: training against test accuracy, a panel each, with seed 0."""
+"""The MLPs of the notes, epoch by epoch: training against test accuracy, a panel for each, with seed 0."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ COLUMNS = 4
 
 
 def draw(curves: Mapping[str, Sequence[Sequence[float]]], path: Path) -> None:
-    """Write the picture of those of `curves` (see `views.CURVES`) whose names begin with "mlp-"; none where there are none."""
+    """Write the picture of those of `curves` (see `views.CURVES`) whose names begin with "mlp-"; nothing without any."""
     chosen = {name: curve for name, curve in curves.items() if name.startswith("mlp-") and len(curve[0]) == 4}
     if not chosen:
         return

@@ -1,4 +1,4 @@
-"""What the notes publish beside what was measured: docs/RESULTS.md, README's table, the header comments of the experiments."""
+"""Published and measured results: docs/RESULTS.md, README's table, the header comments of the experiments."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +34,7 @@ Seconds are those of whole runs on a machine shared with other work, which affec
 
 
 def text(rows: Sequence[Comparison], curves: Mapping[str, Sequence[Sequence[float]]]) -> str:
-    """The text of docs/RESULTS.md."""
+    """Return the text of docs/RESULTS.md."""
     results = comparison.read_published("results")
     tolerance = "{train:.2f}, {test:.3f}".format(**comparison.TOLERANCE)
     lines = [
@@ -71,7 +71,7 @@ def text(rows: Sequence[Comparison], curves: Mapping[str, Sequence[Sequence[floa
 
 
 def _losses(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
-    """The test losses after the last epoch, of which the notes print three without saying whose."""
+    """List the test losses after the last epoch, of which the notes print three without saying whose."""
     last = {name: curve[-1] for name, curve in curves.items() if len(curve[-1]) == 4}
     if not last:
         return []
@@ -93,7 +93,7 @@ def _mlps(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
 
 
 def _bfloat16(rows: Sequence[Comparison]) -> list[str]:
-    """The experiments that were measured in both precisions, side by side."""
+    """List the experiments that were measured in both precisions, side by side."""
     fp32, bf16 = ({row.id: row.test for row in rows if row.precision == precision} for precision in ("fp32", "bf16"))
     both = [name for name in bf16 if name in fp32]
     if not both:
@@ -114,7 +114,7 @@ def _bfloat16(rows: Sequence[Comparison]) -> list[str]:
 
 
 def _epochs(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
-    """The curves that the notes print beside the measured ones, a line an epoch."""
+    """List the curves that the notes print beside the measured ones, a line for each epoch."""
     printed = {name: curve for name, curve in comparison.read_published("curves").items() if name in curves}
     if not printed:
         return []
@@ -136,7 +136,7 @@ def _epochs(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
 
 
 def with_table(text: str, rows: Sequence[Comparison]) -> str:
-    """README's text with its table of results renewed: the published ones, in float32."""
+    """Return README's text with its table of the published results, in float32, brought up to date."""
     head = "| experiment | published | measured | n | verdict |\n|---|---|---|---|---|\n"
     lines = [
         f"| `{row.id}` | {row.published_test:.4f} | {row.test} | {row.n} | {_verdict(row)} |\n"
@@ -147,7 +147,7 @@ def with_table(text: str, rows: Sequence[Comparison]) -> str:
 
 
 def with_header(text: str, rows: Sequence[Comparison]) -> str:
-    """An experiment's file with the measured accuracies at the end of its header comment, in the place of earlier ones."""
+    """Return an experiment's file with the measured accuracies at the end of its header comment, replacing earlier ones."""
     header, blank, rest = text.partition("\n\n")
     lines = [line for line in header.splitlines() if not line.startswith("# Measured")]
     for row in rows:

@@ -1,4 +1,4 @@
-"""The published and the measured results as people read them: docs/RESULTS.md, README's table, the experiments' headers."""
+"""Views of the published and measured results: docs/RESULTS.md, README's table, the experiments' headers."""
 
 import json
 import multiprocessing
@@ -18,28 +18,28 @@ from scripts.published import comparison, page
 from scripts.published.comparison import Comparison
 
 LEDGER, TABLE = Path("docs/results.json"), Path("docs/RESULTS.md")
-CURVES = Path("docs/curves.json")  # id: of each epoch of seed 0 the loss and accuracy in training, then on the test images
+CURVES = Path("docs/curves.json")  # by id: for each epoch of seed 0, training loss and accuracy, then those on the test images
 PICTURE = Path("docs/pictures/mlp-curves.png")
 README, EXPERIMENTS = Path("README.md"), Path("configs/experiment")
 PRECISIONS = ("fp32", "bf16")
 
 
 def experiments() -> list[str]:
-    """Those that the notes publish or set as an exercise; cnnlab's own are no result to compare."""
+    """Return those that the notes publish or set as an exercise; cnnlab's own have nothing to compare with."""
     results, exercises = comparison.read_published("results"), comparison.read_published("exercises")
     other = [one[key] for one in (*results.values(), *exercises.values()) for key in ("also", "experiment") if key in one]
     return [name for name in composing.groups()["experiment"] if name in {*results, *other}]
 
 
 def recipes(name: str) -> dict[str, str]:
-    """By precision the hash of an experiment's present recipe. Hydra, which is slow, composes it once for both."""
+    """Return the hash of an experiment's current recipe by precision. Hydra, which is slow, composes it once for both."""
     cfg = ledger.configuration(f"experiment={name}")
     return {one: config.recipe_hash(replace(cfg, trainer=replace(cfg.trainer, precision=one))) for one in PRECISIONS}
 
 
 @cache
 def all_recipes() -> dict[tuple[str, str], str]:
-    """The recipes of all experiments by name and precision, composed on all cores: 80 ms each."""
+    """Return the recipes of all experiments by name and precision, composed on all cores: 80 ms each."""
     names = experiments()
     with ProcessPoolExecutor(num_cores(), multiprocessing.get_context("forkserver")) as pool:
         found = zip(names, pool.map(recipes, names, chunksize=4), strict=True)
@@ -47,14 +47,14 @@ def all_recipes() -> dict[tuple[str, str], str]:
 
 
 def comparisons(names: Sequence[str]) -> list[Comparison]:
-    """Published against measured, of the present recipes."""
+    """Return published against measured results of the current recipes."""
     recipes = {(name, precision): recipe for (name, precision), recipe in all_recipes().items() if name in names}
     return comparison.compare(comparison.read_published("results"), recipes, ledger.read(LEDGER))
 
 
 def stale() -> dict[Path, str]:
-    """The files that do not say what the ledger says, with what they should: docs/RESULTS.md and, in the repository, README and
-    the experiments' header comments."""
+    """Return the files that differ from the ledger, with what they should contain: docs/RESULTS.md and, in the repository,
+    README and the experiments' header comments."""
     rows = comparisons(experiments())
     texts = {TABLE: page.text(rows, measured_curves())}
     if README.exists():
@@ -65,16 +65,16 @@ def stale() -> dict[Path, str]:
 
 
 def write() -> None:
-    """Write them."""
+    """Rewrite the files that differ from the ledger."""
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     for path, text in stale().items():
         files.write_atomic(path, text.encode())
 
 
 def keep_curve(name: str, run: RunDirectory) -> None:
-    """Add the epochs of a run that scored the test images after each to docs/curves.json, unless they stand there, and draw the
-    picture again."""
-    from scripts.published import figure  # the lessons' drawing loads torch, which --list need not wait for
+    """Add the epochs of a run that scored the test images after each to docs/curves.json, unless they are there, and redraw the
+    picture."""
+    from scripts.published import figure  # the lessons' drawing imports torch, for which --list need not wait
 
     curves, epochs = measured_curves(), run.read_epochs()
     if len(curves.get(name, [[]])[0]) == 4 or any("test" not in epoch.scores for epoch in epochs):
@@ -82,10 +82,10 @@ def keep_curve(name: str, run: RunDirectory) -> None:
     splits = [[epoch.scores[split] for split in ("train", "test")] for epoch in epochs]
     points = [[round(value, 4) for score in both for value in (score.loss, score.value)] for both in splits]
     files.write_atomic(CURVES, (json.dumps(curves | {name: points}) + "\n").encode())
-    with suppress(ModuleNotFoundError):  # matplotlib, an extra
+    with suppress(ModuleNotFoundError):  # matplotlib is optional
         figure.draw(measured_curves(), PICTURE)
 
 
 def measured_curves() -> dict[str, list[list[float]]]:
-    """The content of docs/curves.json; empty where there is none."""
+    """Return the content of docs/curves.json, empty without the file."""
     return dict(json.loads(CURVES.read_text())) if CURVES.exists() else {}

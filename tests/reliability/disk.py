@@ -14,17 +14,17 @@ MOST = 60  # more than a run of two epochs has
 
 
 class Killed(BaseException):
-    """Stands for kill -9: nothing after it runs but `finally`, which a test cannot keep from running."""
+    """Stands for kill -9: nothing after it runs except `finally`, which a test cannot prevent."""
 
 
 def watch(folder: Path, monkeypatch: pytest.MonkeyPatch, before: Callable[[], None], after: Callable[[str, Any], None]) -> None:
-    """Let every operation below `folder` call before(), which may raise, and then after(its name, its first argument)."""
+    """Make every operation below `folder` call before(), which may raise, and then after(its name, its first argument)."""
 
     def watched(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def called(place: Any, *arguments: Any, **options: Any) -> Any:
             path = os.readlink(f"/proc/self/fd/{place}") if isinstance(place, int) else os.fspath(place)
             if not str(path).startswith(str(folder)) or threading.current_thread() is not threading.main_thread():
-                return original(place, *arguments, **options)  # no state hangs on what TensorBoard's thread writes
+                return original(place, *arguments, **options)  # no state depends on what TensorBoard's thread writes
             before()
             result = original(place, *arguments, **options)
             after(name, path)
@@ -38,7 +38,7 @@ def watch(folder: Path, monkeypatch: pytest.MonkeyPatch, before: Callable[[], No
 
 @dataclass
 class Failing:
-    """Raises `failure` at the operation of number `at`, and at all later ones if it lasts or stands for a process's death."""
+    """Raises `failure` at operation number `at`, and at all later ones if it lasts or stands for a process's death."""
 
     at: int
     failure: BaseException
@@ -53,8 +53,8 @@ class Failing:
 
 @dataclass
 class Durable:
-    """What of `root`, empty at first, would be left after a power cut: of a file its bytes when it was last synced, of a folder
-    the names that it had when it was.
+    """What would be left of `root`, empty at first, after a power cut: files with the bytes, and folders with the names, that
+    they had when last synced.
 
     cuts: what is left, before each operation.
     """

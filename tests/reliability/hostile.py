@@ -1,11 +1,11 @@
-"""What the files of row 7 share: a place with a canary, and runs that name what they should not."""
+"""What the files of row 7 share: a directory with a canary, and runs that name what they should not."""
 
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib.font_manager  # noqa: F401 - it keeps a cache of its own, and so do torchvision's; they are written here
+import matplotlib.font_manager  # noqa: F401 - imported here, since it and torchvision's models write caches
 import pytest
 import torchvision.models  # noqa: F401
 from made import (
@@ -26,7 +26,7 @@ EVIL = "os.system"
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current directory, with a canary: a file, and modules that would remove it. What is not in `work` stays as it is."""
+    """Enter a directory with a canary: a file, and modules that would remove it. Only what is in `work` may change."""
     original("run")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -47,7 +47,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def naming(payload: str) -> dict[str, Any]:
-    """A section that names it, with the arguments that many of them would take."""
+    """Return a section that names the payload, with the arguments that many payloads would take."""
     script = "import os; os.remove('canary')"
     given = dict.fromkeys(("command", "args", "cmd"), "rm canary") | dict.fromkeys(("path", "file"), "canary")
     return {"_target_": payload, **given, "source": script, "name": "canary_module", "url": "http://127.0.0.1:9/"}
@@ -66,7 +66,7 @@ COMMANDS: dict[str, Callable[[Path], tuple[object, ...]]] = {
 
 
 def of_kind(section: str, folder: Path, value: Any) -> Path:
-    """A copied run whose config.yaml holds `value` in that section."""
+    """Return a copied run whose config.yaml holds `value` in the section."""
     run = copied("transfer" if section == "model.network" else "run", folder)
 
     def change(cfg: dict[str, Any]) -> None:

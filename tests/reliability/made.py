@@ -1,4 +1,4 @@
-"""An honest run and an honest sweep, made once, and how to change what their files say."""
+"""An honest run and an honest sweep, made once, and functions that change what their files say."""
 
 import json
 import os
@@ -31,7 +31,8 @@ def _originals() -> Path:
 
 @cache
 def original(kind: str) -> Path:
-    """ "run", "transfer" (a run that began with the first one's network), "sweep", "search": not to be changed."""
+    """Return the directory of "run", "transfer" (begun with that run's network), "sweep" or "search"; it must not be
+    changed."""
     place = _originals() / kind
     own = [setting for setting in TRAINED if not setting.startswith("model")]
     lines = {
@@ -48,13 +49,13 @@ def original(kind: str) -> Path:
 
 
 def searching(place: Path, trials: int = 2) -> tuple[str, ...]:
-    """A search's command line."""
+    """Return a search's command line."""
     wanted = ("hydra/sweeper=optuna", f"hydra.sweeper.trials={trials}", "optimizer.lr=interval(0.001,0.01)")
     return ("-m", *SMALL, "trainer.epochs=1", *wanted, "hydra/launcher=basic", f"hydra.sweep.dir={place}")
 
 
 def copied(kind: str, folder: Path) -> Path:
-    """A copy of an original, to be broken."""
+    """Copy an original, to be broken."""
     return Path(shutil.copytree(original(kind), folder / kind, symlinks=True))
 
 
@@ -77,7 +78,7 @@ def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def put(content: Any, key: str, value: Any) -> None:
-    """Set the value at a dotted key, numbers for the places of lists."""
+    """Set the value at a dotted key, with numbers as list indices."""
     *above, last = [int(part) if part.isdigit() else part for part in key.split(".")]
     for part in above:
         content = content[part]
@@ -85,7 +86,7 @@ def put(content: Any, key: str, value: Any) -> None:
 
 
 def edit_meta(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Let a checkpoint say something else of itself, with the hash that this needs, as one does who means it."""
+    """Change a checkpoint's metadata and the hash to match, as an attacker would."""
     with safe_open(path, "pt") as file:
         meta = json.loads(file.metadata()["cnnlab"])
     change(meta)
@@ -97,7 +98,7 @@ def sign(path: Path, tensors: dict[str, Any], said: str) -> None:
 
 
 def link(path: Path, to: Path | str) -> None:
-    """Put a link in the place of what lies there."""
+    """Replace what is there by a link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -106,7 +107,7 @@ def link(path: Path, to: Path | str) -> None:
 
 
 def fifo(path: Path) -> None:
-    """Put a pipe that nobody writes to in the place of what lies there."""
+    """Replace what is there by a pipe that nobody writes to."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

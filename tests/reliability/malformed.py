@@ -18,7 +18,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def refuses(call, *arguments: object, names: str, kept: Path) -> None:
-    """The command says one line that holds `names`, exits 2, and leaves the folder `kept` as it was."""
+    """Check that the command prints one line that contains `names`, exits with 2, and leaves the folder `kept` unchanged."""
     before = state(kept, kept / ".lock", kept / ".manifest.lock")
     code, *output = call(*arguments)
     assert code == 2, output

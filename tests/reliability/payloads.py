@@ -1,4 +1,4 @@
-"""Names that files of somebody else's may hold in the place of a network, an optimizer or the like."""
+"""Names that somebody else's files may hold in place of a network, an optimizer or the like."""
 
 CODE = [
     "os.system", "os.popen", "os.execv", "os.execvp", "os.posix_spawn", "os.spawnl", "os.remove", "os.mkdir", "os.rename",

@@ -1,4 +1,4 @@
-"""What the rows of docs/RELIABILITY.md share: how many of its cases a row takes, and commands in processes of their own."""
+"""What the rows of docs/RELIABILITY.md share: how many of its cases a row runs, and commands in processes of their own."""
 
 import itertools
 import multiprocessing
@@ -24,19 +24,19 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Case = TypeVar("Case")
 
-# By nohup, or in the background of a script, these are ignored, and so they would be in every process that is started here.
+# Under nohup or in the background of a script, these are ignored, and every process that is started here would inherit that.
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, handler)
 
 
 def share(cases: Iterable[Case], one_in: int) -> list[Case]:
-    """All cases in the whole protocol, else one in so many."""
+    """Return all cases in the whole protocol, otherwise one in `one_in`."""
     return list(itertools.islice(cases, 0, None, 1 if WHOLE else one_in))
 
 
 def goes_on(call, run: Path, settings: tuple[str, ...] = TWO_EPOCHS) -> None:
-    """Resume what was begun, else begin it, as its user would; both have to end well."""
+    """Resume the run if it has begun, otherwise start it, as its user would; it has to end well."""
     begun = (run / "config.yaml").exists()
     code, _, err = call("train", f"resume={run}") if begun else call("train", *settings, f"hydra.run.dir={run}")
     assert code == 0, err
@@ -59,7 +59,7 @@ def _command(log: Path, arguments: tuple[str, ...]) -> None:
 
 
 def ended(process: BaseProcess, within_s: float = 60) -> int:
-    """The exit code of a process, negative for the signal that killed it. Fails, and kills it, where it does not end."""
+    """Return the exit code of a process, negative for the signal that killed it; kill it and fail if it does not end."""
     process.join(within_s)
     if process.exitcode is None:
         os.kill(process.pid or 0, signal.SIGKILL)
@@ -68,12 +68,12 @@ def ended(process: BaseProcess, within_s: float = 60) -> int:
 
 
 def send(process: int, chance: random.Random, first_s: float, last_s: float) -> set[int]:
-    """Send a signal at a random moment, every third time another one soon after it; the exit codes that are right then."""
+    """Send a signal at a random moment, every third time another soon after, and return the exit codes that are then right."""
     time.sleep(chance.uniform(first_s, last_s))
     sent = [chance.choice(SIGNALS)]
     if chance.random() < 1 / 3:
         sent.append(chance.choice(SIGNALS))
-    codes = {0}  # it had ended
+    codes = {0}  # it had already ended
     for number in sent:
         try:
             os.kill(process, number)
@@ -85,7 +85,7 @@ def send(process: int, chance: random.Random, first_s: float, last_s: float) -> 
 
 
 def users_of(folder: Path) -> Iterator[int]:
-    """The processes, but for this one, that have a file below `folder` open."""
+    """Yield the other processes that have a file below `folder` open."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             links = [os.readlink(link) for link in (process / "fd").iterdir()]

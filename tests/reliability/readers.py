@@ -1,4 +1,4 @@
-"""Every reader of a file or of words that cnnlab has, as a function of bytes, and when what it gives is right."""
+"""All of cnnlab's readers of files or words, as functions of bytes, with checks of what they return."""
 
 import io
 import json
@@ -37,7 +37,7 @@ from cnnlab.training.checkpoint import State, load_checkpoint, load_weights, rea
 @dataclass(frozen=True)
 class Reader:
     """name: of the file that it reads, in a folder of its own. valid: what such a file holds. read: reads it, and raises
-    AssertionError where what it gives is wrong."""
+    AssertionError if what it returns is wrong."""
 
     name: str
     valid: Callable[[], list[bytes]]
@@ -95,7 +95,7 @@ def _state() -> State:
 
 
 def _checkpoint(path: Path) -> None:
-    """Nothing but what was saved passes its hash."""
+    """Only what was saved passes its hash."""
     for read in (read_step, read_description, lambda path: load_weights(path, _state().model)):
         try:
             read(path)
@@ -107,7 +107,7 @@ def _checkpoint(path: Path) -> None:
 
 
 def _said(path: Path) -> None:
-    """The text that a checkpoint holds beside its tensors, signed by somebody who means it."""
+    """The metadata of a checkpoint, with a matching hash, as an attacker would write it."""
     text = path.read_bytes().decode(errors="replace")
     sign(path, load_file(original("run") / "last.safetensors"), text)
     for read in (read_step, read_description):
@@ -257,7 +257,7 @@ def _some_words() -> list[bytes]:
 
 
 def _plain(path: Path) -> None:
-    """What YAML can hold, against the schema."""
+    """Plain values, which YAML can hold, against the schema."""
     content = json.loads(path.read_bytes())
     cfg = from_plain(Config, content)
     assert asdict(cfg).keys() == content.keys()
@@ -296,4 +296,4 @@ READERS = {
     "words": Reader("words", _some_words, _words),
     "schema": Reader("plain.json", _plains, _plain),
 }
-EXPECTED = {"json": (FileNotFoundError,), "schema": (ValueError, RecursionError)}  # beside a CnnlabError; the latter are json's
+EXPECTED = {"json": (FileNotFoundError,), "schema": (ValueError, RecursionError)}  # besides CnnlabError; the latter are json's

@@ -1,4 +1,4 @@
-"""What a call does to the world: an audit hook that is switched on around it."""
+"""What a call does to the world, seen by an audit hook that is switched on during the call."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.l
            "shutil.")  # fmt: skip
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
-_inside: list[tuple[Path, ...]] = []  # of the call that is watched
+_inside: list[tuple[Path, ...]] = []  # where the watched call may write
 _seen: list[str] = []
 
 
@@ -28,7 +28,7 @@ def _real(path: Any, follow: bool) -> Path:
 
 
 def _is_inside(path: Any, follow: bool = False) -> bool:
-    if not isinstance(path, str | bytes | os.PathLike):  # of a file that is open
+    if not isinstance(path, str | bytes | os.PathLike):  # the descriptor of an open file
         return True
     found = _real(path, follow)
     return found == Path(os.devnull) or any(found.is_relative_to(folder) for folder in _inside[-1])
@@ -49,7 +49,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     elif event == "ctypes.dlopen":
         found = "/" in str(arguments[0]) and not _is_ours(arguments[0])  # not libc, nor a driver
     else:
-        # what `environment.json` of a new run records is asked of git
+        # git is asked for what `environment.json` of a new run records
         found = event.startswith(PROCESSES) and not (event == "subprocess.Popen" and arguments[0] == "git")
     if found:
         _seen.append(f"{event} {arguments!r:.300}")
@@ -60,7 +60,7 @@ sys.addaudithook(_hook)
 
 @contextmanager
 def ends_within(seconds: float) -> Iterator[None]:
-    """Raise where what is entered hangs."""
+    """Fail if the body hangs."""
 
     def late(*_: object) -> None:
         raise AssertionError(f"still at it after {seconds:.0f} s")
@@ -79,12 +79,12 @@ MIB = 1 << 20
 
 @contextmanager
 def small(size: int) -> Iterator[None]:
-    """Raise where the resident memory grew meanwhile by more than 64 MiB and three times `size` (Linux alone can tell)."""
+    """Fail if the body's resident memory grows by more than 64 MiB and three times `size` (checked only on Linux)."""
     peak = Path("/proc/self/clear_refs")
     if not peak.exists():
         yield
         return
-    peak.write_text("5")  # the peak so far is what is held now
+    peak.write_text("5")  # resets the peak to what is held now
     before = _resident("VmRSS")
     yield
     assert _resident("VmHWM") - before < 64 * MIB + 3 * size
@@ -99,7 +99,7 @@ def _resident(kind: str) -> int:
 
 @contextmanager
 def watched(*may_write: Path) -> Iterator[list[str]]:
-    """While entered, what happens that must not is listed: other programs, code, sockets, and writing outside `may_write`."""
+    """List what the body must not do: run other programs or code, open sockets, write outside `may_write`."""
     _seen.clear()
     before = set(sys.modules)
     _inside.append(tuple(folder.resolve() for folder in may_write))
@@ -114,7 +114,7 @@ def watched(*may_write: Path) -> Iterator[list[str]]:
 
 
 def state(folder: Path, *passing: Path) -> dict[str, tuple[int, bytes | None]]:
-    """All that lies in a folder, links not followed, but for what lies in `passing`: kind and content."""
+    """Return kind and content of everything in a folder, without following links, except what is in `passing`."""
     found: dict[str, tuple[int, bytes | None]] = {}
     for path in sorted(folder.rglob("*")):
         if not any(path == one or path.is_relative_to(one) for one in passing):
@@ -125,7 +125,7 @@ def state(folder: Path, *passing: Path) -> dict[str, tuple[int, bytes | None]]:
 
 
 def said(output: Sequence[str]) -> str:
-    """stdout and stderr of a call as one text, which must hold no control character but line ends and no traceback."""
+    """Return stdout and stderr of a call as one text; it must hold no traceback and no control characters but line ends."""
     text = "".join(output)
     assert "Traceback" not in text
     assert all(char.isprintable() or char in "\n\t" for char in text), repr(text)
