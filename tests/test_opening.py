@@ -203,7 +203,7 @@ def sign(path: Path, said: str) -> None:
 def test_a_checkpoint_that_does_not_fit_is_refused(copied: Path, lenet: cnnlab.OpenedRun, tmp_path: Path) -> None:
     last = copied / "last.safetensors"
     for spoil, says in (
-        (lambda: shutil.copy(lenet.directory.last, last), "of another run"),
+        (lambda: shutil.copy(lenet.directory.last, last), "belongs to another run"),
         (lambda: save_file(load_file(last), last, {"cnnlab": "{}"}), "hash"),
         (lambda: sign(last, "{}"), "older cnnlab"),
         (lambda: sign(last, '{"network": 3}'), "expected a mapping"),
