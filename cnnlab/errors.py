@@ -60,7 +60,7 @@ def folded(line: str, width: int) -> str:
 
 
 class CnnlabError(Exception):
-    """An error told in one line: what, where, what was expected and how to fix it."""
+    """An error with a message of one line: what, where, what was expected and how to fix it."""
 
     exit_code = 2
 

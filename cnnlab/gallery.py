@@ -39,7 +39,7 @@ class NotApplicableError(CnnlabError):
 
 
 class Shown(NamedTuple):
-    """A figure of matplotlib. name: of its file, without suffix. said: what it shows."""
+    """A matplotlib figure. name: of its file, without suffix. said: a line about what it shows."""
 
     name: str
     said: str

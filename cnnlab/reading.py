@@ -22,7 +22,7 @@ MIB = 1 << 20
 MAX_CONFIG, MAX_RECORD, MAX_EVENTS = MIB, 64 * MIB, 4096 * MIB  # bytes: config.yaml; JSON and its lines; event files
 MAX_DEPTH = 50  # of lists and mappings in a file
 MAX_NODES = 100_000  # scalars, lists and mappings of config.yaml
-MAX_VALUES, BYTES_A_VALUE = 500_000, 32  # of JSON: so many, plus one for each so many bytes of the file
+MAX_VALUES, BYTES_A_VALUE = 500_000, 32  # of JSON: at most this many, plus one per 32 bytes of the file
 LARGEST_INTEGER = (1 << 64) - 1
 SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")  # 1:59:59 is a number in YAML, and slow if it is long
 

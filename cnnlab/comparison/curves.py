@@ -43,7 +43,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Line:
-    """A curve as drawn. label: empty for the gray lines; n: the number of seeds."""
+    """A curve as drawn. label: empty for gray lines; n: the number of seeds."""
 
     curve: Curve
     n: int

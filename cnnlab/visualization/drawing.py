@@ -155,7 +155,7 @@ def explanation(
 
 
 def verdict(check: Deletion) -> str:
-    """Say whether a map means something, by which area, and how many of the random orders do as well."""
+    """Say whether a map means something, with its area and the number of random orders that do as well."""
     answer = "the map beats chance" if check.means_something else "not shown to beat chance"
     return f"{answer}: area {check.area:.2f}, {check.as_low or 'none'} of {len(check.random_areas)} random orders as low"
 
