@@ -1,7 +1,7 @@
 """Checkpoints: weights, optimizer state and position of a run in one safetensors file. Loading one runs no code.
 
-Tensors: `model.<name>`, `optimizer.<name of the parameter>.<key>`, `progress.sums`. Metadata "cnnlab": JSON of the rest, with
-what the network is under "network" (see `Description`); "sha256": of all of this, checked whenever it is read.
+Tensors: `model.<name>`, `optimizer.<name of the parameter>.<key>`, `progress.sums`. Metadata: "cnnlab", the rest as JSON, with
+the network's `Description` under "network"; "sha256", the hash of all of this, checked whenever the tensors are read.
 """
 
 import dataclasses
@@ -28,18 +28,18 @@ from cnnlab.tracking import files
 from cnnlab.training.groups import names_in_order
 from cnnlab.training.optimizer_state import kind_of, optimizer_state
 
-if TYPE_CHECKING:  # opening a run takes no optimizer
+if TYPE_CHECKING:  # opening a run needs no optimizer
     from cnnlab.training.step import Step
 
-LARGER, SLACK = 32, 256 * MIB  # a checkpoint is at most so many times its network, and so many bytes more
+LARGER, SLACK = 32, 256 * MIB  # a checkpoint holds at most LARGER times its network's bytes, plus SLACK
 
 
 @dataclass
 class Progress:
-    """The position of a run: all that is not weights, optimizer state or running sums.
+    """The position of a run: everything but weights, optimizer state and running sums.
 
-    step: updates done. train_s: seconds of training steps in the epoch so far, seconds: of the whole run so far.
-    best: the best validation metric so far, best_step its step; bad_epochs: validations since then.
+    step: updates done. train_s: seconds spent on training steps in this epoch; seconds: on the whole run so far.
+    best: the best validation metric so far; best_step: its step; bad_epochs: validations since then.
     """
 
     step: int = 0
@@ -52,8 +52,8 @@ class Progress:
 
 @dataclass
 class State:
-    """What a checkpoint holds, by reference to the live objects; began: when the run would have begun without its breaks, on
-    the monotonic clock."""
+    """The content of a checkpoint, as references to the live objects. began: when the run would have begun had it never been
+    interrupted, by the monotonic clock."""
 
     live: "Step"
     description: Description
@@ -66,7 +66,7 @@ class State:
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
-        """That of the phase which the run is in."""
+        """The optimizer of the current phase."""
         return self.live.optimizer
 
     @property
@@ -81,7 +81,7 @@ def save_checkpoint(path: Path, state: State) -> None:
     """Write `state` to `path`, atomically and durably.
 
     Raises:
-        OSError: the disk is full or not writable; the old file stays.
+        OSError: the disk is full or not writable; the old file remains.
     """
     tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
     numbers: dict[str, Any] = {}
@@ -104,10 +104,10 @@ def save_checkpoint(path: Path, state: State) -> None:
 
 
 def save_weights(path: Path, model: nn.Module, description: Description) -> None:
-    """Write a checkpoint that holds a network alone, which opens but cannot be resumed, atomically and durably.
+    """Write a checkpoint of a network alone, which can be opened but not resumed, atomically and durably.
 
     Raises:
-        OSError: the disk is full or not writable; the old file stays.
+        OSError: the disk is full or not writable; the old file remains.
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     _write(path, tensors, {"network": dataclasses.asdict(description)})
@@ -130,13 +130,13 @@ def load_checkpoint(path: Path, state: State) -> None:
     """Read `path` into the live objects of `state`.
 
     Raises:
-        CheckpointError: unreadable, or of another network or optimizer.
+        CheckpointError: the file cannot be read, or is from another network or optimizer.
     """
     tensors, meta = _read(path, state.model)
     saved, own = meta.get("optimizer"), type(state.optimizer).__name__
     if saved != own:
         raise CheckpointError(
-            f"{path}: holds the state of {f'the optimizer {saved}' if saved else 'no optimizer'}, this run's is {own}"
+            f"{path}: holds the state of {f'the optimizer {saved}' if saved else 'no optimizer'}, but this run's is {own}"
         )
     _require_same_network(meta, state.description, path)
     _copy_into(state.model, _of_network(tensors), path)
@@ -145,7 +145,7 @@ def load_checkpoint(path: Path, state: State) -> None:
     state.optimizer.load_state_dict({"state": optimizer, "param_groups": state.optimizer.state_dict()["param_groups"]})
     try:
         if kind_of(tensors["progress.sums"]) != kind_of(state.sums):
-            raise ValueError("its sums")
+            raise ValueError("its running sums")
         state.sums.copy_(tensors["progress.sums"])
         progress = _progress(meta, path)
         for item in dataclasses.fields(Progress):
@@ -156,10 +156,10 @@ def load_checkpoint(path: Path, state: State) -> None:
 
 
 def read_step(path: Path) -> int:
-    """The number of updates before a checkpoint, as it says; its hash is checked where it is loaded.
+    """The number of updates before a checkpoint, from its metadata; its hash is checked only when it is loaded.
 
     Raises:
-        CheckpointError: unreadable.
+        CheckpointError: the file cannot be read.
     """
     try:
         return _progress(_said(path), path).step
@@ -168,32 +168,32 @@ def read_step(path: Path) -> int:
 
 
 def read_network(path: Path, model: nn.Module) -> dict[str, Tensor]:
-    """The weights and buffers, by name, of a network that is much like `model`.
+    """Read the weights and buffers, by name, of a network of about the size of `model`.
 
     Raises:
-        CheckpointError: unreadable.
+        CheckpointError: the file cannot be read.
     """
     return _of_network(_read(path, model)[0])
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
-    """Read only the network's weights and buffers.
+    """Load the network's weights and buffers into `model`.
 
     Raises:
-        CheckpointError: unreadable, or of another network.
+        CheckpointError: the file cannot be read, or is from another network.
     """
     _copy_into(model, read_network(path, model), path)
 
 
 def read_description(path: Path) -> Description:
-    """What the network of a checkpoint is, as it says; its hash is checked where its weights are loaded.
+    """Read the description of a checkpoint's network; the hash is checked only when its weights are loaded.
 
     Raises:
-        CheckpointError: unreadable, or without a description.
+        CheckpointError: the file cannot be read, or has no description.
     """
     meta = _said(path)
     if "network" not in meta:
-        raise CheckpointError(f"{path}: does not say what its network is; it was saved by an older cnnlab, train the run again")
+        raise CheckpointError(f"{path}: does not describe its network; an older cnnlab saved it, so train the run again")
     try:
         return from_plain(Description, meta["network"])
     except ConfigError as error:
@@ -207,13 +207,13 @@ def _write(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -
 
 
 def _said(path: Path) -> dict[str, Any]:
-    """The metadata alone, unchecked."""
+    """Read only the metadata, without checking the hash."""
     with _opened(path, "numpy") as file:
         return _parsed(file.metadata(), path)
 
 
 def _read(path: Path, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the metadata, whose hash is right; model: what is much larger than it is not read."""
+    """Read the tensors and the metadata and check the hash. A file much larger than `model` is refused."""
     own = sum(tensor.nbytes for tensor in model.state_dict().values())
     with _opened(path, "pt", SLACK + LARGER * own) as file:
         held = file.metadata()
@@ -227,13 +227,13 @@ def _read(path: Path, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, An
 def _parsed(held: Mapping[str, str], path: Path) -> dict[str, Any]:
     meta = parse_json(held["cnnlab"].encode())
     if "sha256" not in held:
-        raise CheckpointError(f"{path}: without a hash of its content; an older cnnlab saved it, train the run again")
+        raise CheckpointError(f"{path}: has no hash of its content; an older cnnlab saved it, so train the run again")
     return meta
 
 
 @contextmanager
 def _opened(path: Path, framework: str, at_most: int | None = None) -> Iterator[Any]:
-    """A safetensors file of at most so many bytes."""
+    """Open a safetensors file of at most `at_most` bytes."""
     try:
         require_regular(path, at_most)
         str(path).encode()
@@ -242,8 +242,8 @@ def _opened(path: Path, framework: str, at_most: int | None = None) -> Iterator[
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except UnicodeEncodeError as error:
-        raise CheckpointError(f"{path}: a name that is not UTF-8, which safetensors does not open; rename it") from error
-    except (SafetensorError, OSError, RuntimeError) as error:  # the last: no memory to map it
+        raise CheckpointError(f"{path}: the name is not UTF-8, so safetensors cannot open it; rename it") from error
+    except (SafetensorError, OSError, RuntimeError) as error:  # RuntimeError: no memory to map it
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}); restore it, or start a new run") from error
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: a safetensors file, but not a checkpoint of cnnlab") from error
@@ -256,11 +256,11 @@ def _of_network(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _progress(meta: Mapping[str, Any], path: Path) -> Progress:
     """
     Raises:
-        CheckpointError: of a network alone.
-        ConfigError: of other types. ValueError: a number out of range.
+        CheckpointError: the checkpoint holds only a network.
+        ConfigError: a value of the wrong type. ValueError: a number out of range.
     """
     if "progress" not in meta:
-        raise CheckpointError(f"{path}: the weights of a converted network, not of a training that can be resumed")
+        raise CheckpointError(f"{path}: holds only the weights of a converted network, so training cannot resume from it")
     progress = from_plain(Progress, meta["progress"], "progress")
     counts = (progress.step, progress.best_step, progress.bad_epochs)
     seconds = (progress.train_s, progress.seconds)
@@ -271,7 +271,7 @@ def _progress(meta: Mapping[str, Any], path: Path) -> Progress:
 
 
 def _require_same_network(meta: dict[str, Any], description: Description, path: Path) -> None:
-    """Raise CheckpointError if the checkpoint says that it holds another network than `description`."""
+    """Raise CheckpointError if the checkpoint's description of its network differs from `description`."""
     own, held = files.as_json(dataclasses.asdict(description)), meta.get("network")
     for name in ("model", "task", "input_shape", "classes", "numbers"):
         if not isinstance(held, dict) or held.get(name) != own[name]:
@@ -291,9 +291,9 @@ def _copy_into(model: nn.Module, held: dict[str, Tensor], path: Path) -> None:
 
 
 def require_trained(held: Mapping[str, Tensor], model: nn.Module, path: Path) -> None:
-    """Raise CheckpointError where what `path` holds for a network's parameters or running variances are no such numbers."""
+    """Raise CheckpointError if a parameter in `path` is not finite or a running variance is negative."""
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     for name, tensor in held.items():
         is_finite = name not in parameters or bool(torch.isfinite(tensor).all())
         if not is_finite or (name.endswith("running_var") and bool(tensor.min() < 0)):
-            raise CheckpointError(f"{path}: {name} holds numbers that no training leaves there; restore it, or start a new run")
+            raise CheckpointError(f"{path}: {name} holds values that training never produces; restore it, or start a new run")

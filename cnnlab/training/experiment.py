@@ -1,4 +1,4 @@
-"""One run from its configuration to its result, new or continued."""
+"""Running one experiment, new or continued, from its configuration to its result."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,26 +32,24 @@ def run_new(
     prune_reason: PruneReason | None = None,
     varied: Sequence[str] = (),
 ) -> Result:
-    """Train a new run in `directory`, which the caller has locked; `choices` are the names that the config groups were
-    chosen by; `prune_reason` is asked after each scoring (see `trainer.fit`); `varied` are the keys in which the jobs of its
-    sweep differ.
+    """Train a new run in `directory`, which the caller has locked.
 
-    Returns:
-        The result, also of a run that was pruned.
+    choices: the choice made in each config group, by name. prune_reason: called after each scoring (see `trainer.fit`).
+    varied: the keys in which the jobs of its sweep differ. Returns the result, even if the run was pruned.
 
     Raises:
-        CnnlabError: a run that fails before its first step leaves no directory; a later failure is in its result.json.
+        CnnlabError: the run failed: before its first step it leaves no directory, later it has the cause in result.json.
         StoppedError: it diverged, or a signal interrupted it.
     """
     run = RunDirectory(directory)
     if run.config.exists():
-        raise RunTakenError(f"{run.name}: holds a run already; continue it: python -m cnnlab.train resume={run.quoted}")
+        raise RunTakenError(f"{run.name}: already holds a run; continue it: python -m cnnlab.train resume={run.quoted}")
     try:
         session = build_session(cfg)
         cfg.trainer.device, cfg.trainer.threads = str(session.runtime.device), session.runtime.threads
         cfg.data.root = str(Path(cfg.data.root).expanduser().resolve())
         if not is_utf8(cfg.data.root):
-            raise ConfigError(f"data.root={cfg.data.root}: a name that is not UTF-8, which config.yaml cannot hold; rename it")
+            raise ConfigError(f"data.root={cfg.data.root}: the name is not UTF-8, so config.yaml cannot hold it; rename it")
         record = {"choices": choices, **describe(session.runtime.device), "data": _data_record(session)}
         run.begin(cfg, record | ({"varied": list(varied)} if varied else {}))
     except BaseException:
@@ -61,10 +59,10 @@ def run_new(
 
 
 def run_resumed(cfg: Config, run: RunDirectory, prune_reason: PruneReason | None = None) -> Result:
-    """Continue `run`, which the caller has locked, with `cfg` as its configuration, from its checkpoint or from step 0.
+    """Continue `run`, which the caller has locked, with the configuration `cfg`, from its checkpoint or else from step 0.
 
     Raises:
-        CheckpointError: the data is not what the run began with, or the checkpoint cannot be read.
+        CheckpointError: the data is not the data that the run began with, or the checkpoint cannot be read.
     """
     session = build_session(cfg, run.last if run.last.exists() else None)
     recorded, now = run.recorded("data"), _data_record(session)
@@ -81,8 +79,8 @@ def _train(session: Session, run: RunDirectory, prune_reason: PruneReason | None
     if run.last.exists():
         step = read_step(run.last)
         if step > session.total_steps:
-            raise CheckpointError(f"{run.last}: at step {step:,} of {session.total_steps:,}; it is of another run")
-        session.enter_phase(max(step - 1, 0))  # that of the last update, whose optimizer was saved
+            raise CheckpointError(f"{run.last}: at step {step:,} of {session.total_steps:,}, so it belongs to another run")
+        session.enter_phase(max(step - 1, 0))  # of the last update, whose optimizer was saved
         load_checkpoint(run.last, state)
     run.keep_metrics(state.progress.step, session.steps_per_epoch, session.total_steps)  # fails before anything is removed
     run.reopen(session.cfg)
@@ -92,11 +90,11 @@ def _train(session: Session, run: RunDirectory, prune_reason: PruneReason | None
             if state.progress.step == 0:
                 recorder.warn(mistakes.at_start(session))
             stop = fit(session, state, run, recorder, request, prune_reason)
-            result = _result(session, state, stop)  # its seconds are of training, not of what follows
+            result = _result(session, state, stop)  # now, so that its seconds are those of training
             scores = _final_scores(session, run, recorder) if stop.status.is_scored else _last_scores(run, stop)
             result = replace(result, scores=scores)
             if stop.status.is_scored:
-                recorder.result(result)  # before result.json: a run that was killed in between is finished again
+                recorder.result(result)  # before result.json, so that a run killed in between is finished on resume
             run.write_result(result)
     except Exception as error:
         stop = Stop(Status.FAILED, str(as_known(error) or error))
@@ -115,7 +113,7 @@ def _train(session: Session, run: RunDirectory, prune_reason: PruneReason | None
 
 
 def _result(session: Session, state: State, stop: Stop) -> Result:
-    """How the run ended, but for its scores."""
+    """The result of the run, without its scores."""
     return Result(
         stop.status,
         stop.cause,
@@ -130,7 +128,7 @@ def _result(session: Session, state: State, stop: Stop) -> Result:
 
 
 def _final_scores(session: Session, run: RunDirectory, recorder: Recorder) -> dict[str, Score]:
-    """The scores of the weights that `evaluation.weights` names; each test image's prediction is written beside its class."""
+    """Score the weights that `evaluation.weights` names, and write the prediction and the label of each test image."""
     task = session.task
     if session.cfg.evaluation.weights == "best":
         load_weights(run.best, session.model)
@@ -149,7 +147,7 @@ def _final_scores(session: Session, run: RunDirectory, recorder: Recorder) -> di
 
 
 def _last_scores(run: RunDirectory, stop: Stop) -> dict[str, Score]:
-    """The last scores on the validation images of a run that was pruned for them; of others none."""
+    """The last validation score if the run was pruned; otherwise nothing."""
     if stop.status is not Status.PRUNED:
         return {}
     return {"validation": run.read_epochs()[-1].scores["validation"]}

@@ -1,4 +1,4 @@
-"""What a frozen backbone makes of the images, computed once and kept on the disk: training then is that of the head alone."""
+"""Features of a frozen backbone, computed once and kept on disk, so that only the head has to be trained."""
 
 import hashlib
 import time
@@ -27,18 +27,18 @@ from cnnlab.training.runtime import Runtime, describe
 
 
 def folder() -> Path:
-    """Where features are kept: beside the decoded pictures."""
+    """The folder of the features, next to the decoded pictures."""
     return cache.folder().with_name("features")
 
 
 def require_frozen(model: nn.Module, phases: Sequence[Phase]) -> Pretrained:
-    """The network, of which every phase trains the head alone.
+    """Return the network if it has a backbone and no phase trains it.
 
     Raises:
-        ConfigError: it has no backbone, or one that is trained.
+        ConfigError: it has no backbone, or a phase trains it.
     """
     if not isinstance(model, Pretrained):
-        raise ConfigError("trainer.cache_features=true: needs a backbone, whose features it keeps; take model=pretrained")
+        raise ConfigError("trainer.cache_features=true: needs a backbone, whose features it keeps; use model=pretrained")
     for phase in phases:
         trained = phase.trained(model)
         if any(name.startswith("backbone.") for name in trained):
@@ -52,10 +52,10 @@ def require_frozen(model: nn.Module, phases: Sequence[Phase]) -> Pretrained:
 def feature_splits(
     splits: Mapping[str, Split], model: Pretrained, preprocess: Preprocess, runtime: Runtime, batch_size: int
 ) -> dict[str, Split]:
-    """The splits with features, float32, N x F, in the place of the images; views of one split share them.
+    """The splits with features, float32, N x F, in place of the images; views of one split share them.
 
     Raises:
-        ConfigError, ResourceError: they cannot be kept.
+        ConfigError, ResourceError: the features cannot be written to disk.
     """
     made: dict[int, InMemory] = {}
 
@@ -71,7 +71,7 @@ def feature_splits(
 
 
 def cached(split: Split, model: Pretrained, preprocess: Preprocess, runtime: Runtime, batch_size: int) -> Tensor:
-    """The features of a split, from the file of what they depend on, else computed and kept there with their hash."""
+    """The features of a split, read from their file if it is valid, else computed and written there with a hash."""
     path = folder() / f"{_key(split, model, preprocess, runtime, batch_size)}.safetensors"
     try:
         require_regular(path)
@@ -80,7 +80,7 @@ def cached(split: Split, model: Pretrained, preprocess: Preprocess, runtime: Run
                 kept: Tensor = file.get_tensor("features")
                 if content_hash({"features": kept}, "") == file.metadata()["sha256"]:
                     return kept
-    except (OSError, SafetensorError, CheckpointError, KeyError, TypeError, RuntimeError):  # not there, or damaged
+    except (OSError, SafetensorError, CheckpointError, KeyError, TypeError, RuntimeError):  # missing or damaged
         pass
     began = time.monotonic()
     found = _compute(split, model, preprocess, runtime, batch_size)
@@ -89,8 +89,8 @@ def cached(split: Split, model: Pretrained, preprocess: Preprocess, runtime: Run
         files.write_atomic(path, save({"features": found}, {"sha256": content_hash({"features": found}, "")}))
     except OSError as error:
         kind = ResourceError if isinstance(as_known(error), ResourceError) else ConfigError
-        raise kind(f"{path.parent}: {error.strerror or error}; features are kept there: make room or name another folder by "
-                   "the environment variable XDG_CACHE_HOME") from error  # fmt: skip
+        raise kind(f"{path.parent}: {error.strerror or error}; features are kept there: free some space, or set the "
+                   "environment variable XDG_CACHE_HOME to another folder") from error  # fmt: skip
     note(f"{model.name}: features of {len(split):,} images in {time.monotonic() - began:.1f} s, kept in {path}")
     return found
 
@@ -110,7 +110,7 @@ def _compute(split: Split, model: Pretrained, preprocess: Preprocess, runtime: R
 
 
 def _key(split: Split, model: Pretrained, preprocess: Preprocess, runtime: Runtime, batch_size: int) -> str:
-    """Stands for all that the bits of the features depend on."""
+    """A hash of everything that the bits of the features depend on."""
     made = hashlib.blake2b(digest_size=12)
     told = (
         model.name,

@@ -1,4 +1,4 @@
-"""Which parameters are trained, and how: the config's `parameters`, a list of name patterns of which the first match counts."""
+"""Parameter groups: the config's `parameters`, a list of name patterns of which the first that matches a parameter applies."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -10,14 +10,14 @@ from torch import nn
 from cnnlab.config.schema import ParameterGroup
 from cnnlab.errors import ConfigError, suggest
 
-PLAIN = ParameterGroup(match="*", lr_factor=1.0, weight_decay=None, frozen=False)  # of parameters that no pattern matches
+PLAIN = ParameterGroup(match="*", lr_factor=1.0, weight_decay=None, frozen=False)  # for parameters that no pattern matches
 
 
 def matched(model: nn.Module, groups: Sequence[ParameterGroup], key: str = "parameters") -> dict[str, ParameterGroup]:
-    """The group of each parameter, by its name; `key` is that of the groups, for the error.
+    """The group of each parameter, by name; `key` is the configuration key of the groups, for the error.
 
     Raises:
-        ConfigError: a pattern that is the first match of no parameter.
+        ConfigError: a pattern that applies to no parameter.
     """
     names = [name for name, _ in model.named_parameters()]
     found = {name: next((group for group in groups if fnmatchcase(name, group.match)), PLAIN) for name in names}
@@ -25,7 +25,7 @@ def matched(model: nn.Module, groups: Sequence[ParameterGroup], key: str = "para
         if all(group is not one for one in found.values()):
             where = f"{key}[{number}].match={group.match}"
             if any(fnmatchcase(name, group.match) for name in names):
-                raise ConfigError(f"{where}: every parameter that it matches is matched by an earlier one; put it first")
+                raise ConfigError(f"{where}: earlier patterns match every parameter that it matches; put it first")
             layers = dict.fromkeys(f"{name.rpartition('.')[0]}.*" for name in names if "." in name)
             near = suggest(group.match, [*layers, *names])
             raise ConfigError(f"{where}: matches no parameter.{near} There are: {', '.join(layers or names)}")
@@ -33,23 +33,23 @@ def matched(model: nn.Module, groups: Sequence[ParameterGroup], key: str = "para
 
 
 def freeze(model: nn.Module, groups: Sequence[ParameterGroup], key: str = "parameters") -> None:
-    """Let the frozen parameters have no gradient; `key` is that of the groups, for the error.
+    """Turn off the gradients of frozen parameters; `key` is the configuration key of the groups, for the error.
 
     Raises:
-        ConfigError: a pattern that matches nothing, or nothing is left to train.
+        ConfigError: a pattern that applies to no parameter, or nothing is left to train.
     """
     found = matched(model, groups, key)
     for name, parameter in model.named_parameters():
         if found[name].frozen:
             parameter.requires_grad_(False)
     if groups and not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError(f"{key}={[group.match for group in groups]}: all {len(found)} are frozen; leave some to train")
+        raise ConfigError(f"{key}={[group.match for group in groups]}: freezes all {len(found)} parameters; unfreeze some")
 
 
 def optimizer_groups(model: nn.Module, groups: Sequence[ParameterGroup]) -> list[dict[str, Any]]:
-    """The trainable parameters as torch's optimizers take them, a dict a group, each with its `lr_factor`.
+    """The trainable parameters as torch's optimizers take them: one dict per group, each with its `lr_factor`.
 
-    Weight decay is that of the optimizer where a group does not say.
+    A group without a weight decay gets the optimizer's.
     """
     found = matched(model, groups)
     made: list[dict[str, Any]] = []
@@ -63,8 +63,8 @@ def optimizer_groups(model: nn.Module, groups: Sequence[ParameterGroup]) -> list
 
 
 def train_mode(model: nn.Module) -> None:
-    """`model.train()`, but for modules whose parameters are all frozen: they stay in evaluation mode, so that batch norm keeps
-    its statistics and uses them, and nothing is dropped at random in a frozen backbone."""
+    """Call `model.train()`, but leave modules whose parameters are all frozen in evaluation mode, so that a frozen backbone
+    keeps and uses its batch norm statistics and applies no dropout."""
     model.train()
     for module in model.modules():
         own = list(module.parameters())
@@ -73,6 +73,6 @@ def train_mode(model: nn.Module) -> None:
 
 
 def names_in_order(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
-    """The names of an optimizer's parameters in the order in which its state counts them."""
+    """Names of an optimizer's parameters, in the order in which its state numbers them."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]

@@ -1,4 +1,4 @@
-"""The weights that a new run begins with, where they are not drawn: those of a file, or of another run."""
+"""Initial weights of a new run that are not drawn at random: loaded from a file or from another run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,10 +15,10 @@ from cnnlab.training.optimizer_state import kind_of
 
 
 def load_initial(model: nn.Module, section: Mapping[str, Any], download: bool) -> None:
-    """Load what a `model` section says that its network begins with; nothing for most. download: what is not there yet.
+    """Load the initial weights that a `model` section names; most sections name none. download: fetch missing files.
 
     Raises:
-        ConfigError, DataError, CheckpointError: it is not there, cannot be read, or does not fit.
+        ConfigError, DataError, CheckpointError: the weights are missing, cannot be read, or do not fit.
     """
     if targets.locate(section, "model") is transferred:
         take_over(model, section["run"])
@@ -27,12 +27,12 @@ def load_initial(model: nn.Module, section: Mapping[str, Any], download: bool) -
 
 
 def take_over(model: nn.Module, run: str) -> None:
-    """Copy into `model` those layers of a run's network that have the same name, shapes and types in both, and tell which.
+    """Copy the layers of a run's network whose name, shapes and dtypes are the same in `model`, and report which.
 
-    The weights are those of the run's test score, of a run without one the last.
+    The weights are those that got the run's test score, or the last ones if it has none.
 
     Raises:
-        CheckpointError: no checkpoint there, or one of numbers that are none. ConfigError: no layer fits.
+        CheckpointError: no checkpoint, or one with values that are not finite. ConfigError: no layer fits.
     """
     place = RunDirectory(find_run(run))
     result = place.read_result()
@@ -42,7 +42,7 @@ def take_over(model: nn.Module, run: str) -> None:
     taken = [name for name, tensors in own.items() if _kinds(given.get(name, {})) == _kinds(tensors)]
     new = [name for name in own if name not in taken]
     if not taken:
-        raise ConfigError(f"model.run={run}: no layer of it fits: {', '.join(own)}; the images differ too much, or the network")
+        raise ConfigError(f"model.run={run}: no layer of it fits: {', '.join(own)}; the images or the networks differ too much")
     require_trained(held, model, checkpoint)
     with torch.no_grad():
         for name in taken:
@@ -52,7 +52,7 @@ def take_over(model: nn.Module, run: str) -> None:
 
 
 def _briefly(layers: Sequence[str], others: Sequence[str]) -> str:
-    """The names of layers: "backbone.*" where none of the others is in it."""
+    """Names of layers, shortened to "backbone.*" where `others` has no layer in the backbone."""
     mixed = {name.partition(".")[0] for name in others}
     named = []
     for name in layers:

@@ -1,4 +1,4 @@
-"""`trainer.log_images`: what TensorBoard shows of a network's inside, epoch by epoch, and of its test images at the end."""
+"""`trainer.log_images`: the inside of a network for TensorBoard, epoch by epoch, and its test images at the end."""
 
 import copy
 import io
@@ -21,14 +21,14 @@ from cnnlab.visualization.stages import chosen, trace
 
 NUM_IMAGES = 32  # of the training set, for the histograms of activations
 NUM_STAGES = 8  # of a deep network, evenly spread
-SCALE = 0.5  # of a figure, so that its letters are legible where TensorBoard shows it 345 pixels wide
+SCALE = 0.5  # of a figure, so that its text is legible at TensorBoard's width of 345 pixels
 
 
 def log_inside(session: Session, events: Events, name: str, step: int) -> None:
-    """Write the first filters, the maps of the first image, histograms of weights and activations, and once the graph.
+    """Write the filters of the first layer, the maps of one image, histograms of weights and activations, and once the graph.
 
-    The network is a copy, so that nothing can disturb the training; draws of modules that draw even in evaluation are taken
-    back. name: of the run, for the pictures.
+    This uses a copy of the network and restores the random state afterwards, so that training is not disturbed.
+    name: the run's, for the titles of the pictures.
     """
     train = session.data.train
     images = train.gather(torch.arange(min(NUM_IMAGES, len(train)), device=train.device)).cpu()
@@ -62,13 +62,13 @@ def log_embedding(session: Session, run: RunDirectory, test: TestPredictions) ->
 
 
 def copy_of(session: Session) -> nn.Module:
-    """The network as it is now with its preprocessing, on the CPU, in evaluation mode."""
+    """A copy of the current network with its preprocessing, on the CPU, in evaluation mode."""
     network = copy.deepcopy(session.model).cpu()
     return nn.Sequential(OrderedDict(preprocess=session.description.preprocess(), network=network)).eval()
 
 
 def activations(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """What torch's own activation modules give of images, by their names, and the outputs."""
+    """The outputs of torch's activation modules by module name, and the network's "outputs"."""
     found: dict[str, Tensor] = {}
     hooks = [
         module.register_forward_hook(lambda _, __, output, name=name: found.update({name.removeprefix("network."): output}))

@@ -1,5 +1,5 @@
-"""Reasons to stop that the training loop reads, so that a run stops where it can be continued: Ctrl-C, SIGTERM and SIGHUP (a
-closed terminal) as a flag, and whoever prunes it."""
+"""Reasons to stop, which the training loop polls so that a run stops where it can be continued: Ctrl-C, SIGTERM and SIGHUP (a
+closed terminal) as a flag, and pruning."""
 
 import os
 import signal
@@ -11,18 +11,18 @@ from types import FrameType
 from typing import Any
 
 Handler = Callable[[int, FrameType | None], Any]
-PruneReason = Callable[[], str | None]  # asked after each scoring: why the run is to be pruned, if it is
+PruneReason = Callable[[], str | None]  # called after each scoring: why the run is to be pruned, or None
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
 
 def _heeded(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
-    """Those that are to be answered: not a SIGHUP that is ignored from before, as under nohup."""
+    """The signals to handle: all but a SIGHUP that is already ignored, as under nohup."""
     return [one for one in numbers if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
 
 
 def after_imports(handler: Handler) -> Handler:
-    """`handler`, called once no import is under way: torch's C code clears what is raised while it imports numpy, of which half
-    is left then."""
+    """Wrap `handler` so that it waits until no import is under way: torch's C code clears an exception raised while it imports
+    numpy, which is then left half imported."""
 
     def called(number: int, frame: FrameType | None) -> None:
         outer = frame
@@ -40,9 +40,9 @@ def after_imports(handler: Handler) -> Handler:
 
 @contextmanager
 def ctrl_c_after_imports() -> Iterator[None]:
-    """While entered, Ctrl-C raises KeyboardInterrupt as ever, but within no import."""
+    """Context in which Ctrl-C raises KeyboardInterrupt as usual, but never during an import."""
     before = signal.getsignal(signal.SIGINT)
-    answered = before in (signal.default_int_handler, signal.SIG_DFL)  # the latter of `python -m`, see cnnlab/__init__.py
+    answered = before in (signal.default_int_handler, signal.SIG_DFL)  # SIG_DFL under `python -m`, see cnnlab/__init__.py
     if not answered or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -54,12 +54,12 @@ def ctrl_c_after_imports() -> Iterator[None]:
 
 
 def _open_terminals() -> list[int]:
-    """Of stdout and stderr, the file descriptors that are a terminal."""
+    """The file descriptors of stdout and stderr that are terminals."""
     return [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
 
 def _leave(terminals: Sequence[int]) -> None:
-    """Write to nowhere what would have gone to terminals that were closed, where writing fails."""
+    """Redirect closed terminals, to which writing would fail, to /dev/null."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in terminals:
         os.dup2(nowhere, descriptor)
@@ -68,9 +68,9 @@ def _leave(terminals: Sequence[int]) -> None:
 
 @contextmanager
 def signals_exit() -> Iterator[None]:
-    """While entered, and where no StopRequest is, SIGTERM and SIGHUP end the process through its `finally` blocks, with 143
-    and 129."""
-    if threading.current_thread() is not threading.main_thread():  # where Python refuses handlers
+    """Context in which SIGTERM and SIGHUP, unless a StopRequest handles them, end the process through its `finally` blocks,
+    with exit codes 143 and 129."""
+    if threading.current_thread() is not threading.main_thread():  # Python sets handlers only in the main thread
         yield
         return
     terminals = _open_terminals()
@@ -89,17 +89,17 @@ def signals_exit() -> Iterator[None]:
 
 
 class StopRequest:
-    """While entered, the first Ctrl-C, SIGTERM or SIGHUP sets `signal_number`; the second one ends the process at once, but at
-    an interactive prompt or in a notebook only the call."""
+    """Context in which the first Ctrl-C, SIGTERM or SIGHUP sets `signal_number`; a second one ends the process at once, or only
+    the call at an interactive prompt or in a notebook."""
 
     def __init__(self, tell: bool = True) -> None:
         self.signal_number: int | None = None
-        self.tell = tell  # on stderr, at once; where a display is live, that tells better
+        self.tell = tell  # acknowledge on stderr at once; False where a live display does it
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
         self._terminals = _open_terminals()
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python refuses handlers
+        if threading.current_thread() is threading.main_thread():  # Python sets handlers only there
             for number in _heeded(NAMES):
                 self._before[number] = signal.signal(number, self._received)
         return self

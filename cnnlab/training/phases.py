@@ -1,4 +1,4 @@
-"""A run as a list of phases, each with its own parameters to train, learning rate and fresh optimizer; most runs have one."""
+"""Phases of a run, each with its own trainable parameters, learning rate and fresh optimizer; most runs have one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from cnnlab.training.step import build_optimizer
 
 @dataclass(frozen=True)
 class Phase:
-    """where: the key of `groups` in the configuration. first, end: its first step and the one after its last.
+    """One phase of a run.
 
-    lr_factor: what the optimizer's lr is multiplied by at a step of the run.
-    """
+    where: the key of `groups` in the configuration. first, end: its first step and the one after its last.
+    lr_factor: the factor of the optimizer's lr at a step of the run."""
 
     where: str
     first: int
@@ -26,12 +26,12 @@ class Phase:
     lr_factor: Callable[[int], float]
 
     def begin(self, cfg: Config, model: nn.Module, trainable: Sequence[str], device: torch.device) -> torch.optim.Optimizer:
-        """Freeze what this phase freezes; an optimizer over the rest.
+        """Freeze the parameters that this phase freezes, and build an optimizer over the rest.
 
-        trainable: the names of the parameters that the network itself lets train.
+        trainable: names of the parameters that the network itself leaves trainable.
 
         Raises:
-            ConfigError: groups that the network or the optimizer cannot have.
+            ConfigError: groups that do not suit the network or the optimizer.
         """
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in trainable)
@@ -39,12 +39,12 @@ class Phase:
         return build_optimizer(cfg.optimizer, model, device, self.groups)
 
     def trained(self, model: nn.Module) -> list[str]:
-        """The names of the parameters that it does not freeze."""
+        """Names of the parameters that the phase does not freeze."""
         return [name for name, group in matched(model, self.groups, self.where).items() if not group.frozen]
 
 
 def build_phases(cfg: Config, total_steps: int, steps_per_epoch: int) -> list[Phase]:
-    """The phases of a run; without `phases` one, of `parameters` and `schedule`.
+    """Build the phases of a run; without `phases`, a single one from `parameters` and `schedule`.
 
     Raises:
         ConfigError: a schedule that refuses its values.

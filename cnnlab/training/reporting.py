@@ -1,4 +1,4 @@
-"""From a run in training to the records that its views receive; what the device holds is read here, once for each record."""
+"""Records of a run in training for its views; this is where values are read from the device, once per record."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from cnnlab.training.session import Session
 
 
 def run_info(session: Session, first_step: int) -> RunInfo:
-    """What the run is, which continues after `first_step` updates."""
+    """Facts about the run, which continues after `first_step` updates."""
     return RunInfo(
         session.cfg,
         session.task.metric,
@@ -26,14 +26,14 @@ def run_info(session: Session, first_step: int) -> RunInfo:
 
 
 def epoch_progress(session: Session, progress: Progress) -> EpochProgress:
-    """How far the epoch that `progress.step` lies in has come."""
+    """The progress of the epoch that contains `progress.step`."""
     done = progress.step - session.epoch_of(progress.step)[1]
     images = session.images(done)
     return EpochProgress(done, progress.train_s, images / progress.train_s, _training_score(session, images))
 
 
 def epoch_record(session: Session, progress: Progress) -> Epoch:
-    """The epoch that `progress.step` ends, with validation and test scores where they are due."""
+    """The record of the epoch that `progress.step` ends, with validation and test scores when they are due."""
     cfg, (epoch, first, end) = session.cfg, session.epoch_of(progress.step - 1)
     images = session.images(end - first)
     scores = {"train": _training_score(session, images)}
@@ -46,7 +46,7 @@ def epoch_record(session: Session, progress: Progress) -> Epoch:
 
 
 def loss_points(session: Session) -> list[LossPoint]:
-    """The points of the loss curve since the last call; each is the mean loss since the point before in its epoch."""
+    """The points of the loss curve since the last call; each is the mean loss since the previous point in its epoch."""
     snapshots, points = session.step.snapshots, []
     totals = torch.stack([sums[0] for _, sums, _ in snapshots]).tolist()
     for index, (at, _, norms) in enumerate(snapshots[1:], 1):
@@ -57,12 +57,12 @@ def loss_points(session: Session) -> list[LossPoint]:
         images = session.images(at - first) - session.images(before - first)
         norms_by_layer = _by_layer(session.step.gradient_names(), norms) if session.cfg.trainer.log_gradients else {}
         points.append(LossPoint(at, (totals[index] - earlier) / images, norms_by_layer))
-    del snapshots[:-1]  # the last is where the curve continues
+    del snapshots[:-1]  # the curve continues from the last one
     return points
 
 
 def test_predictions(session: Session, predicted: Tensor, probability: Tensor | None) -> TestPredictions:
-    """What the network says of the test images, with the first batch for the pictures."""
+    """The network's predictions for the test images, with the first batch for the pictures."""
     data = session.data
     return TestPredictions(
         data.test.labels,
@@ -81,9 +81,9 @@ def _training_score(session: Session, images: int) -> Score:
 
 
 def _by_layer(names: list[str], norms: Tensor) -> dict[str, float]:
-    """The norm of each layer's gradient from those of its parameters."""
+    """The gradient norm of each layer, from the norms of its parameters."""
     squares: dict[str, float] = {}
-    for name, norm in zip(names, norms.tolist(), strict=False):  # without a gradient: zeros at the end
+    for name, norm in zip(names, norms.tolist(), strict=False):  # zeros at the end: no gradient
         layer = name.rpartition(".")[0] or name
         squares[layer] = squares.get(layer, 0.0) + norm**2
     return {layer: square**0.5 for layer, square in squares.items()}

@@ -1,4 +1,4 @@
-"""The machine under a run: device, threads, precision, memory. The only place that sets global state of torch."""
+"""A run's device, threads, precision and memory. The only place that sets torch's global state."""
 
 import ctypes
 import os
@@ -18,14 +18,14 @@ from cnnlab.machine import num_cores
 
 @dataclass(frozen=True)
 class Runtime:
-    """Resolved: device with its index, number of CPU threads, precision."""
+    """The resolved device (with its index), number of CPU threads and precision."""
 
     device: torch.device
     threads: int
     precision: str
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The context of a forward pass: bf16 where the precision says so."""
+        """The context of a forward pass: bf16 autocast if the precision is bf16."""
         if self.precision == "bf16":
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
@@ -35,7 +35,7 @@ def configure(cfg: TrainerConfig) -> Runtime:
     """Resolve device and threads, and set torch up for them.
 
     Raises:
-        ConfigError: a device that is not there, or a precision that it does not have.
+        ConfigError: a missing device, or a precision that it does not support.
     """
     device = find_device(cfg.device)
     if cfg.precision == "tf32" and device.type != "cuda":
@@ -43,7 +43,7 @@ def configure(cfg: TrainerConfig) -> Runtime:
     threads = cfg.threads or min(num_cores(), MOST_THREADS)
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.precision == "tf32"
-    if torch.are_deterministic_algorithms_enabled() != cfg.deterministic:  # to set it imports torch._inductor: 1.1 s
+    if torch.are_deterministic_algorithms_enabled() != cfg.deterministic:  # setting it imports torch._inductor: 1.1 s
         torch.use_deterministic_algorithms(cfg.deterministic)
     torch.backends.cudnn.benchmark = not cfg.deterministic
     if cfg.deterministic:
@@ -54,10 +54,10 @@ def configure(cfg: TrainerConfig) -> Runtime:
 
 
 def keep_dynamo_out() -> None:
-    """Let torch's optimizers start without torch._dynamo, which they import (1.8 s) to keep torch.compile out of a few methods.
+    """Keep torch's optimizers from importing torch._dynamo (1.8 s), which they do to exclude a few methods from torch.compile.
 
-    Each of these methods looks for the version of itself that `torch._dynamo.disable` made of it; without torch.compile that
-    version is the method. Where a version of torch has another way, nothing changes.
+    Each of these methods looks for the version of itself that `torch._dynamo.disable` returned; without torch.compile that is
+    the plain method. On a version of torch that does this differently, nothing changes.
     """
     if "torch._dynamo" in sys.modules:  # somebody compiles
         return
@@ -67,9 +67,9 @@ def keep_dynamo_out() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Ask glibc to keep freed blocks: by default those over 128 KB go back to the kernel and come again, page fault by
-    page fault, at every step. It takes a LeNet epoch from 4.5 to 3.2 s, a Chollet step from 14 to 9 ms (2 cores). Without
-    its lists of small free blocks, which it merges whenever a large one comes or goes, a LeNet step takes 0.98 of the time."""
+    """Make glibc keep freed blocks: by default it returns those over 128 KB to the kernel and gets them back, page fault by
+    page fault, at every step. This cuts a LeNet epoch from 4.5 to 3.2 s, a Chollet step from 14 to 9 ms (2 cores). Turning off
+    its lists of small free blocks, which it merges with every large allocation, cuts a LeNet step by another 2 %."""
     if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -81,8 +81,8 @@ def keep_freed_memory() -> None:
 
 
 def describe(device: torch.device) -> dict[str, str]:
-    """What the bits of a run depend on: "device", the name of the GPU or CPU, and "instructions", the CPU instruction set
-    that torch's kernels use ("AVX512") or the GPU's compute capability ("9.0")."""
+    """The hardware that the bits of a run depend on: "device", the name of the GPU or CPU, and "instructions", the CPU
+    instruction set that torch's kernels use ("AVX512") or the GPU's compute capability ("9.0")."""
     if device.type == "cuda":
         capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
         return {"device": torch.cuda.get_device_name(device), "instructions": capability}
@@ -90,7 +90,7 @@ def describe(device: torch.device) -> dict[str, str]:
 
 
 def _cpu_name() -> str:
-    """The model, and its family and number where Linux tells them: hypervisors hide the generation in the name."""
+    """The CPU's name, with family and model number on Linux, since under a hypervisor the name may hide the generation."""
     try:
         with open("/proc/cpuinfo") as info:
             first = info.read().partition("\n\n")[0]
@@ -102,7 +102,7 @@ def _cpu_name() -> str:
 
 
 def find_device(name: str, key: str = "trainer.device") -> torch.device:
-    """The device that `name` means; `key` is the setting, for the error.
+    """The device that `name` refers to; `key` is the setting, for the error.
 
     Raises:
         ConfigError: there is no such device.

@@ -1,6 +1,6 @@
-"""The learning rate as a function of the step: each schedule gives the factor of the optimizer's lr.
+"""The learning rate as a function of the step: each schedule returns a factor for the optimizer's lr.
 
-`step` counts updates from 0. A schedule that takes `total_steps` depends on where the run ends, so a run with it cannot be
+`step` counts updates from 0. A schedule that takes `total_steps` depends on where the run ends, so a run that uses it cannot be
 lengthened.
 """
 
@@ -70,7 +70,7 @@ def one_cycle(
 def build_schedule(
     section: Mapping[str, Any], total_steps: int, steps_per_epoch: int, where: str = "schedule"
 ) -> Callable[[int], float]:
-    """The configured schedule as a function of the step alone, tried once; `where` is its key.
+    """Build the configured schedule, a function of the step alone, and try it once; `where` is its key.
 
     Raises:
         ConfigError: an unknown key, or a value that the schedule refuses.
@@ -81,12 +81,12 @@ def build_schedule(
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from error
     except TypeError as error:
-        raise ConfigError(f"{where}: {error}; expected a function of the step that gives a factor") from error
+        raise ConfigError(f"{where}: {error}; expected a function of the step that returns a factor") from error
     return lambda step: float(schedule(step=step))
 
 
 def depends_on_end(section: Mapping[str, Any]) -> bool:
-    """Whether the factor of a step depends on the run's length."""
+    """Whether the schedule depends on the run's length."""
     return "total_steps" in targets.parameters_of(section, "schedule")
 
 

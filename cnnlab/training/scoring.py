@@ -12,25 +12,25 @@ from cnnlab.training.task import Task
 
 
 def outputs_of(model: nn.Module, split: Split, runtime: Runtime, batch_size: int, seed: int) -> Tensor:
-    """The outputs of a network with its preprocessing, in evaluation mode: float32, N x num_outputs, on the device.
+    """Compute the outputs of a network with its preprocessing, in evaluation mode: float32, N x num_outputs, on the device.
 
-    split: its batches are on the device, too.
+    split: its batches must be on the device, too.
     """
     model.eval()
-    reseed_default(seed, "score", 0, runtime.device)  # for modules that draw even then
+    reseed_default(seed, "score", 0, runtime.device)  # for modules that draw even in evaluation mode
     with torch.inference_mode(), runtime.autocast():
         outputs = torch.cat([model(batch).float() for batch in chunks(split, batch_size)])
     return outputs
 
 
 def score(task: Task, outputs: Tensor, targets: Tensor) -> Score:
-    """Loss and metric of outputs (N x num_outputs); the mean loss is summed in float64."""
+    """Compute loss and metric of outputs (N x num_outputs); the mean loss is computed in float64."""
     loss = task.loss(outputs.double(), targets)
     return Score(loss.item(), task.score(outputs, targets).item() / len(targets))
 
 
 def calibration_error(probability: Tensor, correct: Tensor, num_bins: int = 15) -> float:
-    """The expected calibration error: over bins of equal width, the mean of |accuracy - mean probability| by image.
+    """The expected calibration error: |accuracy - mean probability| of bins of equal width, averaged over the images.
 
     Args:
         probability: of the predicted class, float, N, in 0 to 1.
@@ -44,11 +44,11 @@ def calibration_error(probability: Tensor, correct: Tensor, num_bins: int = 15) 
 
 
 def require_finite(outputs: Tensor) -> Tensor:
-    """`outputs`, of which predictions are to be made.
+    """Return `outputs` if all are finite.
 
     Raises:
-        CheckpointError: some are no numbers, as those of a network whose weights are finite but far too large.
+        CheckpointError: some are not, as happens if the weights are finite but far too large.
     """
     if not bool(torch.isfinite(outputs).all()):
-        raise CheckpointError("the network's outputs are not finite; take evaluation.weights=best, or train it again")
+        raise CheckpointError("the network's outputs are not finite; use evaluation.weights=best, or train it again")
     return outputs

@@ -1,4 +1,4 @@
-"""Everything that one run trains with, built from its configuration and in the order in which errors are cheapest."""
+"""Everything that one run trains with, built from its configuration in the order in which errors are found most cheaply."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +29,11 @@ from cnnlab.training.task import Task, build_task
 
 @dataclass
 class Session:
-    """What a run works with.
+    """The objects that a run works with.
 
-    cfg: with device and threads resolved. splits: train, validation (if any) and test, with features in the place of images
-    where these are cached; targets: the task's for each, on the device. trainable: the names of the parameters that the network
-    lets train. phase: the one of `phases` that the run is in.
+    cfg: with device and threads resolved. splits: train, validation (if any) and test, with features in place of images
+    if these are cached; targets: the task's targets for each split, on the device. trainable: names of the parameters that the
+    network itself leaves trainable. phase: the current one of `phases`.
     """
 
     cfg: Config
@@ -53,7 +53,7 @@ class Session:
     total_steps: int
 
     def enter_phase(self, step: int) -> bool:
-        """Train as the phase of `step` says; whether it is another than before, and the optimizer a fresh one."""
+        """Switch to the phase of `step`, with a fresh optimizer; return False if the run is in it already."""
         phase = next(phase for phase in self.phases if step < phase.end)
         if phase is self.phase:
             return False
@@ -70,7 +70,7 @@ class Session:
         return score(self.task, self.outputs(split), self.targets[split])
 
     def epoch_of(self, step: int) -> tuple[int, int, int]:
-        """The epoch of a step, counted from 0, its first step and the one after its last, which the run's end may cut short."""
+        """The epoch of a step, counted from 0, its first step and the one after its last; the run's end may cut it short."""
         epoch = step // self.steps_per_epoch
         return epoch, epoch * self.steps_per_epoch, min((epoch + 1) * self.steps_per_epoch, self.total_steps)
 
@@ -79,7 +79,7 @@ class Session:
         return min(steps * self.cfg.trainer.batch_size, len(self.splits["train"]))
 
     def first_batch(self) -> Tensor:
-        """The images of step 0 as the network saw them before scaling: N x C x H x W."""
+        """The images of step 0, augmented but before scaling: N x C x H x W."""
         order = epoch_order(self.cfg.seed, 0, len(self.splits["train"]), self.runtime.device)[: self.cfg.trainer.batch_size]
         return self.data.train.gather(order) if self.cfg.trainer.cache_features else self.step.batch(order, 0)[0]
 
@@ -89,21 +89,21 @@ class Session:
 
     @property
     def can_be_lengthened(self) -> bool:
-        """Whether the schedule leaves the steps so far as they are when the run ends later."""
+        """Whether the run can be extended without a change to the steps already done."""
         return not self.cfg.phases and not depends_on_end(self.cfg.schedule)
 
     def lr(self, step: int) -> float:
-        """The learning rate of an update, but for the factors of parameter groups."""
+        """The learning rate of an update, without the factors of parameter groups."""
         return float(self.step.optimizer.defaults["lr"]) * self.phase.lr_factor(step)
 
 
 def build_session(cfg: Config, checkpoint: Path | None = None) -> Session:
     """Load the data, build the network, the optimizer and the step.
 
-    checkpoint: of a run that goes on, whose weights the network gets; without one those that a new run begins with.
+    checkpoint: that of a run to continue, whose weights are loaded; None loads the initial weights of a new run.
 
     Raises:
-        ConfigError, GeometryError, DataError: what the configuration names cannot be had.
+        ConfigError, GeometryError, DataError: something that the configuration names cannot be built or loaded.
     """
     check_targets(cfg)
     if cfg.trainer.log_images:
@@ -113,13 +113,13 @@ def build_session(cfg: Config, checkpoint: Path | None = None) -> Session:
     data = load_data(cfg.data, cfg.seed, runtime.device)
     if chosen and len(data.shape) != 3:
         shape = " x ".join(map(str, (*data.shape[1:], data.shape[0])))
-        raise ConfigError(f"augment={[*chosen]}: changes images, and {data.name} gives {shape}; use augment=none")
+        raise ConfigError(f"augment={[*chosen]}: changes images, but {data.name} has {shape}; use augment=none")
     task = build_task(cfg.task, data.numbers)
     model, memory_format = build_model(cfg.model, data.shape, task.num_outputs, cfg.seed)
     scale, layout = (tuple(data.mean.tolist()), tuple(data.std.tolist())), str(memory_format).removeprefix("torch.")
     description = Description(cfg.model, cfg.task, data.shape, tuple(map(str, data.classes)), data.numbers, *scale, layout)
     last_batch = (len(data.train) - 1) % cfg.trainer.batch_size + 1
-    if not isinstance(model, ConvNet | MLP):  # somebody's own
+    if not isinstance(model, ConvNet | MLP):  # the user's own
         rehearse(model, data.shape, memory_format, 2)
     if last_batch == 1 and any(isinstance(module, _BatchNorm) for module in model.modules()):
         rehearse(model, data.shape, memory_format, 1)
@@ -132,7 +132,7 @@ def build_session(cfg: Config, checkpoint: Path | None = None) -> Session:
     total_steps = cfg.trainer.steps or cfg.trainer.epochs * steps_per_epoch
     phases = build_phases(cfg, total_steps, steps_per_epoch)
     trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    for phase in reversed(phases):  # so that the last, too, fails before anything is trained
+    for phase in reversed(phases):  # so that a later one, too, fails before anything is trained
         optimizer = phase.begin(cfg, model, trainable, runtime.device)
     splits = data.splits()
     task_targets = {name: task.targets(split.labels).to(runtime.device) for name, split in splits.items()}
@@ -154,7 +154,7 @@ def build_session(cfg: Config, checkpoint: Path | None = None) -> Session:
         cfg.seed,
         cfg.trainer.clip_norm,
     )
-    step.batch(torch.arange(1, device=runtime.device), 0)  # augmentations that refuse their arguments do so here
+    step.batch(torch.arange(1, device=runtime.device), 0)  # augmentations that refuse their arguments fail here
     return Session(
         cfg, runtime, data, splits, task_targets, task, model, description, preprocess, trainable, phases, phase, step,
         steps_per_epoch, total_steps,

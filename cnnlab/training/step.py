@@ -1,7 +1,7 @@
-"""What one update is: gather, augment, preprocess, forward, loss, backward, clip, check, update.
+"""One update: gather, augment, preprocess, forward, loss, backward, clip, check, update.
 
-One path for every device, up to the optimizer's call: nothing in it reads a number of the device, makes a generator, or rebinds
-a tensor that a captured graph would hold. Sums, the finite check and the points of the loss curve stay there until read.
+Every device takes the same path up to the optimizer's call: nothing in it reads a number from the device, makes a generator, or
+rebinds a tensor that a captured graph would hold. Sums, the finite check and the loss curve stay on the device until read.
 """
 
 import inspect
@@ -26,22 +26,20 @@ from cnnlab.training.task import Task
 def build_optimizer(
     section: Mapping[str, Any], model: nn.Module, device: torch.device, groups: Sequence[ParameterGroup] = ()
 ) -> torch.optim.Optimizer:
-    """The configured optimizer over all trainable parameters, in its fastest form: fused where it has one, else foreach.
+    """Build the configured optimizer over all trainable parameters, in its fastest form: fused if it has one, else foreach.
 
-    On CUDA the learning rate is a tensor, so that setting it needs no host and no capture is broken.
+    On CUDA the learning rate is a tensor, so that setting it does not involve the host or break a graph capture.
 
     Args:
         groups: the config's `parameters`.
 
     Raises:
-        ConfigError: the target is no optimizer, or refuses its arguments; a group that it or the network cannot have.
+        ConfigError: the target is not an optimizer or refuses its arguments, or a group does not suit it or the network.
     """
     takes = targets.parameters_of(section, "optimizer")
     step = inspect.signature(getattr(targets.locate(section, "optimizer"), "step", lambda: None)).parameters
     if "closure" in step and step["closure"].default is inspect.Parameter.empty:
-        raise ConfigError(
-            f"optimizer._target_={section['_target_']}: its step needs a closure, which one update a step cannot give"
-        )
+        raise ConfigError(f"optimizer._target_={section['_target_']}: its step() needs a closure, which cnnlab does not pass")
     fast = {"fused": True} if "fused" in takes else {"foreach": True} if "foreach" in takes else {}
     if device.type == "cuda" and "fused" not in takes:
         fast["capturable"] = True
@@ -51,7 +49,7 @@ def build_optimizer(
     )
     targets.require(optimizer, torch.optim.Optimizer, section, "optimizer")
     if "weight_decay" not in optimizer.defaults and any(group.weight_decay is not None for group in groups):
-        raise ConfigError(f"parameters: {section['_target_']} has no weight_decay, which a group sets")
+        raise ConfigError(f"parameters: a group sets weight_decay, which {section['_target_']} does not have")
     for group in optimizer.param_groups:
         group["lr"] *= group.get("lr_factor", 1.0)
         group["initial_lr"] = group["lr"]
@@ -62,8 +60,8 @@ def build_optimizer(
 
 
 def unwrapped_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
-    """`optimizer.step`, of torch's own optimizers without what is wrapped around it: hooks, which nobody here registers, a mark
-    for the profiler, and an import of torch._dynamo for torch.compile, 1.8 s at the first step. To be called without gradients.
+    """`optimizer.step`, for torch's own optimizers without its wrappers: hooks, which cnnlab does not use, a profiler mark, and
+    an import of torch._dynamo for torch.compile, which takes 1.8 s at the first step. Call it under `torch.no_grad()`.
     """
     kind = type(optimizer)
     if not kind.__module__.startswith("torch.optim."):
@@ -72,13 +70,13 @@ def unwrapped_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
 
 
 class Step:
-    """One update of one network, callable once a step.
+    """Trains one network; each call is one update.
 
-    train: the images. targets: the task's for them, N, on the device.
-    sums: float64, 2: the loss times the images and the metric, summed over the epoch so far.
+    train: the images. targets: their targets for the task, N, on the device.
+    sums: float64, 2: the loss and the metric, each summed over the images of the epoch so far.
     gradient_norms: of the last step, before clipping; float32, one for each parameter that has a gradient, then zeros.
-    first_bad: int64 scalar, the first step whose loss or gradient norm was not finite, -1 while there is none. That step
-    and all later ones leave the weights as they are.
+    first_bad: int64 scalar, the first step whose loss or gradient norm was not finite, -1 if there is none. That step
+    and all later ones leave the weights unchanged.
     snapshots: (step, sums, gradient norms) at the points of the loss curve, on the device.
     """
 
@@ -103,7 +101,7 @@ class Step:
         self.train_by(optimizer)
 
     def train_by(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let `optimizer` move the weights from now on, those that now are trainable; the loss curve begins anew."""
+        """Switch to `optimizer` and to the parameters that are trainable now; the loss curve starts anew."""
         self.optimizer, self.optimizer_step = optimizer, unwrapped_step(optimizer)
         for parameter in self.model.parameters():
             parameter.grad = None
@@ -112,7 +110,7 @@ class Step:
         self.snapshots: list[tuple[int, Tensor, Tensor]] = []
 
     def batch(self, indices: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """The augmented images N x C x H x W, not preprocessed, and the targets N of a step."""
+        """The augmented but not yet preprocessed images of a step, N x C x H x W, and their targets, N."""
         images = augment(self.train.gather(indices), self.augmentations, self.seed, step)
         return images, self.targets.index_select(0, indices)
 
@@ -122,7 +120,7 @@ class Step:
         self.update(lr_factor)
 
     def differentiate(self, indices: Tensor, step: int) -> None:
-        """Forward and backward pass of a step, up to the update: leaves gradients, clipped, and 0 if the step is bad."""
+        """Run the forward and backward pass, which leaves clipped gradients, or, from step `first_bad` on, zeros."""
         images, targets = self.batch(indices, step)
         seeding.reseed_default(self.seed, "step", step, self.runtime.device)
         with self.runtime.autocast():
@@ -130,7 +128,7 @@ class Step:
         outputs = outputs.float()
         loss = self.task.training_loss(outputs, targets)
         for parameter in self.parameters:
-            parameter.grad = None  # backward then writes instead of adding; in a captured graph the memory is the graph's own
+            parameter.grad = None  # backward then writes instead of adding; in a captured graph the graph owns the memory
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
@@ -146,9 +144,9 @@ class Step:
             self.sums[1].add_(self.task.score(outputs.detach(), targets))
 
     def update(self, lr_factor: float) -> None:
-        """Let the optimizer move the weights; after a bad step they stay as they are.
+        """Update the weights; once a step had a loss or gradient that is not finite, leave them unchanged.
 
-        On a CPU, where reading a number waits for nothing, the call is left out then; elsewhere it is made with gradients and a
+        The CPU can read `first_bad` without waiting and then skips the optimizer; other devices call it with gradients and a
         learning rate of 0.
         """
         healthy = self.first_bad < 0
@@ -158,11 +156,11 @@ class Step:
                 self.optimizer_step()
 
     def snapshot(self, step: int) -> None:
-        """Keep the sums and gradient norms after `step` updates, for the loss curve."""
+        """Store the sums and gradient norms after `step` updates, for the loss curve."""
         self.snapshots.append((step, self.sums.clone(), self.gradient_norms.clone()))
 
     def is_finite(self) -> bool:
-        """Whether every weight is a finite number, and all that the optimizer keeps; waits for the device."""
+        """Whether all weights and all of the optimizer's state are finite; waits for the device."""
         kept = [value for state in self.optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
         numbers = [*self.parameters, *(value for value in kept if value.is_floating_point())]
         with torch.no_grad():
@@ -170,12 +168,12 @@ class Step:
         return bool(torch.isfinite(torch.stack(largest)).all())
 
     def gradient_names(self) -> list[str]:
-        """The names of the parameters that `gradient_norms` begins with, in the same order."""
+        """Names of the parameters that have a gradient, in the order of `gradient_norms`."""
         return [name for name, parameter in self.model.named_parameters() if parameter.grad is not None]
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float, healthy: Tensor) -> None:
-    """Set each group's lr to its initial lr times `factor`; a tensor to 0 where `healthy` (bool scalar) is false."""
+    """Set each group's lr to its initial lr times `factor`; if it is a tensor and `healthy` (bool scalar) is false, to 0."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(group["initial_lr"] * factor).mul_(healthy)
@@ -184,9 +182,9 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float, healthy: Tensor) -> 
 
 
 def mask_gradients(gradients: list[Tensor], healthy: Tensor) -> None:
-    """Zero all gradients in place where `healthy` (bool scalar) is false, without asking the host.
+    """Zero all gradients in place if `healthy` (bool scalar) is false, without involving the host.
 
-    With a learning rate of 0 as well, no optimizer's update changes a weight then.
+    With a learning rate of 0 as well, no optimizer then changes a weight.
     """
     for gradient in gradients:
         gradient.copy_(torch.where(healthy, gradient, 0.0))

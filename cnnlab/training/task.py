@@ -1,6 +1,6 @@
-"""What a network is asked: how many outputs, which loss, which metric, and what its outputs predict.
+"""Tasks: the number of outputs, the loss, the metric, and what the outputs predict.
 
-`targets` are what `Task.targets` makes of the class indices, once, when the data goes to the device.
+`targets` are the class indices converted by `Task.targets`, once, when the data goes to the device.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,36 +17,36 @@ TRAINS_BY = ("metric", "higher_is_better", "num_outputs", "targets", "loss", "tr
 
 
 class Task(Protocol):
-    """metric: its name in files and tables. higher_is_better: its direction. num_outputs: of the network."""
+    """A task. metric: its name in files and tables. higher_is_better: its direction. num_outputs: that the network needs."""
 
     metric: str
     higher_is_better: bool
     num_outputs: int
 
     def targets(self, labels: Tensor) -> Tensor:
-        """Class indices (int64, N) as the loss takes them (N)."""
+        """Convert class indices (int64, N) to the targets that the loss takes (N)."""
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of outputs (N x num_outputs): a scalar."""
 
     def training_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss that is minimized, label smoothing included."""
+        """The loss that is minimized, including label smoothing."""
 
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The sum of the metric over a batch: a scalar."""
 
     def predict(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """For each image what is predicted (N), and for classes its probability (float32, N)."""
+        """The prediction for each image (N) and, for classes, its probability (float32, N)."""
 
     def probabilities(self, outputs: Tensor) -> Tensor | None:
-        """Of every class (float32, N x classes); None in regression."""
+        """The probability of every class (float32, N x classes); None for regression."""
 
 
 class Multiclass:
     """One of K classes: softmax cross-entropy, accuracy.
 
     label_smoothing: the share of the target that is spread evenly over all classes (Szegedy et al. 2016,
-    arXiv:1512.00567, section 7), in training alone.
+    arXiv:1512.00567, section 7), only in training.
     """
 
     metric, higher_is_better = "accuracy", True
@@ -81,7 +81,7 @@ class Binary:
 
     def __init__(self, num_classes: int, label_smoothing: float = 0.0) -> None:
         if num_classes != 2:
-            raise ConfigError(f"task=binary: needs two classes, the data has {num_classes}; choose them: 'data.classes=[3,5]'")
+            raise ConfigError(f"task=binary: needs two classes, the data has {num_classes}; choose two: 'data.classes=[3,5]'")
         self.label_smoothing = _share(label_smoothing)
 
     def targets(self, labels: Tensor) -> Tensor:
@@ -132,14 +132,14 @@ class Regression:
 
 
 def build_task(section: Mapping[str, Any], numbers: Sequence[int]) -> Task:
-    """The configured task over the classes that the source numbers `numbers`.
+    """Build the configured task; `numbers` are the labels of the classes in the data source.
 
     Raises:
-        ConfigError: it refuses its arguments, or is none.
+        ConfigError: the target refuses its arguments, or is not a task.
     """
     task: Task = targets.instantiate(section, "task", num_classes=len(numbers), numbers=list(numbers))
     if lacking := [name for name in TRAINS_BY if not hasattr(task, name)]:
-        raise ConfigError(f"task._target_={section['_target_']}: expected a task, and it has no {', '.join(lacking)}")
+        raise ConfigError(f"task._target_={section['_target_']}: expected a task, but it has no {', '.join(lacking)}")
     return task
 
 

@@ -19,7 +19,7 @@ LOOK_EVERY_S = 0.5  # how often, at most, the loop waits for the device within a
 
 
 class Stopwatch:
-    """seconds: since it was last started."""
+    """Measures the `seconds` since it was last started."""
 
     def __init__(self) -> None:
         self.restart()
@@ -40,14 +40,14 @@ def fit(
     request: StopRequest,
     prune_reason: PruneReason | None = None,
 ) -> Stop:
-    """Train from `state.progress.step` to the end of the run, in place; why it stops.
+    """Train in place from `state.progress.step` to the end of the run, and return why it stops.
 
-    At each epoch's end: the best checkpoint if it is the best, then a line for the metrics. `last` is saved every
-    `checkpoint.every_s` seconds at most, and where the run stops, unless it diverged.
+    The end of an epoch saves the best checkpoint, if its score is the best so far, and records the metrics. `last` is saved at
+    most every `checkpoint.every_s` seconds, and where the run stops, unless it diverged.
 
     Args:
-        request: a signal that asks the run to stop where it can be resumed.
-        prune_reason: asked after each scoring why the run is to be pruned, if it is.
+        request: set by a signal that asks the run to stop where it can be resumed.
+        prune_reason: called after each scoring; returns why the run is to be pruned, or None.
     """
     cfg, step, progress = session.cfg, session.step, state.progress
     stop, order, saved, trained = end_of_run(session, progress), None, Stopwatch(), Stopwatch()
@@ -77,7 +77,7 @@ def fit(
             recorder.progress(epoch_progress(session, progress))
         stop = reason_to_stop(session, progress, run, request, prune_reason if is_scored else None)
         if stop is not None or saved.seconds >= cfg.checkpoint.every_s:
-            recorder.curve(loss_points(session))  # what lies after a checkpoint is written again on resume
+            recorder.curve(loss_points(session))  # points after a checkpoint are written again on resume
             save_checkpoint(run.last, state)
             saved.restart()
         trained.restart()
@@ -85,7 +85,7 @@ def fit(
 
 
 def end_epoch(session: Session, state: State, run: RunDirectory, recorder: Recorder) -> bool:
-    """Score the epoch that `state.progress.step` ends if that is due, save the best weights, tell; whether it was due."""
+    """Score the epoch that just ended if that is due, save the best weights and report; return whether it was scored."""
     progress = state.progress
     epoch = epoch_record(session, progress)
     is_scored = "validation" in epoch.scores
@@ -94,18 +94,18 @@ def end_epoch(session: Session, state: State, run: RunDirectory, recorder: Recor
         save_checkpoint(run.best, state)
     recorder.epoch(epoch, loss_points(session), improved)
     if session.cfg.trainer.log_images:
-        from cnnlab.training.inside import log_inside  # matplotlib is loaded for it alone
+        from cnnlab.training.inside import log_inside  # here, since it loads matplotlib
 
         log_inside(session, recorder.events, run.name, progress.step)
     recorder.warn(mistakes.at_epoch_end(session, epoch))
-    if progress.step % session.steps_per_epoch == 0:  # else the run ends within an epoch, and may be lengthened
+    if progress.step % session.steps_per_epoch == 0:  # else the run ends within an epoch and may be lengthened
         session.step.sums.zero_()
         progress.train_s = 0.0
     return is_scored
 
 
 def judge(session: Session, progress: Progress, score: float) -> bool:
-    """Note a validation score; whether it is the best so far (the first of equals is, and nan never)."""
+    """Update `progress` with a validation score; return whether it is the best so far (a tie or nan is not)."""
     better = progress.best is None or (score > progress.best if session.task.higher_is_better else score < progress.best)
     if better and math.isfinite(score):
         progress.best, progress.best_step, progress.bad_epochs = score, progress.step, 0
@@ -117,7 +117,7 @@ def judge(session: Session, progress: Progress, score: float) -> bool:
 def reason_to_stop(
     session: Session, progress: Progress, run: RunDirectory, request: StopRequest, prune_reason: PruneReason | None
 ) -> Stop | None:
-    """The end of the run, pruning or a signal, in this order; None to continue."""
+    """The first that applies of the end of the run, pruning and a signal; None to continue."""
     if (end := end_of_run(session, progress)) is not None:
         return end
     if prune_reason is not None and (cause := prune_reason()) is not None:
@@ -129,7 +129,7 @@ def reason_to_stop(
 
 
 def end_of_run(session: Session, progress: Progress) -> Stop | None:
-    """Early stopping or the last step; None before."""
+    """Early stopping or the last step, if reached; else None."""
     patience = session.cfg.trainer.patience
     if patience is not None and progress.bad_epochs >= patience:
         return Stop(Status.EARLY_STOPPED)
@@ -137,9 +137,9 @@ def end_of_run(session: Session, progress: Progress) -> Stop | None:
 
 
 def divergence(session: Session, progress: Progress) -> Stop | None:
-    """The step, counted from 1, at which the device has seen a number that is not finite; None where it has not.
+    """Why to stop if a number on the device became infinite or nan, with the step, counted from 1; else None.
 
-    An update can also overflow a weight itself, which the next step's loss would tell too late for a checkpoint.
+    The weights are checked, too: an update can overflow one, and the next step's loss would show that only after a checkpoint.
     """
     bad = int(session.step.first_bad)
     if bad < 0 and not session.step.is_finite():

@@ -78,10 +78,10 @@ def warnings(capsys: pytest.CaptureFixture[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ([f"{OWN}.Squashed", "model.end=module"], ["take the softmax out"]),
-        ([f"{OWN}.Squashed", "model.end=function"], ["take the softmax out"]),
-        ([f"{OWN}.Squashed", "model.end=divided"], ["take the softmax out"]),
-        ([f"{OWN}.Squashed", "model.end=sigmoid", "task=binary", "data.classes=[3,5]"], ["take the sigmoid out"]),
+        ([f"{OWN}.Squashed", "model.end=module"], ["remove the softmax"]),
+        ([f"{OWN}.Squashed", "model.end=function"], ["remove the softmax"]),
+        ([f"{OWN}.Squashed", "model.end=divided"], ["remove the softmax"]),
+        ([f"{OWN}.Squashed", "model.end=sigmoid", "task=binary", "data.classes=[3,5]"], ["remove the sigmoid"]),
         ([f"{OWN}.Squashed", "model.end=log"], []),
         (
             ["model=mlp", "model.hidden=[8]", "optimizer=sgd", "optimizer.lr=300", *TWENTY],
@@ -92,13 +92,13 @@ def warnings(capsys: pytest.CaptureFixture[str]) -> list[str]:
         ([f"{OWN}.Rectifying", "model.dead=0"], []),
         (
             [f"{OWN}.SlowInBf16", "trainer.precision=bf16", "trainer.threads=1", "trainer.steps=1"],
-            ["leave trainer.precision=bf16 out"],
+            ["remove trainer.precision=bf16"],
         ),
         (
             ["model=mlp", "model.activation=sigmoid", "optimizer.lr=30", *TWENTY],
             ["guessing (2.3026): the learning rate 30 is too large"],
         ),
-        (["model=mlp", f"data.source._target_={__name__}.alike"], ["one and the same"]),
+        (["model=mlp", f"data.source._target_={__name__}.alike"], ["are all the same"]),
         (["model=mlp", f"data.source._target_={__name__}.alike", "data.source.one_class=true"], ["are of class a"]),
         (["model=lenet"], []),
     ],
