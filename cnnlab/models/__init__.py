@@ -1,4 +1,4 @@
-"""Networks, and building the one that a config names."""
+"""Networks, and how to build the one that a config names."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,21 +25,21 @@ def build_model(
     seed: int,
     memory_formats: Sequence[torch.memory_format] = (torch.channels_last, torch.contiguous_format),
 ) -> tuple[nn.Module, torch.memory_format]:
-    """Build a network on the CPU, its initial weights from the stream "weights", and try it on two blank images.
+    """Build a network on the CPU, draw its weights from the random stream "weights", and try it on two blank images.
 
     Args:
         section: the config's `model`. Its target gets `input_shape` and `num_outputs` if it takes arguments of these names.
         input_shape: C, H, W of the images, or C and other sides.
-        num_outputs: what the task needs.
+        num_outputs: the number that the task needs.
         seed: the run's.
-        memory_formats: of its input, to be tried in this order: channels-last (1.2 to 1.6 times faster convolutions on a
-            CPU), then contiguous, for networks that take their input apart with `view`.
+        memory_formats: formats of the input, tried in this order: channels-last (1.2 to 1.6 times faster convolutions on a
+            CPU), then contiguous, for networks that reshape their input with `view`.
 
     Returns:
-        The network, and the first memory format that it takes.
+        The network, and the first memory format that works.
 
     Raises:
-        ConfigError: the target is no network, refuses its arguments, or its output is not N x `num_outputs`.
+        ConfigError: the target is not a network or refuses its arguments, or its output is not N x `num_outputs`.
     """
     name = section.get("_target_")
     with torch.random.fork_rng(devices=[]):
@@ -59,21 +59,21 @@ def build_model(
         raise ConfigError(f"model: {name} fails on images of {shape} (channels first): {targets.failure(error)}") from error
     if getattr(output, "shape", None) != (2, num_outputs):
         got = " x ".join(map(str, output.shape)) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ConfigError(f"model: {name} gives {got} for 2 images, expected 2 x {num_outputs} (images x outputs)")
+        raise ConfigError(f"model: {name} returns {got} for 2 images, expected 2 x {num_outputs} (images x outputs)")
     built: nn.Module = model.train(trained)
     return built, memory_format
 
 
 def rehearse(model: nn.Module, input_shape: tuple[int, ...], memory_format: torch.memory_format, count: int) -> None:
-    """Try one forward and backward pass of `count` blank images in training mode, and leave the network as it was.
+    """Try a forward and backward pass of `count` blank images in training mode, then restore the network's state.
 
     Raises:
-        ConfigError: it fails, its output has no gradient, or its state is not tensors alone.
+        ConfigError: it fails, the output has no gradient, or the state does not consist of tensors only.
     """
     before = {name: value.clone() if isinstance(value, torch.Tensor) else None for name, value in model.state_dict().items()}
     odd = [name for name, value in before.items() if value is None]
     if odd:
-        raise ConfigError(f"model: {odd[0]} in its state_dict is no tensor, and a checkpoint holds tensors alone")
+        raise ConfigError(f"model: {odd[0]} in its state_dict is not a tensor, but a checkpoint holds only tensors")
     model.train()
     try:
         with torch.random.fork_rng(devices=[]):

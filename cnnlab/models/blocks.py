@@ -1,4 +1,4 @@
-"""A convolution block as a config writes it: `{conv: 64, kernel: 3, stride: 2, padding: same, pool: 2}`."""
+"""A convolution block as written in a config: `{conv: 64, kernel: 3, stride: 2, padding: same, pool: 2}`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -14,7 +14,7 @@ SIDES = {1: "[length]", 2: "a pair [height, width]", 3: "[depth, height, width]"
 
 @dataclass(frozen=True)
 class Block:
-    """A convolution, then its pooling; either may be missing. Tuples have a number a side: (height, width) of images."""
+    """A convolution, then pooling; either may be missing. Tuples have one number per side: (height, width) for images."""
 
     conv: int | None  # number of filters
     kernel: tuple[int, ...]
@@ -23,12 +23,12 @@ class Block:
     pool: tuple[int, ...] | None  # window
     pool_stride: tuple[int, ...]
     pool_type: str
-    dropout: float | None  # None: what the model says
+    dropout: float | None  # None: the model's
     batch_norm: bool | None
 
     @property
     def conv_name(self) -> str:
-        """As the course notes write it: "conv 64 k3 s2 same"."""
+        """The convolution as written in the lecture notes: "conv 64 k3 s2 same"."""
         stride = f" s{sides_name(self.stride)}" if set(self.stride) != {1} else ""
         padding = f" {sides_name(self.padding)}" if set(self.padding) != {"valid"} else ""
         return f"conv {self.conv} k{sides_name(self.kernel)}{stride}{padding}"
@@ -40,11 +40,11 @@ class Block:
 
 
 def parse_block(keys: Mapping[str, Any], where: str, num_sides: int = 2) -> Block:
-    """Check the keys of one block and fill in what they leave out (kernel 3, stride 1, valid, pool stride = window).
+    """Check the keys of one block and fill in defaults (kernel 3, stride 1, padding valid, pool stride = window).
 
     Args:
         keys: as in the config.
-        where: such as "model.blocks[0]", for the error.
+        where: the block's key, such as "model.blocks[0]", for the error.
         num_sides: 1 for signals, 2 for images, 3 for clips and voxels.
 
     Raises:
@@ -95,7 +95,7 @@ def check_rate(rate: Any, where: str) -> None:
 
 
 def sides_name(sides: tuple[Any, ...]) -> str:
-    """ "3" for (3, 3), "3x5" for (3, 5)."""
+    """Format sides: "3" for (3, 3), "3x5" for (3, 5)."""
     return str(sides[0]) if len(set(sides)) == 1 else "x".join(map(str, sides))
 
 
@@ -106,7 +106,7 @@ def _positive(value: Any, where: str) -> int:
 
 
 def parse_sides(value: Any, where: str, num_sides: int) -> tuple[int, ...]:
-    """A number for each side, from a list of them or one for all; ConfigError unless each is an integer of 1 or more."""
+    """A number for each side, from a list or one number for all; ConfigError unless each is an integer of 1 or more."""
     if isinstance(value, list | tuple) and len(value) != num_sides:
         raise ConfigError(f"{where}={value}: expected a number, or {SIDES[num_sides]}")
     sides = value if isinstance(value, list | tuple) else [value] * num_sides
@@ -120,5 +120,5 @@ def _paddings(value: Any, where: str, num_sides: int) -> tuple[Padding, ...]:
             each = SIDES[num_sides]
             raise ConfigError(f"{where}={value}: expected {', '.join(PADDINGS)}, a number of pixels, or {each}")
     if "same" in sides and len(set(sides)) > 1:
-        raise ConfigError(f"{where}={value}: same goes for all sides or for none")
+        raise ConfigError(f"{where}={value}: use same for all sides or for none")
     return sides

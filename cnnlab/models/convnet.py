@@ -1,4 +1,4 @@
-"""The convolutional network: built from a list of blocks, a head and hidden dense layers."""
+"""A convolutional network built from a list of blocks, a head and hidden dense layers."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -37,9 +37,9 @@ class ConvNet(nn.Module):
         blocks: each a mapping with conv (filters), kernel (3), stride (1), padding (valid | same | full | zeros per side),
             pool (window), pool_stride (the window), pool_type (max | average), and dropout and batch_norm, which override
             those below; [height, width] where the two differ.
-        input_shape: C, H, W of the images; C, L of signals, or C, D, H, W of clips and voxels, for which the layers are those
-            of one and of three dimensions.
-        num_outputs: logits.
+        input_shape: C, H, W of images; C, L of signals, for which the layers are one-dimensional; or C, D, H, W of clips and
+            voxels, for which they are three-dimensional.
+        num_outputs: the number of logits.
         head: flatten | global_max | global_average, followed by dense layers, or conv, a convolution to a map of logits, for
             images of any size.
         head_kernel: kernel size of the head conv; [height, width] where the two differ.
@@ -56,7 +56,7 @@ class ConvNet(nn.Module):
     Input shape: N x `input_shape`, float. Output shape: N x num_outputs.
 
     Raises:
-        ConfigError: a block or a value that cannot be used. GeometryError: the image is too small for a layer.
+        ConfigError: an invalid block or value. GeometryError: the image is too small for a layer.
     """
 
     def __init__(
@@ -122,33 +122,33 @@ class ConvNet(nn.Module):
             return self.logit_map(images).mean(tuple(range(2, images.ndim)))
         if self.head_kind == "flatten" and tuple(images.shape[1:]) != self.input_shape:
             expected, got = (" x ".join(map(str, shape)) for shape in (self.input_shape, images.shape[1:]))
-            raise GeometryError(f"images of {got} ({AXES[images.ndim - 2]}): flatten and dense layers are for {expected}")
+            raise GeometryError(f"images of {got} ({AXES[images.ndim - 2]}): flatten and dense layers need {expected}")
         logits: Tensor = self.head(self.blocks(images))
         return logits
 
     def logit_map(self, images: Tensor) -> Tensor:
-        """Class scores at each place, N x num_outputs x H' x W', for images of any size.
+        """Class scores at each position, N x num_outputs x H' x W', for images of any size.
 
-        With global pooling they are what the dense layers say of a place alone; with global_average and no hidden layers
-        their mean is the logits (Zhou et al. 2016, arXiv:1512.04150).
+        With global pooling they are the dense layers applied to each position alone; with global_average and no hidden
+        layers their mean is the logits (Zhou et al. 2016, arXiv:1512.04150).
 
         Raises:
-            ConfigError: head flatten, which knows no places.
+            ConfigError: the head is flatten, which discards positions.
         """
         if self.head_kind == "flatten":
-            raise ConfigError("model.head=flatten: gives no map of logits; the network that `cnnlab convert` makes of it does")
+            raise ConfigError("model.head=flatten: gives no map of logits; convert the network first, with `cnnlab convert`")
         maps: Tensor = self.blocks(images)
-        if isinstance(self.head, nn.Sequential):  # behind the pooling
+        if isinstance(self.head, nn.Sequential):  # after the pooling
             return cast(Tensor, self.head[1:](maps.movedim(1, -1))).movedim(-1, 1)
         return cast(Tensor, self.head(maps))
 
 
 def walk(blocks: Sequence[Block], input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The sides after all blocks: of images height and width.
+    """The sides after all blocks; for images, height and width.
 
     Raises:
-        GeometryError: a window that does not fit; the message walks through the layers' sizes to it, and says
-            which size would do.
+        GeometryError: a window does not fit; the message lists the sizes of the layers up to it, and says
+            which size would be enough.
     """
     try:
         return _sizes(blocks, input_shape)
@@ -211,7 +211,7 @@ def _block(
     if block.pool:
         layers["pool"] = POOLS[block.pool_type][num_sides](block.pool, block.pool_stride)
         if "activation" in layers and block.pool_type == "max" and activation in MONOTONE:
-            # The same values either way, but the activation then works on a quarter of them: 6 % of a Chollet epoch.
+            # The same values either way, but the activation then computes a quarter as many: 6 % of a Chollet epoch.
             layers.move_to_end("activation")
     if dropout:
         layers["dropout"] = nn.Dropout(dropout)

@@ -1,6 +1,6 @@
-"""A flatten-and-dense network as the equal one of convolutions, which takes images of any size.
+"""Conversion of a network with flatten and dense layers to an equivalent fully convolutional one, for images of any size.
 
-A dense layer on maps of C x H x W is a convolution of H x W without padding, whose map has one place; the dense layers after it
+A dense layer on maps of C x H x W is an H x W convolution without padding, whose output is 1 x 1; the dense layers after it
 are 1 x 1 convolutions. (Long, Shelhamer and Darrell 2015, arXiv:1411.4038, section 3.1.)
 """
 
@@ -20,17 +20,17 @@ from cnnlab.models.pretrained import Pretrained
 def as_convolutions(
     section: Mapping[str, Any], network: nn.Module, input_shape: tuple[int, ...]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The section of the network of convolutions, and its weights by name.
+    """Convert a network; returns the `model` section of the convolutional network and its weights by name.
 
     Args:
-        section: the config's `model`. network: built from it, with its weights. input_shape: of its images.
+        section: the config's `model`. network: the network built from it, with its weights. input_shape: of its images.
 
     Raises:
-        ConfigError: a network without a flatten layer, or one of somebody's own.
+        ConfigError: a network without a flatten layer, or the user's own.
     """
     if isinstance(network, Pretrained) or (isinstance(network, ConvNet) and network.head_kind != "flatten"):
         name = network.name if isinstance(network, Pretrained) else f"model.head={network.head_kind}"
-        raise ConfigError(f"{name}: has no flatten layer to convert; --map and data.size=N say which sizes it takes as it is")
+        raise ConfigError(f"{name}: has no flatten layer to convert; try --map or data.size=N with the network as it is")
     if not isinstance(network, ConvNet | MLP):
         raise ConfigError(f"model._target_={section['_target_']}: only a ConvNet with head=flatten and an MLP can be converted")
     body = network.blocks if isinstance(network, ConvNet) else nn.Sequential()

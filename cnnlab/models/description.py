@@ -1,4 +1,4 @@
-"""What a trained network is, beside its weights."""
+"""Everything that defines a trained network except its weights."""
 
 import math
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ MEMORY_FORMATS = {"channels_last": torch.channels_last, "contiguous_format": tor
 
 @dataclass(frozen=True)
 class Description:
-    """All that it takes to build a network and its preprocessing again; its checkpoints hold it.
+    """Everything needed to rebuild a network and its preprocessing, as stored in its checkpoints.
 
     model, task: these sections of the configuration. input_shape: C, H, W, or C and other sides. classes: their names. numbers:
-    the label of each class as the data's source numbers it. mean, std: of each channel, of pixels from 0 to 1 (see
-    `Preprocess`). memory_format: of the network's input, one of MEMORY_FORMATS.
+    the label of each class in the data source. mean, std: of each channel, for pixels from 0 to 1 (see `Preprocess`).
+    memory_format: of the network's input, one of MEMORY_FORMATS.
 
     Raises:
-        ConfigError: values that contradict each other.
+        ConfigError: invalid values, or values that contradict each other.
     """
 
     model: dict[str, Any]
@@ -45,5 +45,5 @@ class Description:
             raise ConfigError(f"memory_format {self.memory_format}: expected one of {', '.join(MEMORY_FORMATS)}")
 
     def preprocess(self) -> Preprocess:
-        """The module in front of the network, on the CPU."""
+        """Build the preprocessing module that precedes the network, on the CPU."""
         return Preprocess(torch.tensor(self.mean), torch.tensor(self.std), MEMORY_FORMATS[self.memory_format])

@@ -1,4 +1,4 @@
-"""How the weights of convolutions and dense layers start; biases start at zero (but for `torch`)."""
+"""Initial weights of convolutions and dense layers; biases start at zero (except with `torch`)."""
 
 import math
 from collections.abc import Callable

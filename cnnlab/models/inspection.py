@@ -1,4 +1,4 @@
-"""What any network consists of, found by running it once on blank images: sizes, counts, receptive fields, memory."""
+"""Inspection of any network by running it on blank images: sizes, counts, receptive fields, memory."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from cnnlab.models.geometry import conv_multiplications, left_over, padding_amou
 from cnnlab.models.layers import CONVOLUTIONS, POOLS, SAME_CONVOLUTIONS, GlobalAveragePool, GlobalMaxPool
 
 WINDOWED: tuple[type[nn.Module], ...] = (*CONVOLUTIONS.values(), *(kind for kinds in POOLS.values() for kind in kinds.values()))
-SEES_ALL = (nn.Linear, nn.Flatten, GlobalMaxPool, GlobalAveragePool)  # every position of their input
+SEES_ALL = (nn.Linear, nn.Flatten, GlobalMaxPool, GlobalAveragePool)  # of their input
 
 
 @dataclass
 class Layer:
     """One call of a module without children.
 
-    name: its place in the network. kind: its class. output: the shape for one image. counted: how the parameters come
-    about. receptive_field: its sides in pixels of the image, height first, None where branches or foreign operations hide it.
-    left_over: how much of each side of the input, at its end, no window reaches: rows and columns.
-    sizing: how each side of the output comes about, "(28 - 5 + 2 x 2) / 1 + 1 = 28"; multiplied: how the multiplications do;
-    dense: the weights of a dense layer in a convolution's place. Empty and 0 where a layer has none.
-    strides_past: it strides over an input of a single pixel.
+    name: its path in the network. kind: its class. output: the shape for one image. counted: how the parameters are counted.
+    receptive_field: its sides in pixels of the image, height first; None if branches or unknown operations hide it.
+    left_over: how many pixels at the end of each side of the input no window reaches: rows and columns.
+    sizing: the calculation of each side of the output, "(28 - 5 + 2 x 2) / 1 + 1 = 28"; multiplied: that of the
+    multiplications; dense: the weights that a dense layer would need in a convolution's place. Empty or 0 where they do not
+    apply. strides_past: it has a stride, but its input is a single pixel.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Layer:
 
 @dataclass
 class Inspection:
-    """layers in the order of their calls. activation_bytes: what the backward pass of one more image needs kept."""
+    """layers: in the order of their calls. activation_bytes: memory kept for the backward pass, per image."""
 
     layers: list[Layer]
     parameters: int
@@ -53,7 +53,7 @@ class Inspection:
 
 
 def inspect_network(model: nn.Module, input_shape: tuple[int, ...], bf16: bool = False) -> Inspection:
-    """Run `model` on blank images of C x H x W and report every layer; bf16: count activations under autocast."""
+    """Run `model` on blank images of C x H x W and report every layer; bf16: measure activations under autocast."""
     layers, trained = layers_of(model, input_shape), model.training
     saved = [_saved_bytes(model, input_shape, count, bf16) for count in (2, 3)]
     model.train(trained)
@@ -64,7 +64,7 @@ def inspect_network(model: nn.Module, input_shape: tuple[int, ...], bf16: bool =
 
 
 def layers_of(model: nn.Module, input_shape: tuple[int, ...]) -> list[Layer]:
-    """Run `model` on a blank image of C x H x W in evaluation mode, on its device: every layer, in the order of the calls."""
+    """Run `model` on a blank image of C x H x W in evaluation mode, on its device; return its layers in the order called."""
     trace, trained = _Trace(), model.training
     device = next((parameter.device for parameter in model.parameters()), None)
     leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
@@ -79,10 +79,10 @@ def layers_of(model: nn.Module, input_shape: tuple[int, ...]) -> list[Layer]:
 
 
 def _saved_bytes(model: nn.Module, input_shape: tuple[int, ...], count: int, bf16: bool) -> int:
-    """Bytes that autograd keeps for the backward pass of `count` images, parameters not counted."""
+    """Bytes that autograd keeps for the backward pass of `count` images, without parameters."""
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
-    alive = []  # so that no address is used twice
+    alive = []  # so that no address is reused
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -108,15 +108,15 @@ Fields = tuple[tuple[int, int], ...]  # (size, jump) of each side
 class _Trace:
     """Collects the layers and follows the receptive field from tensor to tensor.
 
-    A tensor that no layer made (the sum of a residual connection, a concatenation, a functional activation) is taken to come
-    from those layers' outputs that no layer has used yet, where their shapes explain it; it sees what the widest of them sees.
+    A tensor that is not the output of a layer (the sum of a residual connection, a concatenation, a functional activation) is
+    assumed to come from the outputs not yet used, if their shapes allow it; it sees what the widest of them sees.
     """
 
     def __init__(self) -> None:
         self.layers: list[Layer] = []
         self.fields: dict[int, Fields | None] = {}
         self.unused: dict[int, Tensor] = {}
-        self.alive: list[Tensor] = []  # so that no identity is used twice
+        self.alive: list[Tensor] = []  # so that no id() is reused
 
     def hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def called(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -146,7 +146,7 @@ class _Trace:
         return Layer(name, kind, shape, parameters, counted, multiplications, sees, spare, sizing, multiplied, dense, past)
 
     def _origin(self, given: Tensor) -> Fields | None:
-        """The fields of a tensor that no layer made; the first one is the image itself."""
+        """The fields of a tensor that is not the output of a layer; the first such is the image itself."""
         if not self.layers:
             return ((1, 1),) * (given.ndim - 2)
         alike = [out for out in self.unused.values() if out.ndim == given.ndim and out.shape[2:] == given.shape[2:]]
@@ -166,7 +166,7 @@ class _Trace:
 
 
 def _through(module: Any, given: Tensor, output: Tensor, fields: Fields | None) -> Fields | None:
-    """The fields of a layer's output from those of its input."""
+    """The fields of a layer's output, given those of its input."""
     if fields is None:
         return None
     if isinstance(module, WINDOWED) and given.ndim > 2:
@@ -181,14 +181,14 @@ def _through(module: Any, given: Tensor, output: Tensor, fields: Fields | None) 
 
 
 def _seeing_all(fields: Fields | None, given: Tensor) -> Fields | None:
-    """The fields of what sees every position of `given`, N x C x sides."""
+    """The fields of an output that sees every position of `given`, N x C x sides."""
     if fields is None:
         return None
     return tuple(receptive_field(*side, size, 1) for side, size in zip(fields, given.shape[2:], strict=True))
 
 
 def _counts(module: Any, output: Tensor) -> tuple[str, int, str]:
-    """How a layer's parameters come about, its multiplications for one image, and how they do."""
+    """How a layer's parameters are counted, its multiplications for one image, and how those are counted."""
     if isinstance(module, _ConvNd):
         channels = module.in_channels // module.groups
         bias = " + 1" if module.bias is not None else ""
@@ -205,7 +205,7 @@ def _counts(module: Any, output: Tensor) -> tuple[str, int, str]:
 
 
 def _sizing(module: Any, given: Tensor, output: Tensor) -> tuple[str, ...]:
-    """How each side of the output of a convolution or pooling comes about, as the notes write it."""
+    """The calculation of each side of the output of a convolution or pooling, written as in the lecture notes."""
     windows, strides = _window(module, given.ndim - 2), _sides(module.stride, given.ndim - 2)
     texts = []
     for size, window, (before, after), stride, made in zip(
@@ -223,7 +223,7 @@ def _times(factors: Sequence[int]) -> str:
 
 
 def _left_over(module: Any, given: Tensor) -> tuple[int, ...]:
-    """Of each side, at the end of the input, zeros included, what no window reaches."""
+    """The pixels, zeros included, at the end of each side of the input that no window reaches."""
     if not isinstance(module, WINDOWED) or given.ndim < 3 or getattr(module, "ceil_mode", False):
         return (0,) * max(given.ndim - 2, 0)
     sides = zip(
@@ -248,7 +248,7 @@ def zeros(module: Any, given: Tensor) -> list[tuple[int, int]]:
 
 
 def _window(module: Any, num_sides: int) -> tuple[int, ...]:
-    """What one output sees of each side of the input, dilation included."""
+    """The pixels that one output sees along each side of the input, dilation included."""
     sides = zip(_sides(module.kernel_size, num_sides), _sides(getattr(module, "dilation", 1), num_sides), strict=True)
     return tuple(dilation * (kernel - 1) + 1 for kernel, dilation in sides)
 

@@ -1,4 +1,4 @@
-"""Layers that torch lacks, and the activations by name."""
+"""Layers that torch does not have, and the activations by name."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -28,7 +28,7 @@ MONOTONE = frozenset({"relu", "leaky_relu", "elu", "sigmoid", "tanh", "linear"})
 class _Same(_ConvNd):
     """A convolution with Keras's `same` padding: ceil(n / stride) outputs for any kernel, stride and size.
 
-    torch's own padding="same" refuses strides, since the zeros then depend on the size.
+    torch's padding="same" does not support strides, with which the zeros depend on the size.
 
     Input shape: N x C x sides. Output shape: N x filters x ceil(side / stride) of each.
     """
@@ -36,7 +36,7 @@ class _Same(_ConvNd):
     def forward(self, images: Tensor) -> Tensor:
         sides = zip(images.shape[2:], self.kernel_size, self.stride, strict=True)
         zeros = [padding_amounts(*side, "same") for side in sides]
-        known = all(isinstance(size, int) for size in images.shape[2:])  # not while exported for any size
+        known = all(isinstance(size, int) for size in images.shape[2:])  # not so in an export for any size
         if not known or any(before != after for before, after in zeros):
             images = F.pad(images, [amount for pair in reversed(zeros) for amount in pair])
             zeros = [(0, 0)] * len(zeros)
@@ -45,15 +45,15 @@ class _Same(_ConvNd):
 
 
 class SameConv1d(_Same, nn.Conv1d):
-    """Of signals, N x C x L."""
+    """`same` convolution of signals, N x C x L."""
 
 
 class SameConv2d(_Same, nn.Conv2d):
-    """Of images, N x C x H x W."""
+    """`same` convolution of images, N x C x H x W."""
 
 
 class SameConv3d(_Same, nn.Conv3d):
-    """Of clips or voxels, N x C x D x H x W."""
+    """`same` convolution of clips or voxels, N x C x D x H x W."""
 
 
 class GlobalMaxPool(nn.Module):
@@ -81,16 +81,16 @@ POOLS: dict[str, dict[int, type[nn.Module]]] = {
 
 
 def require_count(layers: Sequence[object], what: str) -> None:
-    """Raise ConfigError for more layers than anybody means, which would be built for minutes."""
+    """Raise ConfigError for more than MOST_LAYERS layers, which would take minutes to build and must be a mistake."""
     if len(layers) > MOST_LAYERS:
         raise ConfigError(f"model: {len(layers):,} {what}: expected at most {MOST_LAYERS:,}")
 
 
 def dense_stack(inputs: int, hidden: Sequence[int], outputs: int, activation: Activation, dropout: float) -> nn.Sequential:
-    """Hidden dense layers, each with activation and dropout, then a linear layer of `outputs`: N x inputs to N x outputs.
+    """Build hidden dense layers, each with activation and dropout, and a linear output layer: N x inputs to N x outputs.
 
     Raises:
-        ConfigError: too many of them.
+        ConfigError: too many layers.
     """
     require_count(hidden, "dense layers")
     stack = nn.Sequential()

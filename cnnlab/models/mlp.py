@@ -12,11 +12,11 @@ from cnnlab.models.layers import Activation, dense_stack
 
 
 class MLP(nn.Module):
-    """Flatten, hidden dense layers, the output.
+    """A multilayer perceptron: flatten, hidden dense layers, the output.
 
     Args:
-        input_shape: C, H, W of the images, or any other.
-        num_outputs: logits.
+        input_shape: C, H, W of the images, or any other shape.
+        num_outputs: the number of logits.
         hidden: widths of the hidden dense layers.
         activation: after each hidden layer.
         hidden_dropout: the share of values set to zero after each activation.
@@ -26,7 +26,7 @@ class MLP(nn.Module):
     Input shape: N x `input_shape`, float. Output shape: N x num_outputs.
 
     Raises:
-        ConfigError: a value that cannot be used.
+        ConfigError: an invalid value.
     """
 
     def __init__(

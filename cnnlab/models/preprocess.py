@@ -1,4 +1,4 @@
-"""From an image's pixels to a network's input, as a module that stands in front of the network."""
+"""The module in front of a network that turns an image's pixels into the network's input."""
 
 import torch
 from torch import Tensor, nn
@@ -7,14 +7,14 @@ from cnnlab.errors import DataError
 
 
 class Preprocess(nn.Module):
-    """Pixels as floats from 0 to 1, less the channels' means, divided by their standard deviations.
+    """Scale pixels to floats from 0 to 1, subtract the channel means and divide by the standard deviations.
 
     Args:
-        mean, std: float32, C; zeros and ones leave the pixels as they are.
-        memory_format: of the output, the network's own.
+        mean, std: float32, C; zeros and ones leave the pixels unchanged.
+        memory_format: of the output, as the network takes it.
 
     Input shape: N x C x H x W, uint8, or floats that are pixels from 0 to 1; signals, clips and voxels have other sides than
-    H x W; features are floats of any range and N x C x anything. Output shape: the same, float32.
+    H x W; features are floats of any range, N x C x any sides. Output shape: the same, float32.
     """
 
     mean: Tensor
@@ -30,7 +30,7 @@ class Preprocess(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """
         Raises:
-            DataError: another number of dimensions or channels, or whole numbers that are not uint8.
+            DataError: the wrong number of dimensions or channels, or integers other than uint8.
         """
         layout = self.memory_format if images.ndim == 4 else torch.preserve_format
         if images.ndim < (2 if images.is_floating_point() else 3) or images.shape[1] != len(self.mean):

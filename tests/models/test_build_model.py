@@ -118,8 +118,8 @@ def test_the_trial_leaves_no_trace_in_batch_norm() -> None:
     ("section", "says"),
     [
         (here("Foreign", outputs=7), "2 x 7 for 2 images, expected 2 x 5"),
-        (here("Flat"), "gives 2 for 2 images, expected 2 x 5"),
-        (here("Pair"), "gives tuple"),
+        (here("Flat"), "returns 2 for 2 images, expected 2 x 5"),
+        (here("Pair"), "returns tuple"),
         (here("Fails"), "KeyError: 'a mistake of their own'"),
         (here("no_module"), "model._target_=test_build_model.no_module"),
         (here("Sized", num_outputs=5), "model.num_outputs"),
