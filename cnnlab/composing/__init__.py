@@ -1,4 +1,4 @@
-"""Composing a run's configuration from `configs/` with Hydra. Loads no torch."""
+"""Composition of a run's configuration from `configs/` with Hydra. Loads no torch."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -35,12 +35,12 @@ def groups(extra: Sequence[Path] = ()) -> dict[str, list[str]]:
 
 
 def compose(overrides: Sequence[str] = (), extra: Sequence[Path] = (), with_hydra: bool = False) -> DictConfig:
-    """Compose `configs/config.yaml` with overrides as on the command line.
+    """Compose `configs/config.yaml` with overrides, written as on the command line.
 
     Args:
         overrides: such as `["model=lenet", "trainer.epochs=2"]`.
-        extra: further directories of choices.
-        with_hydra: keep the node `hydra`, which tells the run's directory and the choices by name.
+        extra: further config directories.
+        with_hydra: keep the node `hydra`, which has the run's directory and the choices by name.
 
     Raises:
         ConfigError: a key, group, choice or value that does not exist.
@@ -48,7 +48,7 @@ def compose(overrides: Sequence[str] = (), extra: Sequence[Path] = (), with_hydr
     prepared = prepare(overrides, groups(extra))
     if extra:
         prepared.append(f"hydra.searchpath=[{','.join(quoted(path.resolve()) for path in extra)}]")
-    callers = GlobalHydra.instance().hydra  # of a program that uses Hydra itself
+    callers = GlobalHydra.instance().hydra  # the caller may use Hydra itself
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
@@ -60,7 +60,7 @@ def compose(overrides: Sequence[str] = (), extra: Sequence[Path] = (), with_hydr
 
 
 def typed(node: DictConfig) -> Config:
-    """Turn a composed node into a checked `Config`; every interpolation is resolved, and so is `model.run`.
+    """Turn a composed node into a checked `Config`, with every interpolation and `model.run` resolved.
 
     Raises:
         ConfigError: an illegal value, an unknown key of a `_target_`, or values that exclude each other.
@@ -84,8 +84,8 @@ def typed(node: DictConfig) -> Config:
 class NewRun:
     """A run that has not begun.
 
-    choices: the names that the config groups were chosen by. directory: where it is to lie; may_rename: unless it was named
-    by hand, another one beside it will do.
+    choices: the choice made in each config group, by name. directory: its planned location; may_rename: whether another one
+    next to it may be used instead, which is so unless it was given explicitly.
     """
 
     cfg: Config
@@ -102,7 +102,7 @@ def new_run(overrides: Sequence[str], extra: Sequence[Path] = ()) -> NewRun:
     """
     node = compose(overrides, extra, with_hydra=True)
     before = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(node)  # the directory's name says ${hydra:runtime.choices.model}
+    HydraConfig.instance().set_config(node)  # the directory's name uses ${hydra:runtime.choices.model}
     try:
         directory = Path(node.hydra.run.dir)
     except OmegaConfBaseException as error:
@@ -114,20 +114,20 @@ def new_run(overrides: Sequence[str], extra: Sequence[Path] = ()) -> NewRun:
 
 
 def own_node(node: DictConfig) -> DictConfig:
-    """A composed node without Hydra's."""
+    """A composed node without the node `hydra`."""
     return OmegaConf.masked_copy(node, [str(key) for key in node if key != "hydra"])
 
 
 def named_choices(recorded: Mapping[str, Any]) -> dict[str, str]:
-    """The names that the config groups were chosen by, from Hydra's record of them, without Hydra's own."""
+    """The choice made in each config group, by name, from Hydra's record; without Hydra's own groups."""
     return {str(key): str(value) for key, value in recorded.items() if "/" not in str(key)}
 
 
 def with_overrides(recorded: Config, overrides: Sequence[str], to_train: bool = True) -> Config:
-    """A recorded configuration with overrides such as `trainer.epochs=20`; what was recorded is plain text and stays so.
+    """Apply overrides such as `trainer.epochs=20` to a recorded configuration, whose own values are not interpolated.
 
     Raises:
-        ConfigError: a value that is not legal.
+        ConfigError: an illegal value.
     """
     node = OmegaConf.create()
     try:

@@ -1,4 +1,4 @@
-"""model=transfer: beside the run that it names, the `model` section of that run. For other networks it loads no torch."""
+"""model=transfer: adds the `model` section of the run that it names. Loads no torch for other networks."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ TARGET = "cnnlab.models.transferred"
 
 
 def with_network(section: dict[str, Any]) -> dict[str, Any]:
-    """A `model` section; of model=transfer with the path of its run in full, and with the network of that run.
+    """Complete a `model` section: for model=transfer, with the full path of its run and the network of that run.
 
-    So what a run records is complete: it opens when the other is gone. A network that is given stays.
+    The new run's record is then complete: it can be opened when the other run is gone. A network that is given is kept.
 
     Raises:
-        CheckpointError: that run has no network. ConfigError: `model.run` is no run, or its network is not trusted.
+        CheckpointError: that run has no network. ConfigError: `model.run` is not a run, or its network is not trusted.
     """
     if section.get("_target_") != TARGET or not isinstance(section.get("run"), str):
         return section
@@ -28,7 +28,7 @@ def with_network(section: dict[str, Any]) -> dict[str, Any]:
     network = section.get("network")
     if network is None:
         network = config.read(run.config).model
-        if network.get("_target_") == TARGET:  # a run that was itself made so
+        if network.get("_target_") == TARGET:  # a run that was itself a transfer
             network = network.get("network")
             if not isinstance(network, dict):
                 raise CheckpointError(f"{run.config}: model.network: needs a value, the section of the network")

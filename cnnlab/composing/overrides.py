@@ -1,4 +1,4 @@
-"""The overrides on a command line: made fit for Hydra before it, and its complaints made fit for a person after it."""
+"""The overrides on a command line: checked and rewritten for Hydra, whose errors are rewritten for people."""
 
 import dataclasses
 import difflib
@@ -16,15 +16,15 @@ from cnnlab.config import config_dir, targets
 from cnnlab.config.schema import ParameterGroup, PhaseConfig, key_types
 from cnnlab.errors import KERAS, ConfigError, suggest
 
-MAX_NESTING = 30  # of lists and mappings in a value; what reads them calls itself for each, and a run's file holds 50
-NOT_OURS = {"joblib": "hydra-joblib-launcher", "submitit": "'cnnlab[slurm]'"}  # launchers, and what brings them
+MAX_NESTING = 30  # of lists and mappings in a value; their readers are recursive, and a run's file may hold 50
+NOT_OURS = {"joblib": "hydra-joblib-launcher", "submitit": "'cnnlab[slurm]'"}  # launchers, and the packages to install
 
 
 def prepare(overrides: Sequence[str], choices: Mapping[str, Sequence[str]], sweep: bool = False) -> list[str]:
     """Check overrides such as `model=lenet` against the groups' choices and the schema, and rewrite them for Hydra.
 
-    Keys of sections with a `_target_` are forced in (`++`), since their legal keys are those of the target's signature,
-    which is checked later. `model._target_=...` without a choice of `model` starts from the empty `model=custom`, and so do
+    Keys of sections with a `_target_` are forced in (`++`), since the target's signature determines which are legal; that is
+    checked later. `model._target_=...` without a choice of `model` starts from the empty `model=custom`; so do
     `optimizer._target_`, `schedule._target_` and `data.source._target_`.
 
     Raises:
@@ -37,7 +37,7 @@ def prepare(overrides: Sequence[str], choices: Mapping[str, Sequence[str]], swee
         name = override.key_or_group
         if name == "hydra":
             raise ConfigError(f"{text}: hydra is a section; change one of its keys, such as hydra.run.dir=DIR")
-        if text == "experiment=null":  # the default, which Hydra cannot be given
+        if text == "experiment=null":  # the default, which Hydra does not accept
             continue
         if override.is_sweep_override() and not sweep:
             hints = (keys.get(name), *get_args(keys.get(name)))
@@ -67,7 +67,7 @@ def prepare(overrides: Sequence[str], choices: Mapping[str, Sequence[str]], swee
 
 
 def values(overrides: Sequence[str]) -> dict[str, Any]:
-    """What overrides of one value each set, by key.
+    """The value that each override sets, by key.
 
     Raises:
         ConfigError: not `key=value`, or several values.
@@ -75,13 +75,13 @@ def values(overrides: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for text, override in zip(overrides, _parse(overrides), strict=True):
         if override.is_sweep_override():
-            raise ConfigError(f"{text}: several values, where one is expected")
+            raise ConfigError(f"{text}: several values, but one is expected")
         found[override.key_or_group] = override.value()
     return found
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> ConfigError:
-    """One line for an exception of Hydra or OmegaConf."""
+    """Turn an exception of Hydra or OmegaConf into an error of one line."""
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
@@ -108,7 +108,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> ConfigError:
         where, kind = ("parameters", ParameterGroup) if unknown[2] == "ParameterGroup" else ("phases", PhaseConfig)
         known = [item.name for item in dataclasses.fields(kind)]
         return ConfigError(f"{where}: no such key: {unknown[1]}.{suggest(unknown[1], known)} Keys: {', '.join(known)}.")
-    # OmegaConf appends lines with internals, Hydra a hint that is wrong for a typo.
+    # OmegaConf appends lines about internals, and Hydra a hint that does not suit a typo.
     internals = r"\n\s*(full_key|object_type|reference_type|To append to your config)\b.*"
     texts = dict.fromkeys(re.sub(internals, "", str(one)).strip() for one in (error, cause))
     named = [key] if key and not any(key in text for text in texts) else []
@@ -116,7 +116,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> ConfigError:
 
 
 def quoted(value: object) -> str:
-    """A value as Hydra's grammar reads it back unchanged."""
+    """Quote a value so that Hydra's grammar reads it back unchanged."""
     return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
@@ -125,15 +125,15 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     parsed = []
     for text in overrides:
         if max(accumulate((char in "[{(") - (char in "]})") for char in text), default=0) > MAX_NESTING:
-            raise ConfigError(f"{text[:200]}...: nests deeper than {MAX_NESTING}, and a value of no setting does")
+            raise ConfigError(f"{text[:200]}...: nested more than {MAX_NESTING} levels deep, which no setting needs")
         try:
             parsed.append(parser.parse_override(text))
-        except (HydraException, ValueError) as error:  # the second: a number of thousands of digits
+        except (HydraException, ValueError) as error:  # ValueError: a number of thousands of digits
             key, equals, value = text.partition("=")
             if not equals:
                 expected = "expected key=value"
             elif value.endswith(","):
-                expected = "ends in a comma; expected a value, or for a sweep two or more with commas between"
+                expected = "ends in a comma; expected a value, or for a sweep two or more, separated by commas"
             else:
                 expected = f"{value[:200]!r} cannot be read as a value; quote it: '{key}=\"...\"'"
             raise ConfigError(f"{text if len(text) < 200 else text[:200] + '...'}: {expected}") from error
@@ -156,8 +156,8 @@ def _as_backbone(name: str) -> str:
 
 
 def _values(override: Override) -> list[str]:
-    """The choices that an override of a group names; of a sweep, those of all its jobs."""
-    if override.is_sweep_override() and not override.is_choice_sweep():  # range, interval, glob: Hydra and its sweeper know
+    """The choices that an override of a group names; for a sweep, those of all its jobs."""
+    if override.is_sweep_override() and not override.is_choice_sweep():  # range, interval, glob: left to Hydra
         return []
     value: Any = override.value()
     items = value.list if isinstance(value, ChoiceSweep) else [value]
@@ -171,9 +171,9 @@ def _parents(key: str) -> list[str]:
 
 
 def near_key(name: str, value: str = "") -> str:
-    """`" Did you mean trainer.epochs?"`: the nearest keys, by the whole dotted name or by its last part; else where they are.
+    """Suggest the nearest keys, by the whole name or its last part: `" Did you mean trainer.epochs?"`; else name the help.
 
-    value: `=3`, to be shown after each.
+    value: shown after each key, such as `=3`.
     """
     known = [*key_types(), *sorted({path.parent.name for path in config_dir().glob("*/*.yaml")}), *_keys_of_choices(), "resume"]
     last = name.rpartition(".")[2]

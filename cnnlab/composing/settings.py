@@ -1,4 +1,4 @@
-"""What the help says of a choice: its file, what it calls, and each setting of that with its value and its meaning."""
+"""The help for a choice: its description, what it calls, and each setting with its value and meaning."""
 
 import inspect
 import re
@@ -13,19 +13,19 @@ from cnnlab.reading import parse_yaml
 
 
 def choices_help(overrides: Sequence[str]) -> str:
-    """The settings of each choice `group=choice` among the overrides; empty where there is none. What they call is imported.
+    """The help for each choice `group=choice` among the overrides; empty if there is none. Imports what they call.
 
     Raises:
         ConfigError: no such choice.
     """
     chosen = [(key, name) for key, _, name in (text.partition("=") for text in overrides) if key in composing.groups()]
     if chosen:
-        composing.compose([f"{group}={name}" for group, name in chosen])  # says what cannot be chosen
+        composing.compose([f"{group}={name}" for group, name in chosen])  # raises for an illegal choice
     return "\n".join(choice_help(group, name) for group, name in chosen)
 
 
 def choice_help(group: str, name: str) -> str:
-    """The settings of one choice: a line each with its value, and below it what it means."""
+    """The help for one choice: for each setting, a line with its value and below it the meaning."""
     path = config_dir() / group / f"{name}.yaml"
     if not path.is_file():  # null
         return ""
@@ -37,7 +37,7 @@ def choice_help(group: str, name: str) -> str:
     kinds = {where: kind for where, kind, _ in sections({group: section})}
     if group not in kinds:  # several sections, or keys that --help lists
         return title + textwrap.indent(text.removeprefix(comment[0] if comment else "").lstrip(), "  ")
-    if section["_target_"] == "???":  # a choice for code of one's own
+    if section["_target_"] == "???":  # the choice for the user's own code
         return title + f"  {group}._target_=package.module.NAME\n"
     rows = [
         f"  {key}={value}\n" + (f"      {meaning}\n" if meaning else "")
@@ -48,7 +48,7 @@ def choice_help(group: str, name: str) -> str:
 
 
 def settings(section: Mapping[str, Any], where: str, provided: Sequence[str], comments: Mapping[str, str]) -> list[list[str]]:
-    """The key, the value and the meaning of each setting that a section's target takes; comments: those of its file."""
+    """The key, value and meaning of each setting that a section's target takes; comments: those in the section's file."""
     target, rows = targets.locate(section, where), []
     parameters = targets.parameters_of(section, where)
     told = documented(target, list(parameters))
@@ -61,7 +61,7 @@ def settings(section: Mapping[str, Any], where: str, provided: Sequence[str], co
 
 
 def commented(source: str) -> dict[str, str]:
-    """The comment behind each key of a YAML file, by its dotted key."""
+    """The comment after each key of a YAML file, by dotted key."""
     found, above = {}, list[tuple[int, str]]()
     for indent, key, comment in re.findall(r"^( *)(\w+):(?:.*?\s# *(.*))?", source, re.MULTILINE):
         above = [(depth, name) for depth, name in above if depth < len(indent)] + [(len(indent), key)]
@@ -70,7 +70,7 @@ def commented(source: str) -> dict[str, str]:
 
 
 def documented(target: Any, names: Sequence[str]) -> dict[str, str]:
-    """What a docstring says of a target's arguments, each to the end of its sentence; "a: ...; b: ..." may share a line."""
+    """The first sentence of a docstring about each of a target's arguments; "a: ...; b: ..." may share a line."""
     text = re.split(r"\n\s*(?:Input shape|Returns|Raises|Source)\b", inspect.getdoc(target) or "")[0]
     _, *parts = re.split(rf"(?:[;.:] |\n\s*)({'|'.join(names) or '$'})(?: \([^)]*\))?: ", text)
     meanings = (" ".join(part.split()).partition(". ")[0].rstrip(".") for part in parts[1::2])
@@ -78,7 +78,7 @@ def documented(target: Any, names: Sequence[str]) -> dict[str, str]:
 
 
 def as_yaml(value: Any) -> str:
-    """A value as one writes it on the command line."""
+    """A value as written on the command line."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {as_yaml(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""A run's configuration as one file: written, read back, and what of it makes two runs alike. Loads neither Hydra nor torch."""
+"""A run's configuration as one file: writing it, reading it, and comparing runs by it. Loads neither Hydra nor torch."""
 
 import dataclasses
 import hashlib
@@ -15,11 +15,11 @@ from cnnlab.config.schema import Config, from_plain
 from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.reading import parse_yaml, read_yaml
 
-# Settings that say where, how fast and how visibly a run goes, not what it computes; what data.source says too; and the seed.
+# Settings of where a run is, how fast it is and what it shows, not of what it computes; those implied by data.source; the seed.
 NOT_THE_RECIPE = ("seed", "console", "data.root", "data.download", "data.shape", "data.num_classes", "data.memory_gb",
                   "trainer.device", "trainer.threads", "trainer.log_every", "trainer.log_gradients", "trainer.log_images",
                   "evaluation.batch_size", "checkpoint.every_s")  # fmt: skip
-# Later than the first version: a file that lacks one is of a run that did what is now the default.
+# Keys added after the first version: a run whose file does not have one did what is now the default.
 ADDED = (
     "phases",
     "data.size",
@@ -32,17 +32,17 @@ ADDED = (
 
 
 def config_dir() -> Path:
-    """Where `configs/` lies: beside the modules in an installed wheel, else in the repository."""
+    """The location of `configs/`: next to the modules in an installed wheel, else in the repository."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def read(path: Path) -> Config:
-    """Read the `config.yaml` of a run. All of it is data: an interpolation such as `${oc.env:HOME}` is these characters.
+    """Read the `config.yaml` of a run. Everything in it is data: an interpolation such as `${oc.env:HOME}` is not resolved.
 
     Raises:
-        CheckpointError: missing, not YAML, or not a cnnlab configuration.
+        CheckpointError: the file is missing, not YAML, or not a cnnlab configuration.
     """
     try:
         node = read_yaml(path)
@@ -62,10 +62,10 @@ def read(path: Path) -> Config:
 
 
 def read_flat(path: Path) -> dict[str, Any]:
-    """The settings in a run's `config.yaml` as `flat` gives them, but unchecked.
+    """Read the settings in a run's `config.yaml` in the form of `flat`, but unchecked.
 
     Raises:
-        CheckpointError: cannot be read, not YAML, or not a mapping with a seed and a model.
+        CheckpointError: the file cannot be read, is not YAML, or is not a mapping with a seed and a model.
     """
     node = read_yaml(path)
     if not {"seed", "model"} <= set(node):
@@ -74,30 +74,30 @@ def read_flat(path: Path) -> dict[str, Any]:
 
 
 def to_yaml(cfg: Config) -> str:
-    """The configuration as YAML, which `read` reads back."""
+    """The configuration as YAML, in the form that `read` takes."""
     return yaml.safe_dump(dataclasses.asdict(cfg), sort_keys=False, allow_unicode=True)
 
 
 def flat(cfg: Config) -> dict[str, Any]:
-    """Dotted keys and plain values; lists stay whole."""
+    """The configuration as dotted keys and plain values; lists are not taken apart."""
     return dict(_leaves(dataclasses.asdict(cfg)))
 
 
 @cache
 def defaults() -> dict[str, Any]:
-    """What `configs/config.yaml` sets where nothing is asked, by dotted key."""
+    """The default values in `configs/config.yaml`, by dotted key."""
     path = config_dir() / "config.yaml"
     node = parse_yaml(path.read_bytes(), path)
     return dict(_leaves({key: value for key, value in node.items() if key not in ("defaults", "hydra")}))
 
 
 def recipe(cfg: Config | Mapping[str, Any]) -> dict[str, Any]:
-    """What a run computes, but for its seed. Runs of equal recipes are one configuration.
+    """The settings that determine what a run computes, without its seed. Runs with equal recipes are one configuration.
 
-    The settings that are neither NOT_THE_RECIPE nor at their defaults: a key that a later version adds changes no recipe, and a
-    default that it changed would have to be written into those of before.
+    Leaves out NOT_THE_RECIPE and values at their defaults, so that a key that a later version adds changes no recipe; if a
+    version changed a default, the old value would have to be written into older recipes.
 
-    cfg: typed, or flat already.
+    cfg: typed or already flat.
     """
     settings, plain = flat(cfg) if isinstance(cfg, Config) else cfg, defaults()
     return {
@@ -108,7 +108,7 @@ def recipe(cfg: Config | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recipe_hash(cfg: Config) -> str:
-    """16 hexadecimal digits, equal for equal recipes."""
+    """A hash of the recipe: 16 hexadecimal digits."""
     return hashlib.blake2b(json.dumps(recipe(cfg), sort_keys=True).encode(), digest_size=8).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What of a configuration cannot be meant: values out of range, and values that exclude each other. Loads no torch."""
+"""Checks of a configuration: values out of range, and values that exclude each other. Loads no torch."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +25,8 @@ def check_values(cfg: Config) -> None:
             raise ConfigError(f"{key}={value}: expected at most {meta['maximum']:,}")
     for where, _, section in sections(cfg):
         for key in _keys(section):
-            if not isinstance(key, str):  # read again they would be refused, or be other keys
-                raise ConfigError(f"{where}: the key {key} of a mapping is no text; expected a word")
+            if not isinstance(key, str):  # read back, it would be refused or be another key
+                raise ConfigError(f"{where}: the key {key} of a mapping is not text; expected a word")
     check_groups(cfg.parameters)
     for number, phase in enumerate(cfg.phases):
         if phase.epochs < 1 or not 0 < phase.lr_factor < math.inf:
@@ -37,17 +37,17 @@ def check_values(cfg: Config) -> None:
     for name, section in cfg.augment.items():
         if not isinstance(section, dict) or not section.get("_target_"):
             raise ConfigError(
-                f"augment.{name}: is not chosen; add 'augment=[{name}]', or say what it calls, augment.{name}._target_"
+                f"augment.{name}: is not chosen; add 'augment=[{name}]', or name its function in augment.{name}._target_"
             )
     if cfg.data.shape is not None and (not 2 <= len(cfg.data.shape) <= 4 or min(cfg.data.shape) < 1):
         raise ConfigError(
-            f"data.shape={cfg.data.shape}: expected [channels, height, width], each 1 or more, of signals [channels, length], "
-            "of clips [channels, frames, height, width]"
+            f"data.shape={cfg.data.shape}: expected [channels, height, width], each 1 or more; for signals [channels, length], "
+            "for clips [channels, frames, height, width]"
         )
 
 
 def _keys(value: Any) -> Iterator[Any]:
-    """Those of all mappings in a value."""
+    """The keys of all mappings in a value."""
     if isinstance(value, Mapping):
         yield from value
     for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
@@ -55,7 +55,7 @@ def _keys(value: Any) -> Iterator[Any]:
 
 
 def check_groups(groups: Sequence[ParameterGroup], key: str = "parameters") -> None:
-    """Raise ConfigError for a value of `parameters` out of range, or none at all; `key` is theirs."""
+    """Raise ConfigError for a value in `parameters` that is out of range or contradicts another; `key` is the list's key."""
     for number, group in enumerate(groups):
         where = f"{key}[{number}]"
         for key, value in (("lr_factor", group.lr_factor), ("weight_decay", group.weight_decay)):
@@ -71,14 +71,14 @@ def check_training(cfg: Config) -> None:
     if isinstance(held_out, float) and held_out >= 1:
         raise ConfigError(f"data.validation={held_out}: expected a count (5000), a fraction below 1 (0.1), or 0")
     if not held_out:
-        needs = "needs a validation split, and data.validation=0 leaves none; set data.validation=5000, say"
+        needs = "needs a validation split, but data.validation=0 leaves none; set data.validation=5000, for example"
         if cfg.evaluation.weights == "best":
             raise ConfigError(f"evaluation.weights=best {needs}")
         if cfg.trainer.patience is not None:
             raise ConfigError(f"trainer.patience={cfg.trainer.patience} (early stopping) {needs}")
     if cfg.trainer.cache_features and cfg.augment:
         first = next(iter(cfg.augment))
-        raise ConfigError(f"augment.{first}: changes the images, whose features trainer.cache_features keeps; leave one out")
+        raise ConfigError(f"augment.{first}: changes the images, but trainer.cache_features needs them fixed; remove one")
     if cfg.phases:
         check_phases(cfg)
 
@@ -93,13 +93,13 @@ def check_phases(cfg: Config) -> None:
             f"trainer.{key}={value}: the phases last {total} epochs; set trainer.epochs={sum(epochs)}, or change them"
         )
     if cfg.parameters:
-        raise ConfigError("parameters: with phases, each of them has its own; move them there, phases[0].parameters and so on")
+        raise ConfigError("parameters: with phases, each phase has its own; move them to phases[0].parameters and so on")
     if cfg.trainer.patience is not None:
-        raise ConfigError(f"trainer.patience={cfg.trainer.patience}: would end the run before its later phases; leave it out")
+        raise ConfigError(f"trainer.patience={cfg.trainer.patience}: could end the run before its later phases; remove it")
 
 
 def check_targets(cfg: Config) -> None:
-    """Check every section with a `_target_`; what they name is imported.
+    """Check every section with a `_target_` and import what it names.
 
     Raises:
         ConfigError: no such module or name, an unknown or missing key, a value of the wrong type.

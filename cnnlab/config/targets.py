@@ -1,8 +1,8 @@
-"""`_target_`: find what a config names, check its keys against the signature, call it.
+"""`_target_`: find the callable that a config names, check its keys against the signature, call it.
 
-A section such as `{_target_: torch.optim.Adam, lr: 0.001}` is a call. Some arguments are provided by the program (the
-parameters, the image size); those that the signature does not take are left out, so that any callable fits. In the schema
-such a section is a field of the type `Annotated[dict[str, Any], Kind(...)]`.
+A section such as `{_target_: torch.optim.Adam, lr: 0.001}` is a call. The program provides some of the arguments (the
+parameters, the image size) if the signature has them, so that any callable fits. In the schema, such a section is a field of
+the type `Annotated[dict[str, Any], Kind(...)]`.
 """
 
 import importlib.util
@@ -26,10 +26,10 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Kind:
-    """What a section with a `_target_` is for.
+    """The kind of a section with a `_target_`.
 
-    name: by which `cnnlab.config.trust` lists what a run's files may name there. provided: the arguments that cnnlab passes to
-    the target where it takes them, so that they are no keys of the section.
+    name: the key under which `cnnlab.config.trust` lists what a run's files may name there. provided: the arguments that cnnlab
+    passes to the target if it takes them, which are therefore not keys of the section.
     """
 
     name: str
@@ -39,8 +39,8 @@ class Kind:
 def locate(section: Mapping[str, Any], where: str) -> Callable[..., Any]:
     """The callable that `section["_target_"]` names; `where` is the section's name, for the error.
 
-    For a package that is installed nowhere, which a person named or trusts, the current directory is looked at, too, from then
-    on. Else no module is taken from there, not even one that torch imports where it finds it.
+    A package that is not installed, which a person must have named or trusted, is also looked for in the current directory,
+    which then stays on sys.path. Otherwise nothing is imported from there, not even optional modules that torch looks for.
 
     Raises:
         ConfigError: no such module or name, or it cannot be called.
@@ -85,7 +85,7 @@ def parameters_of(section: Mapping[str, Any], where: str) -> Mapping[str, inspec
 
 
 def require(built: object, kind: type, section: Mapping[str, Any], where: str) -> None:
-    """Raise ConfigError unless the target built a `kind`."""
+    """Raise ConfigError unless the target returned a `kind`."""
     if not isinstance(built, kind):
         expected = f"{kind.__module__.removesuffix('.module').removesuffix('.optimizer')}.{kind.__name__}"
         raise ConfigError(f"{where}._target_={section['_target_']}: expected {expected}, got {type(built).__name__}")
@@ -97,14 +97,14 @@ def check(section: Mapping[str, Any], where: str, provided: Sequence[str] = ()) 
     Args:
         section: the config section, with its `_target_`.
         where: the section's name, for the error.
-        provided: names of the arguments that the program passes; they are not keys.
+        provided: names of the arguments that the program passes, which are not keys.
 
     Raises:
         ConfigError: an unknown or missing key, or a value of the wrong type.
     """
     target, given, parameters = locate(section, where), keys_of(section), parameters_of(section, where)
     if not parameters and given and not inspect.isfunction(target) and not inspect.isclass(target):
-        return  # nothing is known of it
+        return  # a callable without a signature
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     named = {k: p for k, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     legal = [name for name in named if name not in provided and name != "self"]
@@ -125,7 +125,7 @@ def check(section: Mapping[str, Any], where: str, provided: Sequence[str] = ()) 
 
 
 def bind(section: Mapping[str, Any], where: str, later: Sequence[str] = (), **provided: Any) -> "partial[Any]":
-    """A section's target with its keys and with those of `provided` that it takes, still to be called.
+    """Bind a section's target to its keys and to those of `provided` that it takes, without calling it.
 
     later: names of the arguments that the call will pass.
 
@@ -141,7 +141,7 @@ def instantiate(section: Mapping[str, Any], where: str, **provided: Any) -> Any:
     """Call a section's target with its keys and with those of `provided` that it takes.
 
     Raises:
-        ConfigError: the call refused its arguments (its own message is passed on).
+        ConfigError: the target refused its arguments (the error includes its message).
     """
     bound = bind(section, where, **provided)
     try:
@@ -154,14 +154,14 @@ def instantiate(section: Mapping[str, Any], where: str, **provided: Any) -> Any:
             raise ConfigError(f"{where}: {section['_target_']} failed: {failure(error)}") from error
         raise ConfigError(f"{where}: {section['_target_']} refused its arguments: {error}") from error
     except Exception as error:
-        if bound.func.__module__.startswith("cnnlab."):  # a bug of ours wants its traceback
+        if bound.func.__module__.startswith("cnnlab."):  # a bug in cnnlab needs its traceback
             raise
         raise ConfigError(f"{where}: {section['_target_']} failed: {failure(error)}") from error
 
 
 def failure(error: Exception) -> str:
-    """What went wrong in somebody's own code, and where: "RuntimeError: ... (mine.py, line 12)"; not the line in a package
-    that it called."""
+    """Describe an error in the user's own code: "RuntimeError: ... (mine.py, line 12)", with the last line in that code, not
+    the one in a package that it called."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [one for one in frames if "site-packages" not in one.filename and not one.filename.startswith(str(PACKAGE))]
     frame = (own or frames)[-1]
@@ -169,15 +169,15 @@ def failure(error: Exception) -> str:
 
 
 def hints_of(target: Callable[..., Any]) -> dict[str, Any]:
-    """The types of the arguments that a target takes, by name."""
+    """The types of a target's arguments, by name."""
     try:
         return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except Exception:  # annotations of other people may not resolve; then nothing is known of the types
+    except Exception:  # the user's annotations may not resolve; then the types are unknown
         return {}
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a YAML value can be passed for `hint`; hints that YAML cannot express are never violated by themselves."""
+    """Whether a YAML value can be passed for `hint`; a hint that YAML cannot express accepts any value unless it is torch's."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, option) for option in arguments)
@@ -202,12 +202,12 @@ def fits(value: Any, hint: Any) -> bool:
         return not arguments or all(fits(item, arguments[0]) for item in value)
     if inspect.isclass(kind) and issubclass(kind, Mapping):
         return isinstance(value, Mapping)
-    # In a union with plain types (float | Tensor) a class of somebody's own is not what a config can hold.
+    # A config cannot hold one of torch's classes, as in a union with plain types (float | Tensor).
     return not (inspect.isclass(kind) and kind.__module__.partition(".")[0] == "torch")
 
 
 def type_name(hint: Any) -> str:
-    """A type in a person's words: `int | None` is "an integer or null"."""
+    """Describe a type in plain words: `int | None` is "an integer or null"."""
     names = {float: "a number", int: "an integer", bool: "true or false", str: "a word", type(None): "null"}
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):

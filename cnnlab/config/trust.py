@@ -1,9 +1,9 @@
-"""Which callables the files of a run may name, so that opening somebody else's run runs none of their code.
+"""The callables that the files of a run may name, so that opening somebody else's run runs none of their code.
 
-A name in config.yaml must stand, by identity and not by its spelling, for one of a closed list: cnnlab's own networks, tasks,
+A name in config.yaml must refer, by identity and not by spelling, to a member of a closed list: cnnlab's own networks, tasks,
 schedules, augmentations and data sources, the modules of torch.nn, the optimizers of torch.optim, the classifiers of
-torchvision.models. Anything else is refused and never imported, unless a person trusts its package by name. What a person
-names on a command line is not looked at here. Loads no torch before there is a name to look up.
+torchvision.models. Anything else is refused and never imported, unless a person trusts its package by name. Names on a command
+line are not checked here. Loads torch only when there is a name to look up.
 """
 
 import shlex
@@ -28,40 +28,40 @@ OWN: dict[str, dict[str, tuple[str, ...]]] = {  # by the kind of a section (`cnn
     "source": {"cnnlab.data.idx": ("load",), "cnnlab.data.cifar": ("load",), "cnnlab.data.digits": ("load",),
                "cnnlab.data.folder": ("load",), "cnnlab.data.sequences": ("rows", "moving")},
 }  # fmt: skip
-ONLINE = ("weights", "pretrained")  # the arguments of torchvision's classifiers that download
+ONLINE = ("weights", "pretrained")  # arguments with which torchvision's classifiers download
 FOREIGN: dict[str, tuple[str, ...]] = {"model": ("torch.nn", "torchvision.models"), "optimizer": ("torch.optim",)}
 
 
 def check(cfg: Config, trusted: Sequence[str] = ()) -> None:
-    """Refuse a configuration from a file that names anything but what its sections are for.
+    """Refuse a configuration from a file if a section names anything that is not listed for its kind.
 
-    trusted: top-level packages whose names pass, whatever they are.
+    trusted: top-level packages from which any name is accepted.
 
     Raises:
-        ConfigError: a section without a name, or with one that is not in the list.
+        ConfigError: a section without a name, or with one that is not listed.
     """
     for where, kind, section in sections(cfg):
         check_section(where, kind, section, trusted)
 
 
 def check_section(where: str, kind: Kind, section: Any, trusted: Sequence[str] = ()) -> None:
-    """`check` of one section."""
+    """Do what `check` does for one section."""
     path = section.get("_target_") if isinstance(section, Mapping) else section
     if not isinstance(path, str) or "." not in path:
         raise ConfigError(f"{where}._target_={path}: expected the dotted path of a class or function, package.module.Name")
     package = path.partition(".")[0]
     if package not in trusted and not _is_listed(path, kind.name):
         raise ConfigError(
-            f"{where}._target_={path}: not one of those in {', '.join(_modules(kind.name))}, "
-            "and the files of a run may name no other code; "
+            f"{where}._target_={path}: not one of the names in {', '.join(_modules(kind.name))}, "
+            "and a run's files may name no other code; "
             f"if you trust the package {package}, add trust={package}"
         )
     if package == "torchvision" and package not in trusted and isinstance(section, Mapping) and set(ONLINE) & section.keys():
-        raise ConfigError(f"{where}: {path} would fetch weights ({', '.join(ONLINE)}), and a run has its own; take them out")
+        raise ConfigError(f"{where}: {path} would download weights ({', '.join(ONLINE)}), but a run has its own; remove them")
 
 
 def packages(given: str | Sequence[str]) -> list[str]:
-    """The packages that a person trusts: names, or one text such as `mine` or `[mine,yours]`.
+    """The packages that a person trusts, from a list of names or from text such as `mine` or `[mine,yours]`.
 
     Raises:
         ConfigError: not the name of a top-level package.
@@ -74,19 +74,19 @@ def packages(given: str | Sequence[str]) -> list[str]:
 
 
 def split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The packages that `trust=` on a command line names, and the other overrides."""
+    """Split a command line's overrides into the packages that `trust=` names and the rest."""
     given = [override.removeprefix("trust=") for override in overrides if override.startswith("trust=")]
     rest = [override for override in overrides if not override.startswith("trust=")]
     return [name for text in given for name in packages(text)], rest
 
 
 def named(cfg: Config) -> list[str]:
-    """The top-level packages of the names in a configuration; none is looked up."""
+    """The top-level packages of the names in a configuration; nothing is imported."""
     return sorted({path.partition(".")[0] for _, path in _names(cfg)})
 
 
 def argument(cfg: Config | Mapping[str, Any]) -> str:
-    """What a printed command needs after a run of this configuration, typed or plain: " trust=mine", or nothing."""
+    """The argument to append to a printed command about a run of this configuration: " trust=mine", or nothing."""
     outside = {
         path.partition(".")[0]
         for kind, path in _names(cfg)
@@ -106,12 +106,12 @@ def _names(cfg: Config | Mapping[str, Any]) -> Iterator[tuple[Kind, str]]:
 
 
 def _modules(kind: str) -> tuple[str, ...]:
-    """Those that hold what a kind of section may name."""
+    """The modules that contain the names allowed in a kind of section."""
     return (*OWN[kind], *FOREIGN.get(kind, ()))
 
 
 def _is_listed(path: str, kind: str) -> bool:
-    """Whether a name stands for something in the list. Modules are imported by the list alone, never by the name."""
+    """Whether a name refers to something in the list. Only listed modules are imported, never one that the name gives."""
     listed = [getattr(import_module(module), name) for module, names in OWN[kind].items() for name in names]
     package = next((name for name in FOREIGN.get(kind, ()) if path.startswith(f"{name}.")), None)
     if package == "torch.nn":
