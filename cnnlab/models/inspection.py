@@ -44,7 +44,7 @@ class Layer:
 
 @dataclass
 class Inspection:
-    """layers: in the order of their calls. activation_bytes: memory kept for the backward pass, per image."""
+    """A network's layers in the order called, and its totals. activation_bytes: kept for the backward pass, per image."""
 
     layers: list[Layer]
     parameters: int

@@ -28,7 +28,7 @@ def matched(model: nn.Module, groups: Sequence[ParameterGroup], key: str = "para
                 raise ConfigError(f"{where}: earlier patterns match every parameter that it matches; put it first")
             layers = dict.fromkeys(f"{name.rpartition('.')[0]}.*" for name in names if "." in name)
             near = suggest(group.match, [*layers, *names])
-            raise ConfigError(f"{where}: matches no parameter.{near} There are: {', '.join(layers or names)}")
+            raise ConfigError(f"{where}: matches no parameter.{near} Choose from: {', '.join(layers or names)}")
     return found
 
 

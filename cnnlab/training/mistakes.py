@@ -63,7 +63,7 @@ def at_start(session: Session) -> Iterator[tuple[str, str]]:
 def at_epoch_end(session: Session, epoch: Epoch) -> Iterator[tuple[str, str]]:
     """Yield each mistake found after an epoch, in the form of `at_start`."""
     if dead := dead_layers(session):
-        where = f"all units of {', '.join(dead)} are dead after epoch {epoch.epoch}: 0 for every image, so nothing learns there"
+        where = f"all units of {', '.join(dead)} are dead after epoch {epoch.epoch}: 0 for every image, so they learn nothing"
         yield "dead", f"{where}; try a smaller optimizer.lr, or another activation or initializer"
         return  # the check below would find the same problem
     score, guess = epoch.scores.get("validation", epoch.scores["train"]), guessing_loss(session)

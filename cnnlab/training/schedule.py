@@ -13,12 +13,12 @@ from cnnlab.errors import ConfigError
 
 
 def constant(step: int) -> float:
-    """1 throughout."""
+    """A factor of 1 throughout."""
     return 1.0
 
 
 def step_decay(step: int, steps_per_epoch: int, every_epochs: int = 5, gamma: float = 0.1) -> float:
-    """gamma to the power of the number of times that `every_epochs` epochs have passed.
+    """Start at 1 and multiply by `gamma` after every `every_epochs` epochs.
 
     Raises:
         ValueError: `every_epochs` below 1 or `gamma` not positive.
@@ -29,7 +29,7 @@ def step_decay(step: int, steps_per_epoch: int, every_epochs: int = 5, gamma: fl
 
 
 def cosine(step: int, total_steps: int, steps_per_epoch: int, warmup_epochs: float = 0.0, final: float = 0.0) -> float:
-    """Up to 1 along a line over `warmup_epochs`, then down to `final` along half a cosine.
+    """Rise linearly to 1 over `warmup_epochs`, then fall to `final` along half a cosine.
 
     Raises:
         ValueError: the warm-up is negative or leaves no step, or `final` is outside 0 to 1.
@@ -50,7 +50,7 @@ def cosine(step: int, total_steps: int, steps_per_epoch: int, warmup_epochs: flo
 def one_cycle(
     step: int, total_steps: int, peak: float = 0.3, initial_divisor: float = 25.0, final_divisor: float = 10000.0
 ) -> float:
-    """From 1 / initial_divisor up to 1 at the share `peak` of the run, then down to 1 / final_divisor, along cosines.
+    """Rise from 1 / initial_divisor to 1 at the share `peak` of the run, then fall to 1 / final_divisor, along cosines.
 
     Raises:
         ValueError: `peak` outside 0 to 1, or a divisor below 1.
