@@ -275,7 +275,7 @@ def _require_same_network(meta: dict[str, Any], description: Description, path: 
     own, held = files.as_json(dataclasses.asdict(description)), meta.get("network")
     for name in ("model", "task", "input_shape", "classes", "numbers"):
         if not isinstance(held, dict) or held.get(name) != own[name]:
-            raise CheckpointError(f"{path}: of another run: its {name} is not this run's; restore the run's own checkpoint")
+            raise CheckpointError(f"{path}: belongs to another run: its {name} differs; restore the run's own checkpoint")
 
 
 def _copy_into(model: nn.Module, held: dict[str, Tensor], path: Path) -> None:
