@@ -128,7 +128,7 @@ def find_runs(path: str) -> list[RunDirectory]:
     if path == "last" and not os.path.exists(path):
         return [RunDirectory(find_run(path))]
     found = []
-    for folder, inner, names in os.walk(path, onerror=lambda error: note(f"{error.filename}: left out: {error.strerror}")):
+    for folder, inner, names in os.walk(path, onerror=_report_forbidden):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         run = RunDirectory(Path(folder))
         records = {file.name for file in (run.environment, run.metrics, run.result)}
@@ -139,6 +139,11 @@ def find_runs(path: str) -> list[RunDirectory]:
         what = "no run in it" if os.path.isdir(path) else "a file" if os.path.exists(path) else "no such directory"
         raise ConfigError(f"{path or 'an empty name'}: {what}; expected a run, or a folder of runs such as outputs")
     return found
+
+
+def _report_forbidden(error: OSError) -> None:
+    if isinstance(error, PermissionError):
+        note(f"{error.filename}: skipped: {error.strerror}")
 
 
 def _unique(directories: Iterable[RunDirectory]) -> Iterator[RunDirectory]:
