@@ -39,7 +39,7 @@ About one interval in twenty misses the truth by chance, and this page has dozen
 on one core for everything), draws the pictures and writes this page; `python -m scripts.lessons CLAIM --seeds 5` adds seeds to
 one claim. What is in the ledger is not trained again, unless you remove its entries and `outputs/lessons`. Claims about
 published results use [`docs/results.json`](results.json), which `python -m scripts.reproduce` fills. Each network is also one
-plain command, listed with its claim and run in the repository's root.
+plain command, listed with its claim, to be run in the repository's root.
 """
 
 

@@ -15,7 +15,7 @@ fourth digit from those on the official files.
 `mlp-cifar-1` varies widely between seeds. For seeds 0 to 4 the training accuracy is 0.5021, 0.5542, 0.4964, 0.5282 and \
 0.5104, the test accuracy 0.4581, 0.4825, 0.4549, 0.4667 and 0.4517. Seeds 5 to 9 were added after these five had been seen \
 and their means found below the tolerance: 0.5268, 0.5540, 0.5315, 0.4999 and 0.5425 in training, and 0.4648, 0.4814, 0.4746, \
-0.4481 and 0.4703 on the test images. The training accuracy depends on how many hidden units die (correlation -0.98): \
+0.4481 and 0.4703 on the test images. The training accuracy is lower the more hidden units die (correlation -0.98): \
 `python -m scripts.dead_units RUN` finds that 113, 100, 114, 105, 111, 105, 98, 107, 112 and 103 of 128 respond to no training \
 image at the end. Keras itself, with TensorFlow and the same data and recipe, varies as widely: five runs of `python \
 scripts/peer.py keras --net mlp --data cifar10 --epochs 150 --batch-size 1024 --root DATA` reached 0.4691, 0.4649, 0.4698, \
@@ -23,7 +23,7 @@ scripts/peer.py keras --net mlp --data cifar10 --epochs 150 --batch-size 1024 --
 
 The optimizers are torch's with Keras's constants, and their updates are not exactly Keras 3's: RMSprop divides by \
 sqrt(v) + eps in torch and by sqrt(v + eps) in Keras; Adam adds eps after the bias correction in torch and before it in Keras. \
-Batch norm has momentum 0.1 and eps 1e-5 in torch, 0.01 (Keras's 0.99) and 1e-3 in Keras. In the training accuracy of \
+Batch norm has torch's momentum 0.1 and eps 1e-5 here, 0.01 (Keras's 0.99) and 1e-3 in Keras. In the training accuracy of \
 `chollet-mnist` after 5 epochs no difference shows: 0.9940 ± 0.0003 here, 0.9943 published, and 0.9940, 0.9943 and 0.9951 in \
 three runs of Keras 3 (`python scripts/peer.py keras --net chollet --data mnist --epochs 5 --optimizer rmsprop --root DATA`).
 
@@ -51,7 +51,8 @@ def text(rows: Sequence[Comparison], curves: Mapping[str, Sequence[Sequence[floa
         f"{comparison.ENOUGH} or more seeds a figure is reproduced if it lies in the interval; with fewer, our mean must be "
         f"within the tolerance ({tolerance}), above or below. One in twenty figures falls outside such an interval by chance, "
         "so `reproduce --check` fails only for a figure that is outside its tolerance and outside an interval corrected for "
-        f"all {comparison.num_intervals(rows)} that have one (Bonferroni); with three seeds, only gross errors are.",
+        f"all {comparison.num_intervals(rows)} that have one (Bonferroni); with three seeds, only gross errors lie outside "
+        "that interval.",
         "",
         REMARKS,
         "",
