@@ -28,7 +28,7 @@ HELP = """Score a run on the test images: loss, accuracy, a table of classes, co
   python -m cnnlab.evaluate RUN                RUN: a run's directory, or last
   python -m cnnlab.evaluate RUN data=mnist     other images of the same shape
   python -m cnnlab.evaluate RUN data.size=40   other sizes, if accepted
-  python -m cnnlab.evaluate RUN evaluation.weights=best    best validation score
+  python -m cnnlab.evaluate RUN evaluation.weights=best    by validation score
   python -m cnnlab.evaluate RUN data.root=DIR trainer.device=cpu
   python -m cnnlab.evaluate RUN trust=mine     a run that uses mine.py
 

@@ -85,7 +85,9 @@ def export(opened: "OpenedRun", to: str, output: Path, int8: bool = False, root:
 
     data, whence = images.compared_on(opened, root)
     if int8 and data is None:
-        raise ConfigError(f"--int8: needs training images for calibration; {whence}; data.root=DIR says where they are")
+        raise ConfigError(
+            f"--int8: calibration needs training images, but there are only {whence}; data.root=DIR says where they are"
+        )
     cli.tell_waiting(f"writing {to}")
     made = formats.serialize(opened, to, images.dtype_of(data))
     content, exported = made.content, formats.read(opened, to, made.content)

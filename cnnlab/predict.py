@@ -76,7 +76,9 @@ def main(arguments: Sequence[str]) -> int:
     resize = settings.get("data.resize") or opened.resize or "crop"
     channels, *sides = opened.description.input_shape
     if len(sides) != 2:
-        raise ConfigError(f"{opened.directory.name}: takes {' x '.join(map(str, (*sides, channels)))}, which is not an image")
+        raise ConfigError(
+            f"{opened.directory.name}: takes {' x '.join(map(str, (*sides, channels)))}, not images (height x width x channels)"
+        )
     if resize not in RESIZE or channels not in (1, 3):
         raise ConfigError(
             f"data.resize={resize}, {channels} channels: expected one of {', '.join(RESIZE)}, and 1 or 3 channels"

@@ -68,7 +68,7 @@ class ScoreMap:
 
 @dataclass(frozen=True)
 class Peak:
-    """A place whose best score is higher than its neighbors': the class, its score, the center in pixels."""
+    """A place whose best score no neighbor exceeds: the class, its score, the center in pixels."""
 
     name: str
     score: float

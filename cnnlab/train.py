@@ -55,7 +55,7 @@ Sweeps (with -m):
   hydra/sweeper=optuna           search instead, by the validation score: random or Bayesian
   hydra.sweeper.trials=20        how many trials; a key can be given as
     KEY=A,B  'KEY=interval(A,B)'  'KEY=int(interval(A,B))'
-    'KEY=tag(log,interval(A,B))'  with seed=0,1,2 a trial's value is their mean
+    'KEY=tag(log,interval(A,B))'  (with seed=0,1,2, the value of a trial is the mean of three)
 
 Options:
   -m, --multirun      run every combination of comma-separated values

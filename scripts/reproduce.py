@@ -18,7 +18,7 @@ from scripts.arguments import chosen, count
 from scripts.published import comparison, views
 from scripts.published.views import LEDGER, PRECISIONS
 
-HELP = """Run the experiments of the course notes, and show the measured results beside the published ones.
+HELP = """Run the experiments of the course notes, and write the measured results beside the published ones.
 
   python -m scripts.reproduce                      what is missing: every experiment with one seed
   python -m scripts.reproduce chollet-mnist --seeds 3

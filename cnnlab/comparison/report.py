@@ -230,7 +230,7 @@ def confusion_of_seeds(row: Configuration, num_classes: int) -> NDArray[np.int64
         CheckpointError: a run's predictions cannot be read, or are not of `num_classes` classes.
     """
     if not 2 <= num_classes <= MAX_CLASSES:
-        raise CheckpointError(f"{num_classes} classes, more than {MAX_CLASSES}")
+        raise CheckpointError(f"{num_classes} classes; only 2 to {MAX_CLASSES} are drawn")
     total = np.zeros((num_classes, num_classes), np.int64)
     for run in row.runs:
         answers = read_answers(run.directory.predictions)

@@ -143,7 +143,7 @@ def find_runs(path: str) -> list[RunDirectory]:
 
 def _report_forbidden(error: OSError) -> None:
     if isinstance(error, PermissionError):
-        note(f"{error.filename}: skipped: {error.strerror}")
+        note(f"{error.filename}: skipped, since it cannot be listed ({error.strerror})")
 
 
 def _unique(directories: Iterable[RunDirectory]) -> Iterator[RunDirectory]:

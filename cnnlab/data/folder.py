@@ -102,7 +102,9 @@ def _shape(shape: Sequence[int] | None, size: int | None) -> Shape:
         return 3, size or SIZE, size or SIZE
     channels, height, width = shape
     if channels not in MODES or size not in (None, height) or size not in (None, width):
-        raise ConfigError(f"data.shape={[*shape]}: expected 1 or 3 channels, and sides as in data.size={size} if that is set")
+        raise ConfigError(
+            f"data.shape={[*shape]}, data.size={size}: expected 1 or 3 channels, and sides equal to the size if it is set"
+        )
     return channels, height, width
 
 
@@ -172,7 +174,7 @@ def tell_ignored(folder: Path, names: Sequence[str]) -> None:
     """Report which files below a folder are ignored, if any."""
     if names:
         few = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
-        note(f"{folder}: ignored {len(names):,} whose names are not those of pictures: {few}")
+        note(f"{folder}: ignored {len(names):,} of its files, not named like pictures: {few}")
 
 
 def files_below(folder: Path) -> Iterator[Path]:

@@ -130,7 +130,7 @@ def require_onnx() -> None:
     """Raise ConfigError if a package for ONNX is not installed."""
     missing = [name for name in NEEDS if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"ONNX needs {', '.join(missing)}, not installed: pip install 'cnnlab[export]'")
+        raise ConfigError(f"ONNX needs what is not installed ({', '.join(missing)}): pip install 'cnnlab[export]'")
 
 
 def onnx_session(content: bytes, optimized: str = "") -> "InferenceSession":

@@ -30,7 +30,7 @@ def as_convolutions(
     """
     if isinstance(network, Pretrained) or (isinstance(network, ConvNet) and network.head_kind != "flatten"):
         name = network.name if isinstance(network, Pretrained) else f"model.head={network.head_kind}"
-        raise ConfigError(f"{name}: has no flatten layer to convert; try --map or data.size=N with the network as it is")
+        raise ConfigError(f"{name}: has no flatten layer to convert; predict --map and evaluate data.size=N use it as it is")
     if not isinstance(network, ConvNet | MLP):
         raise ConfigError(f"model._target_={section['_target_']}: only a ConvNet with head=flatten and an MLP can be converted")
     body = network.blocks if isinstance(network, ConvNet) else nn.Sequential()

@@ -71,7 +71,9 @@ class Pretrained(nn.Module):
             raise ConfigError(f"model.head={list(head)}: expected widths of 1 or more")
         check_rate(dropout, "model.dropout")
         if dropout and not head:
-            raise ConfigError(f"model.dropout={dropout}: applies to hidden layers, and model.head=[] has none; try [256]")
+            raise ConfigError(
+                f"model.dropout={dropout}: applies to hidden layers, and model.head=[] has none; try model.head=[256]"
+            )
         self.name, self.weights, self.image_size = backbone, weights, tuple(input_shape[1:])
         self.entries = {entry.name: entry for entry in models.get_model_weights(backbone)}
         expects = self._entry().transforms()

@@ -31,7 +31,7 @@ def of_sweep(context: HydraContext, node: DictConfig) -> "Composer":
 class Composer:
     """Composes the checked configuration of a job from its overrides.
 
-    Hydra takes 60 ms to compose one, so jobs that differ only in plain values share one. whole: Hydra's composition.
+    Hydra takes 60 ms to compose one, so jobs that differ only in plain values share a composition. whole: Hydra's composition.
     """
 
     def __init__(self, whole: Callable[[Sequence[str]], DictConfig]) -> None:

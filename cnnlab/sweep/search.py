@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-ENOUGH_ALIKE = 3  # jobs; if all of them failed with the same cause, the search ends
+ENOUGH_ALIKE = 3  # jobs; if so many or more have ended, and all with the same failure, the search ends
 
 
 class Search(Protocol):

@@ -19,7 +19,7 @@ def lines(columns: Columns, left: Collection[str]) -> list[str]:
 
 
 def drop(columns: Columns, candidates: Sequence[str], limit: int | None) -> list[str]:
-    """Remove candidates in order until the rest fits into `limit` characters (None: no limit); return those removed."""
+    """Remove candidates in order until the rest fits into `limit` terminal cells (None: no limit); return those removed."""
     removed = []
     for name in candidates:
         if limit is not None and name in columns and width(columns) > limit:
@@ -29,7 +29,7 @@ def drop(columns: Columns, candidates: Sequence[str], limit: int | None) -> list
 
 
 def width(columns: Columns) -> int:
-    """Return the width of a line in characters."""
+    """Return the width of a line in terminal cells, of which a Chinese character takes two."""
     return sum(map(widest, columns.values())) + len(GAP) * (len(columns) - 1)
 
 

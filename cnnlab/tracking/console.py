@@ -110,7 +110,7 @@ class Console:
         augment = f", augmented by {', '.join(cfg.augment)}" if cfg.augment else ""
         network = self.run.recorded("choices").get("model", "network")
         kind = str(cfg.model["_target_"]).rpartition(".")[2]
-        optimizer = f"{str(cfg.optimizer['_target_']).rpartition('.')[2]}, lr {cfg.optimizer.get('lr', 'by default')}"
+        optimizer = f"{str(cfg.optimizer['_target_']).rpartition('.')[2]}, lr {cfg.optimizer.get('lr', 'at its default')}"
         phases = f", phases of {' + '.join(str(phase.epochs) for phase in cfg.phases)} epochs" if cfg.phases else ""
         device = f"{cfg.trainer.device}: {self.run.read_environment().get('device', '')}"
         threads = counted(cfg.trainer.threads or 0, "thread")

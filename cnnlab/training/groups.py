@@ -43,7 +43,7 @@ def freeze(model: nn.Module, groups: Sequence[ParameterGroup], key: str = "param
         if found[name].frozen:
             parameter.requires_grad_(False)
     if groups and not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError(f"{key}={[group.match for group in groups]}: freezes all {len(found)} parameters; unfreeze some")
+        raise ConfigError(f"{key}={[group.match for group in groups]}: all {len(found)} parameters are frozen; unfreeze some")
 
 
 def optimizer_groups(model: nn.Module, groups: Sequence[ParameterGroup]) -> list[dict[str, Any]]:

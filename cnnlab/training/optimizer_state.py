@@ -37,7 +37,7 @@ def optimizer_state(
             name, _, key = place.rpartition(".")
             parameter = parameters[name]
             if known and kind_of(value) != (expected := known[name][key]):
-                raise ValueError(f"{place} is {kind_of(value)}, but expected {expected}")
+                raise ValueError(f"{place} is {kind_of(value)}, expected {expected}")
             if known and value.ndim < parameter.ndim and not 0 <= value < math.inf:
                 raise ValueError(f"{place} is {value.item()}")
             if isinstance(value, Tensor) and value.ndim and value.shape == parameter.shape:

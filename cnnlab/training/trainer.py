@@ -42,7 +42,7 @@ def fit(
 ) -> Stop:
     """Train in place from `state.progress.step` to the end of the run, and return why it stops.
 
-    The end of an epoch saves the best checkpoint, if its score is the best so far, and records the metrics. `last` is saved at
+    The end of an epoch saves the best checkpoint, if its score is the best so far, then records the metrics. `last` is saved at
     most every `checkpoint.every_s` seconds, and where the run stops, unless it diverged.
 
     Args:

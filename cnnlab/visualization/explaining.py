@@ -145,7 +145,7 @@ def deletion_curve(probability: Score, image: Tensor, heat: Tensor, fill: Tensor
 
 
 def _area(curves: Tensor) -> Tensor:
-    """Return the area under curves with evenly spaced values from 0 to 1, by the trapezoidal rule."""
+    """Return the area under curves, whose values are at evenly spaced places from 0 to 1, by the trapezoidal rule."""
     return torch.trapezoid(curves.double(), dx=1 / (curves.shape[-1] - 1))
 
 
