@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,10 @@ def test_the_readme_s_table_is_renewed_and_nothing_else() -> None:
     before, table, after = page.with_table(f"Text.\n\n{head}| old |\n\nMore | text.\n", rows).partition(head)
     assert (before, table, after.endswith("\n\nMore | text.\n")) == ("Text.\n\n", head, True)
     assert [line.partition(" | ")[0] for line in after.splitlines()[:-2]] == ["| `mlp-relu-1`"]
+    (row,) = [row for row in rows if row.id == "mlp-relu-1"]
+    for n, expected in ((row.n, "| `mlp-relu-1` |"), (row.n + 1, "| `mlp-relu-1` (bf16) |")):  # the one with more seeds
+        (line,) = page.with_table(head, [row, replace(row, precision="bf16", n=n)]).removeprefix(head).splitlines()
+        assert line.startswith(expected)
 
 
 @pytest.fixture
