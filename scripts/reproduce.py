@@ -162,14 +162,14 @@ def _report(names: Sequence[str], precisions: Sequence[str], check: bool) -> int
     rows = {(row.id, row.precision): row for row in views.comparisons(names) if row.precision in precisions}
     num_intervals = comparison.num_intervals(list(rows.values()))
     failing = {key for key, row in rows.items() if row.fails(num_intervals)}
-    missing = [name for name in names if (name, precisions[0]) not in rows]
+    missing = [name for name in names if not any((name, precision) in rows for precision in precisions)]
     width = max(map(len, names))
     for name in names:
         goal = goals.get(name, {}).get("test")
         for precision in precisions:
             row = rows.get((name, precision))
-            if row is None and precision != precisions[0]:
-                continue  # the second precision is shown only if it is measured
+            if row is None and (name not in missing or precision != precisions[0]):
+                continue  # measured in the other precision
             amiss = goal is not None if row is None else (name, precision) in failing
             if check and not amiss:
                 continue
