@@ -202,7 +202,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def _unless_it_vanished(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
+    if not isinstance(error, FileNotFoundError | ProcessLookupError):  # the latter in /proc
         raise error
 
 
