@@ -143,7 +143,7 @@ class Gallery:
         else:
             names = [short(name, 16) for name in self.opened.classes]
             indices, captions = worst_mistakes(labels, predicted, probability, names)
-            title = f"The surest of {int((labels != predicted).sum()):,} mistakes on {len(labels):,} test images"
+            title = f"The most confident of {int((labels != predicted).sum()):,} mistakes on {len(labels):,} test images"
         if not len(indices):
             raise NotApplicableError("no mistakes on the test images")
         figure = drawing.sheet(_gathered(self._data.test, indices), captions, title, self.about)

@@ -27,7 +27,7 @@ Optimizer = Annotated[dict[str, Any], Kind("optimizer", ("params",))]
 Schedule = Annotated[dict[str, Any], Kind("schedule", ("step", "total_steps", "steps_per_epoch"))]
 Augmentation = Annotated[dict[str, Any], Kind("augment", ("images", "generator"))]
 MOST_THREADS = 256  # a stack takes up to 10 MB, and OpenMP ends the process if there are too many
-RESIZE = ("crop", "pad", "stretch")  # ways to bring pictures to one size, see `data.pictures.decode`
+RESIZE = ("crop", "pad", "stretch")  # ways to resize pictures to one size, see `data.pictures.decode`
 SOURCE_SETTINGS = ("size", "resize", "on_error", "memory_gb")  # of `data`, for the sources that take them
 Source = Annotated[dict[str, Any], Kind("source", ("root", "download"))]
 

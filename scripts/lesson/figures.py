@@ -207,7 +207,7 @@ def other_sizes(measured: Measured) -> "Figure":
     axes.axhline(0.1, color=GRAY, linestyle=":", linewidth=2)
     axes.annotate("a guess", (64, 0.1), (0, 8), textcoords="offset points", color=GRAY, ha="right")
     axes.set(xlabel="pixels a side", ylabel="test accuracy", ylim=(0, None), xticks=SIZES)
-    axes.set_title("One network with global max pooling, CIFAR-10 brought to other sizes", weight="bold")
+    axes.set_title("One network with global max pooling, CIFAR-10 resized to other sizes", weight="bold")
     return figure
 
 

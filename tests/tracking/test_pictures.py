@@ -64,7 +64,7 @@ def test_sheets_of_tiny_of_large_and_of_forty_images_at_most(count: int, size: i
     assert page.shape == (rows * (side + 6) + 6, columns * (side + 6) + 6, 3)
 
 
-def test_the_worst_mistakes_are_the_surest() -> None:
+def test_the_worst_mistakes_are_the_most_confident() -> None:
     labels, predicted = torch.tensor([0, 1, 2, 0, 1, 2]), torch.tensor([0, 2, 1, 1, 0, 0])
     probability = torch.tensor([0.99, 0.5, 0.9, 0.7, 0.9, 0.4])
     worst, captions = pictures.worst_mistakes(labels, predicted, probability, ["Shirt", "Coat", "Bag"])
