@@ -220,8 +220,9 @@ def find_run(path: str) -> Path:
     Raises:
         CheckpointError: there is none, or the folder is a sweep, whose runs are not interchangeable.
     """
-    folder = Path("outputs") if path == "last" and not Path(path).exists() else Path(path)
-    if not path or not folder.is_dir():
+    last = path == "last" and not Path(path).exists()
+    folder = Path("outputs") if last else Path(path)
+    if not last and (not path or not folder.is_dir()):
         what = "is a file" if path and folder.exists() else "no such directory"
         expected = "expected the directory of a run, such as outputs/fashion-lenet/2026-11-20_10-11-12, or last"
         raise CheckpointError(f"run {path!r}: {what}; {expected}")
@@ -236,8 +237,10 @@ def find_run(path: str) -> Path:
         ),
         key=lambda found: found.stat().st_mtime,
     )
+    if not inside and last:
+        raise CheckpointError("last: no run in outputs yet; train one first, or give the directory of a run")
     if not inside:
-        raise CheckpointError(f"{path}: not a run, it has no config.yaml" + (" and contains no runs" if path == "last" else ""))
+        raise CheckpointError(f"{path}: not a run, it has no config.yaml")
     newest = inside[-1].parent
     if (folder / "manifest.json").exists():
         raise CheckpointError(f"{path}: a sweep, not a run; choose one of its {len(inside)}, such as the newest, {newest}")

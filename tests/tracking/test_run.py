@@ -95,7 +95,7 @@ def test_open_run_refuses_what_is_no_run(tmp_path: Path) -> None:
 
 def test_a_folder_of_runs_and_last_stand_for_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match="no run in outputs yet"):
         find_run("last")
     for age, name in enumerate(["digits-lenet/b", "digits-lenet/a", "sweeps/night/job"]):
         config = Path("outputs", name, "config.yaml")
