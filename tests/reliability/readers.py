@@ -95,15 +95,17 @@ def _state() -> State:
 
 
 def _checkpoint(path: Path) -> None:
-    """Only what was saved passes its hash."""
+    """Only what was saved passes its hash. A fuzzer guided by coverage finds the hash of another content, too."""
     for read in (read_step, read_description, lambda path: load_weights(path, _state().model)):
         try:
             read(path)
         except CnnlabError:
             continue
     load_checkpoint(path, _state())
-    saved, read_ = load_file(original("run") / "last.safetensors"), load_file(path)
-    assert all((saved[name] == read_[name]).all() for name in saved)
+    own = original("run") / "last.safetensors"
+    if _metadata(path)["sha256"] == _metadata(own)["sha256"]:
+        saved, read_ = load_file(own), load_file(path)
+        assert all((saved[name] == read_[name]).all() for name in saved)
 
 
 def _said(path: Path) -> None:
@@ -122,8 +124,12 @@ def _said(path: Path) -> None:
 
 
 def _saying() -> list[bytes]:
-    with safe_open(original("run") / "last.safetensors", "pt") as file:
-        return [file.metadata()["cnnlab"].encode()]
+    return [_metadata(original("run") / "last.safetensors")["cnnlab"].encode()]
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata())
 
 
 def _answers(path: Path) -> None:
