@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+GONE = (errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENODEV, errno.EREMOTEIO, errno.ECONNABORTED,
+        errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH)  # a drive that went away  # fmt: skip
 NO_MEMORY = ("can't allocate memory", "Storage size calculation overflowed",  # what torch says,
              "failed to map segment")  # and the system  # fmt: skip
 TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
@@ -85,7 +87,7 @@ class CheckpointError(CnnlabError):
 
 
 class ResourceError(CnnlabError):
-    """The disk failed or is full, or memory ran out."""
+    """The disk failed, is full or gone, or memory ran out."""
 
     exit_code = 4
 
@@ -118,8 +120,9 @@ def as_known(error: BaseException) -> CnnlabError | None:
         return ConfigError("the versions of torch and torchvision do not match: pip install --upgrade torch torchvision")
     if isinstance(error, OSError) and error.errno is not None:
         place = f"{error.filename}: " if error.filename else ""
-        if error.errno in DISK_FULL:
-            return ResourceError(f"{place}{error.strerror}; what was saved before is kept: make room and resume the run")
+        if error.errno in (*DISK_FULL, *GONE):
+            mend = "reconnect the drive" if error.errno in GONE else "make room"
+            return ResourceError(f"{place}{error.strerror}; what was saved before is kept: {mend} and resume the run")
         if error.errno in TOO_MANY_OPEN:
             return ResourceError(f"{place}{error.strerror}; close other programs, or raise the limit (ulimit -n 4096)")
         if error.errno == errno.ELOOP:

@@ -1,5 +1,6 @@
 """What a tired, new or hostile user types: one line on stderr, the right exit code, no traceback, nothing left behind."""
 
+import errno
 import os
 import re
 import signal
@@ -360,6 +361,7 @@ def test_windows_is_told_where_it_runs(call, monkeypatch: pytest.MonkeyPatch) ->
     ("error", "code"),
     [
         (OSError(28, "No space left on device", "last.safetensors"), 4),
+        (OSError(errno.ENOTCONN, "Transport endpoint is not connected", "last.safetensors"), 4),  # a network drive
         (PermissionError(13, "Permission denied", "outputs"), 2),
         (MemoryError(), 4),
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 4),

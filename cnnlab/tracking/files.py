@@ -7,7 +7,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ def exclusive(path: Path, wait: bool = False, create: bool = True) -> Iterator[N
             yield
             return
         finally:
-            os.close(handle)
+            with suppress(OSError):  # of a drive that is gone, which must not hide the first error
+                os.close(handle)
 
 
 def _lock(handle: int, path: Path, wait: bool) -> None:
@@ -58,19 +59,28 @@ def write_atomic(path: Path, data: bytes) -> None:
         OSError: the disk is full or not writable; `path` then keeps its old content.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _naming(path):
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+            with os.fdopen(os.open(temporary, flags, 0o644), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):  # the disk may be what failed
+                temporary.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Raise an OSError with the name of `path`: a failed write names no file, or a temporary one."""
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        with os.fdopen(os.open(temporary, flags, 0o644), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):  # a full disk does not name the file
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-    sync_directory(path.parent)
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -97,7 +107,7 @@ def append_json_line(path: Path, content: Any) -> None:
     Raises:
         OSError: as in `open_to_append`, or the disk is full.
     """
-    with os.fdopen(open_to_append(path), "a") as file:
+    with _naming(path), os.fdopen(open_to_append(path), "a") as file:
         file.write(json.dumps(finite(content)) + "\n")
         file.flush()
         os.fsync(file.fileno())

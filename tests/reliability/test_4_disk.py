@@ -1,4 +1,4 @@
-"""Row 4: a disk that is full, broken or read-only, or too many open files, at each file operation, once and for good."""
+"""Row 4: a disk that is full, broken, read-only or gone, or too many open files, at each file operation, once and for good."""
 
 import errno
 import os
@@ -13,7 +13,10 @@ from disk import MOST, Failing, watch
 from protocol import TWO_EPOCHS, goes_on, share
 from small_runs import train
 
-CODES = {"full": errno.ENOSPC, "broken": errno.EIO, "read-only": errno.EROFS, "too many open files": errno.EMFILE}
+CODES = {
+    "full": errno.ENOSPC, "broken": errno.EIO, "read-only": errno.EROFS, "too many open files": errno.EMFILE,
+    "gone": errno.ESTALE,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +26,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("kind", "lasts", "at"),
-    share(((kind, lasts, at) for at in range(1, MOST) for lasts in (False, True) for kind in CODES), 17),
+    share(((kind, lasts, at) for at in range(1, MOST) for lasts in (False, True) for kind in CODES), 21),
 )
 def test_an_operation_that_fails(
     call, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, lasts: bool, at: int

@@ -42,6 +42,14 @@ def test_a_failure_leaves_what_was_there(
     assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == ([] if old is None else [("file", old)])
 
 
+@pytest.mark.parametrize("write", [files.write_json, files.append_json_line])
+def test_a_failed_sync_names_the_file(write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: os.close(-1))  # any error of a descriptor, which has no name
+    with pytest.raises(OSError, match="Bad file descriptor") as caught:
+        write(tmp_path / "file", {})
+    assert caught.value.filename == str(tmp_path / "file")
+
+
 def test_content_reaches_the_disk_before_the_name_and_the_name_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done, real_sync, real_replace = [], os.fsync, Path.replace
 
@@ -97,3 +105,12 @@ def test_a_lock_is_held_on_the_file_that_is_there(tmp_path: Path) -> None:
         assert not found
     waiting.join(10)
     assert found == [True]
+
+
+def test_a_lock_on_a_drive_that_is_gone_does_not_hide_the_first_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def close(_: int) -> None:
+        raise OSError(errno.EBADFD, os.strerror(errno.EBADFD))  # as FUSE does
+
+    monkeypatch.setattr(os, "close", close)
+    with pytest.raises(OSError, match="Stale"), files.exclusive(tmp_path / "lock"):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
