@@ -15,7 +15,7 @@ from cnnlab.comparison.configuration import Configuration
 from cnnlab.comparison.runs import Run
 from cnnlab.comparison.statistics import LEVEL, corrected, mcnemar, paired_t
 from cnnlab.errors import CheckpointError
-from cnnlab.reading import MAX_EVENTS, require_regular
+from cnnlab.reading import MAX_RECORD, read_bytes
 
 MCNEMAR, PAIRED_T = "exact McNemar test", "paired t-test"
 
@@ -84,24 +84,22 @@ def read_answers(path: Path) -> Answers:
     Raises:
         CheckpointError: missing, without the labels, of a regression, not of integers, or unreadable.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
 
     try:
-        require_regular(path, MAX_EVENTS)
-        with safe_open(path, "numpy") as file:
-            names = set(file.keys())
-            if "prediction" in names:
-                raise CheckpointError("a regression predicts no classes")
-            if not {"class", "label"} <= names:
-                raise CheckpointError(f"{path} lacks {' and '.join(sorted({'class', 'label'} - names))}")
-            kinds = {file.get_slice(name).get_dtype() for name in ("class", "label")}
-            if kinds != {"I64"}:
-                raise CheckpointError(f"{path} holds classes of {' and '.join(sorted(kinds))}, expected I64")
-            answers = Answers(file.get_tensor("class"), file.get_tensor("label"))
+        held = load(read_bytes(path, MAX_RECORD))
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
-    except (OSError, SafetensorError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:  # KeyError: a dtype that NumPy does not have
         raise CheckpointError(f"{path} cannot be read ({error})") from error
+    if "prediction" in held:
+        raise CheckpointError("a regression predicts no classes")
+    if not {"class", "label"} <= held.keys():
+        raise CheckpointError(f"{path} lacks {' and '.join(sorted({'class', 'label'} - held.keys()))}")
+    answers = Answers(held["class"], held["label"])
+    if kinds := {str(array.dtype) for array in (answers.predicted, answers.label)} - {"int64"}:
+        raise CheckpointError(f"{path} holds classes of {' and '.join(sorted(kinds))}, expected int64")
     if answers.predicted.ndim != 1 or answers.predicted.shape != answers.label.shape:
         raise CheckpointError(f"{path} has {answers.predicted.shape} classes and {answers.label.shape} labels")
     return answers

@@ -6,6 +6,7 @@ the network's `Description` under "network"; "sha256", the hash of all of this, 
 
 import dataclasses
 import hashlib
+import io
 import json
 import math
 import time
@@ -13,17 +14,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from cnnlab.config.schema import from_plain
 from cnnlab.errors import CheckpointError, ConfigError
 from cnnlab.models.description import Description
-from cnnlab.reading import MIB, parse_json, require_regular
+from cnnlab.reading import MAX_RECORD, MIB, open_regular, parse_json, read_bytes
 from cnnlab.tracking import files
 from cnnlab.training.groups import names_in_order
 from cnnlab.training.optimizer_state import kind_of, optimizer_state
@@ -208,20 +209,32 @@ def _write(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -
 
 def _said(path: Path) -> dict[str, Any]:
     """Read only the metadata, without checking the hash."""
-    with _opened(path, "numpy") as file:
-        return _parsed(file.metadata(), path)
+    with _errors_of(path), open_regular(path) as file:
+        return _parsed(_metadata(file), path)
 
 
 def _read(path: Path, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the tensors and the metadata and check the hash. A file much larger than `model` is refused."""
+    """Read the tensors and the metadata and check the hash. A file much larger than `model` is refused.
+
+    The file is not mapped: if another program truncates it, or its drive goes away, a mapped page kills the process.
+    """
     own = sum(tensor.nbytes for tensor in model.state_dict().values())
-    with _opened(path, "pt", SLACK + LARGER * own) as file:
-        held = file.metadata()
-        meta = _parsed(held, path)
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        if held["sha256"] != content_hash(tensors, held["cnnlab"]):
-            raise CheckpointError(f"{path}: damaged: its content is not what was saved; restore it, or start a new run")
-        return tensors, meta
+    with _errors_of(path):
+        content = read_bytes(path, SLACK + LARGER * own)
+        held = _metadata(io.BytesIO(content))
+        meta, tensors = _parsed(held, path), load(content)
+    if held["sha256"] != content_hash(tensors, held["cnnlab"]):
+        raise CheckpointError(f"{path}: damaged: its content is not what was saved; restore it, or start a new run")
+    return tensors, meta
+
+
+def _metadata(file: BinaryIO) -> dict[str, str]:
+    """Read the metadata of a safetensors file: 8 bytes with the length of a JSON object, which has it under "__metadata__"."""
+    length = int.from_bytes(file.read(8), "little")
+    if length > MAX_RECORD:
+        raise SafetensorError("its header is too long")
+    metadata: dict[str, str] = parse_json(file.read(length))["__metadata__"]
+    return metadata
 
 
 def _parsed(held: Mapping[str, str], path: Path) -> dict[str, Any]:
@@ -232,20 +245,15 @@ def _parsed(held: Mapping[str, str], path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _opened(path: Path, framework: str, at_most: int | None = None) -> Iterator[Any]:
-    """Open a safetensors file of at most `at_most` bytes."""
+def _errors_of(path: Path) -> Iterator[None]:
+    """Raise the errors of reading a checkpoint as CheckpointError."""
     try:
-        require_regular(path, at_most)
-        str(path).encode()
-        with safe_open(path, framework) as file:
-            yield file
+        yield
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
-    except UnicodeEncodeError as error:
-        raise CheckpointError(f"{path}: the name is not UTF-8, so safetensors cannot open it; rename it") from error
-    except (SafetensorError, OSError, RuntimeError) as error:  # RuntimeError: no memory to map it
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: damaged or not a safetensors file ({error}); restore it, or start a new run") from error
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: a safetensors file, but not a checkpoint of cnnlab") from error
 
 
