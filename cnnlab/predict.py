@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +18,7 @@ from cnnlab import cli
 from cnnlab.config import trust
 from cnnlab.config.schema import RESIZE
 from cnnlab.errors import ConfigError, cell, note, printable
+from cnnlab.tracking.console import folding_console
 from cnnlab.tracking.files import finite
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _files(words: Iterable[str]) -> Iterator[Path]:
             pictures = [file for file in inside if file.suffix.lower() in SUFFIXES]
             tell_ignored(path, [str(file.relative_to(path)) for file in inside if file.suffix.lower() not in SUFFIXES])
             yield from pictures or [path]
-        elif not path.exists() and (matching := sorted(glob.glob(str(path), recursive=True))):
+        elif not os.path.lexists(path) and (matching := sorted(glob.glob(str(path), recursive=True))):
             yield from _files(matching)
         else:
             yield path
@@ -198,7 +198,7 @@ def _write(rows: Iterable[Row], regression: bool, as_json: bool, as_csv: bool) -
                 cells = ["" if rank else file, *([] if name is None else [name]), f"{value:.4f}"]
                 table.add_row(*(Text(printable(cell)) for cell in cells))
         if table.rows:
-            Console(highlight=False, width=None if sys.stdout.isatty() else 10_000).print(table)
+            folding_console().print(table)
 
 
 if __name__ == "__main__":

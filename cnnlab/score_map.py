@@ -1,6 +1,5 @@
 """Class scores at each place of a picture larger than the network's images, and the figure that shows them."""
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
@@ -24,6 +22,7 @@ from cnnlab.models import MLP, ConvNet, Pretrained
 from cnnlab.models.pretrained import LARGE
 from cnnlab.opening import OpenedRun
 from cnnlab.plots import rendered
+from cnnlab.tracking.console import folding_console
 from cnnlab.tracking.files import write_atomic
 from cnnlab.visualization.mosaic import new_figure
 
@@ -270,5 +269,5 @@ def write_maps(opened: OpenedRun, pictures: Sequence[Path], folder: Path, invert
         for peak in marked:
             table.add_row("", Text(printable(peak.name)), f"{peak.score:.1f}", f"{peak.x:.0f}", f"{peak.y:.0f}")
     if table.rows:
-        Console(highlight=False, width=None if sys.stdout.isatty() else 10_000).print(table)
+        folding_console().print(table)
     return 2 if failed else 0

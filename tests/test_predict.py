@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +74,23 @@ def test_what_cannot_be_read_is_told_and_the_rest_predicted(call, run, pictures:
     (pictures / "text.jpg").write_text("no picture")
     (pictures / "empty").mkdir()
     os.mkfifo(pictures / "pipe.png")
-    code, out, err = call("predict", run.directory.path, pictures, pictures / "empty", pictures / "none.png", "--json")
+    (pictures / "broken.png").symlink_to("nowhere")
+    (pictures / "loop.png").symlink_to("loop.png")
+    with (pictures / "zeros.gif").open("wb") as file:  # which Pillow would search for a picture, byte by byte
+        file.write(b"GIF89a\x64\0\x64\0\0\0\0")
+        file.truncate(1 << 40)
+    named = [pictures / name for name in ("empty", "none.png", "broken.png", "loop.png")]
+    code, out, err = call("predict", run.directory.path, pictures, *named, "--json")
     assert (code, len(out.splitlines())) == (2, 10)
-    assert [name in err for name in ("text.jpg", "empty", "none.png", "pipe.png", "4 of 14")] == [True] * 5
+    told = ("text.jpg", "empty", "none.png", "pipe.png", "broken.png: No such", "loop.png: Too many", "256 MiB", "9 of 19")
+    assert [words for words in told if words not in err] == []
+
+
+def test_a_reader_that_stops_early_is_no_error(run, pictures: Path) -> None:
+    command = [sys.executable, "-m", "cnnlab.predict", run.directory.path, pictures]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        process.stdout.close()
+    assert process.returncode == 0
 
 
 def test_what_a_folder_holds_beside_pictures_is_told_up_to_a_bound(call, run, pictures: Path, monkeypatch) -> None:

@@ -18,6 +18,7 @@ from cnnlab.machine import num_cores
 Resize = Literal["crop", "stretch", "pad"]
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no others: Pillow runs programs or reads other files for some
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+MOST_BYTES = 256 << 20  # of a file; Pillow's largest picture takes as much without compression, 3 bytes a pixel
 AT_ONCE = 256  # pictures that are decoded before the first of them is yielded
 MODES = {1: "L", 3: "RGB"}  # Pillow's modes by number of channels
 
@@ -39,8 +40,12 @@ def decode(file: Path | IO[bytes], shape: Shape, resize: Resize | None) -> NDArr
     """
     channels, height, width = shape
     try:
-        if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
-            return Unreadable("not a regular file", False)  # reading a pipe would wait for a writer
+        if isinstance(file, Path):
+            found = file.stat()
+            if not stat.S_ISREG(found.st_mode):
+                return Unreadable("not a regular file", False)  # reading a pipe would wait for a writer
+            if found.st_size > MOST_BYTES:  # Pillow would search a GIF or JPEG for the next block byte by byte
+                return Unreadable(f"larger than {MOST_BYTES >> 20} MiB", False)
         with Image.open(file, formats=FORMATS) as picture:
             if picture.mode == "F":  # in TIFF files
                 return Unreadable("its pixels are floats, for which black and white are not defined", False)

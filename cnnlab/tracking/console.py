@@ -184,6 +184,11 @@ def wide_console() -> Terminal:
     return terminal
 
 
+def folding_console() -> Terminal:
+    """Return a console for a table whose cells fold in a narrow terminal; a file has no width."""
+    return Terminal(highlight=False, width=None if sys.stdout.isatty() else 10_000)
+
+
 def duration(seconds: float) -> str:
     """Format a duration: "8.2 s", "3:05" (minutes), "2:03:05" (hours)."""
     if seconds < 59.95:
