@@ -63,6 +63,7 @@ def main(arguments: Sequence[str]) -> int:
 def report(opened: "OpenedRun", cfg: Config) -> None:
     """Score an opened run on the data of `cfg`, perhaps not those of its training, and print the tables."""
     from cnnlab.data import load_data
+    from cnnlab.opening import require_classes
     from cnnlab.training.runtime import configure
     from cnnlab.training.scoring import calibration_error, outputs_of, require_finite, score
     from cnnlab.training.task import build_task
@@ -73,8 +74,7 @@ def report(opened: "OpenedRun", cfg: Config) -> None:
     recorded = dataclasses.replace(opened.config.data, root=cfg.data.root, download=cfg.data.download)
     if recorded == cfg.data and opened.directory.recorded("data").get("test_digest", data.test_digest) != data.test_digest:
         note("the test images are not those that the run was scored on: pixels or labels changed")
-    if len(opened.classes) != len(data.classes):
-        raise ConfigError(f"data={data.name}: has {len(data.classes)} classes, the run has {len(opened.classes)}")
+    require_classes(opened, data)
     if opened.classes != (names := tuple(map(str, data.classes))):
         ours, theirs = ((", ".join(few[:3]) + (", ..." if len(few) > 3 else "")) for few in (opened.classes, names))
         note(f"the run's classes are {ours}, the data's {theirs}: they are matched in this order")

@@ -27,6 +27,7 @@ from cnnlab.training.scoring import require_finite
 from cnnlab.training.task import Task, build_task
 
 WEIGHTS = ("last", "best")
+DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)  # of images
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,11 @@ class OpenedRun:
             batch_size: images at a time.
 
         Raises:
-            DataError: images of another shape or type, or floats outside 0 to 1. ConfigError: a batch size below 1, or a custom
-            task without probabilities. CheckpointError: the outputs are not finite.
+            DataError: images of another shape or type, or floats outside 0 to 1. ConfigError: an invalid batch size, or a
+            custom task without probabilities. CheckpointError: the outputs are not finite.
         """
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ConfigError(f"batch_size={batch_size}: expected 1 or more")
+        if type(batch_size) is not int or not 1 <= batch_size < 1 << 31:
+            raise ConfigError(f"batch_size={batch_size}: expected a whole number from 1 to {(1 << 31) - 1:,}")
         if not hasattr(self.task, "probabilities"):
             needed = "probabilities(outputs): float32, N x classes, or None in regression"
             raise ConfigError(f"task._target_={self.description.task['_target_']}: predicting needs its method {needed}")
@@ -111,6 +112,8 @@ class OpenedRun:
             GeometryError: it does not take them.
         """
         own, asked = (" x ".join(map(str, size)) for size in (self.description.input_shape[1:], sides))
+        if not all(type(side) is int and side > 0 for side in sides):
+            raise GeometryError(f"{asked}: expected whole numbers of 1 or more")
         try:
             with torch.no_grad():
                 self.model(torch.zeros(1, self.description.input_shape[0], *sides, device=self.preprocess.mean.device))
@@ -178,11 +181,19 @@ def run_data(opened: OpenedRun, root: str | None) -> DataSet | str:
     """
     cfg = replace(opened.config.data, download=False, shape=list(opened.description.input_shape))
     try:
-        return load_data(replace(cfg, root=root or cfg.root), opened.config.seed)
+        found = load_data(replace(cfg, root=root or cfg.root), opened.config.seed)
+        require_classes(opened, found)
     except CnnlabError as error:
         if root:
             raise
         return str(error)
+    return found
+
+
+def require_classes(opened: OpenedRun, data: DataSet) -> None:
+    """Raise ConfigError unless the data has as many classes as the run's."""
+    if len(opened.classes) != len(data.classes):
+        raise ConfigError(f"data={data.name}: has {len(data.classes)} classes, the run has {len(opened.classes)}")
 
 
 def _checked(images: Any, shape: tuple[int, ...]) -> Tensor:
@@ -193,9 +204,11 @@ def _checked(images: Any, shape: tuple[int, ...]) -> Tensor:
     """
     if isinstance(images, np.ndarray) and (images.dtype == np.uint8 or images.dtype.kind == "f"):
         images = torch.from_numpy(np.array(images, np.uint8 if images.dtype == np.uint8 else np.float32, order="C"))
-    if not isinstance(images, Tensor) or not (images.dtype == torch.uint8 or images.is_floating_point()):
+    if not isinstance(images, Tensor) or images.dtype not in DTYPES:
         got = getattr(images, "dtype", type(images).__name__)
-        raise DataError(f"images of {got}: expected a tensor or array of uint8, or of floats from 0 to 1")
+        raise DataError(f"images of {got}: expected a tensor or array of uint8, or of floats (16, 32 or 64 bits) from 0 to 1")
+    if images.layout != torch.strided or images.is_nested or images.is_meta:
+        raise DataError("images in a sparse, nested or meta tensor: expected a dense one")
     if images.ndim < 2 or tuple(images.shape[1:]) != shape:
         got, expected = (" x ".join(map(str, size)) for size in (images.shape, shape))
         mend = "; for one image: images[None]" if tuple(images.shape) == shape else ""

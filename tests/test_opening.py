@@ -142,6 +142,9 @@ def test_bytes_floats_and_arrays_are_the_same_images(lenet: cnnlab.OpenedRun) ->
         (torch.zeros(2, 1, 28, 28, dtype=torch.int64), "int64"),
         (np.zeros((2, 1, 28, 28), np.uint16), "uint16"),
         (np.full((2, 1, 28, 28), None), "object"),
+        (torch.zeros(2, 1, 28, 28).to(torch.float8_e4m3fn), "float8"),
+        (torch.zeros(2, 1, 28, 28).to_sparse(), "sparse"),
+        (torch.zeros(2, 1, 28, 28, device="meta"), "meta"),
         ([[0.0]], "list"),
         (None, "NoneType"),
         (torch.full((2, 1, 28, 28), 255.0), "from 255 to 255"),
@@ -220,15 +223,17 @@ def test_a_checkpoint_that_does_not_fit_is_refused(copied: Path, lenet: cnnlab.O
             cnnlab.load(path)
 
 
-@pytest.mark.parametrize(("key", "value"), [("weights", "first"), ("device", "gpu"), ("trust", "a.b")])
+@pytest.mark.parametrize(("key", "value"), [("weights", "first"), ("device", "gpu"), ("trust", "a.b"), ("trust", 5)])
 def test_arguments_that_are_wrong_are_named(regression: cnnlab.OpenedRun, key: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"{key}={value}"):
         cnnlab.load(regression.directory.path, **{key: value})
 
 
 def test_a_batch_size_or_recorded_weights_that_cannot_be_are_named(copied: Path) -> None:
-    with pytest.raises(ConfigError, match="batch_size=0"):
-        cnnlab.load(copied, device=torch.device("cpu")).predict(torch.zeros(1, 1, 28, 28), batch_size=0)
+    opened = cnnlab.load(copied, device=torch.device("cpu"))
+    for size in (0, True, 1 << 63, "8"):
+        with pytest.raises(ConfigError, match=f"batch_size={size}"):
+            opened.predict(torch.zeros(1, 1, 28, 28), batch_size=size)
     (copied / "result.json").write_text('{"weights": ["best"]}')
     with pytest.raises(CheckpointError, match=r"result\.json"):
         cnnlab.load(copied)

@@ -1,5 +1,6 @@
 """`visualize` writes what a run has to show, and says what does not apply."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,21 @@ def test_without_the_data_what_needs_it_is_told(call, data_root: Path, picture: 
     code, out, _ = call("visualize", run.directory.path, "confusion", f"data.root={tmp_path / 'moved'}")
     assert (code, "not drawn" in out) == (0, False)
     assert call("visualize", run.directory.path, "confusion", "data.root=/nonexistent")[0] == 2
+
+
+@pytest.mark.parametrize("command", [("visualize", "confusion"), ("export",), ("evaluate",)])
+def test_pictures_of_more_classes_than_the_run_has_are_refused(
+    call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for folder, classes in (("two", "ab"), ("three", "abc")):
+        for number, name in itertools.product(range(6), classes):
+            (tmp_path / folder / name).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (12, 12), (40 * number, 0, 0)).save(tmp_path / folder / name / f"{number}.png")
+    about = ("data=folder", "data.size=12", "data.validation=2", "data.limit=null", f"data.root={tmp_path / 'two'}")
+    run = fitted(tmp_path / "run", *CONV, *about)
+    code, _, err = call(command[0], run.directory.path, *command[1:], f"data.root={tmp_path / 'three'}")
+    assert (code, err.splitlines()[-1]) == (2, "error: data=folder: has 3 classes, the run has 2")
 
 
 def test_no_convolution(call, tmp_path: Path) -> None:
