@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from cnnlab.errors import ConfigError, suggest
 
 LONGEST_NAME = 80  # characters; file systems allow 255 bytes
-MOST = 100_000  # jobs in a sweep, values for a key
+MOST = 10_000  # jobs in a sweep, values for a key
 
 Value = TypeVar("Value")
 

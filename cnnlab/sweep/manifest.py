@@ -79,8 +79,8 @@ class Manifest:
                 self.require_own(job.directory)
             return jobs
         except (ValueError, TypeError, KeyError, CheckpointError, ConfigError) as error:
-            message = f"{self.path}: not the manifest of a sweep ({error}); remove it, the runs are kept"
-            raise CheckpointError(message) from error
+            mend = "remove it (the runs are kept), or choose another sweep.name"
+            raise CheckpointError(f"{self.path}: not the manifest of a sweep ({error}); {mend}") from error
 
     def require_own(self, directory: str) -> None:
         """Raise ConfigError unless a job's directory is, or can be created, in the sweep's: a plain name, no link or file."""

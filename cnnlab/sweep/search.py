@@ -63,7 +63,7 @@ def search(given: Search, overrides: Sequence[Override]) -> list[Job]:
     path = manifest.directory / study.NAME
     if manifest.jobs() and not path.exists():
         raise ConfigError(f"{manifest.directory}: holds a sweep that is not a search; choose another sweep.name")
-    trials = study.open_study(path, searched, higher)
+    trials = study.open_study(path, searched, space, higher)
     before = trials.get_trials(deepcopy=False)
     given_up = {run for trial in before if trial.state == TrialState.FAIL for run in trial.user_attrs.get("runs", ())}
     waiting = study.unfinished(trials, space)
@@ -199,10 +199,10 @@ def _complete(manifest: Manifest, trials: "Study") -> list[Job]:
 
 def _tell_again(complete: Sequence[Job], trials: "Study") -> None:
     """Print the command that trains the best trial again."""
-    if not complete:
-        return
-    runs = trials.best_trial.user_attrs["runs"]
+    runs = trials.best_trial.user_attrs["runs"] if complete else ()
     jobs = [job for job in complete if job.directory in runs]
+    if not jobs:
+        return
     seed = max(job.seed for job in jobs) + 1
     overrides = [override.removeprefix("++") for override in jobs[0].overrides if not override.startswith("seed=")]
     command = shlex.join(["python", "-m", "cnnlab.train", "-m", *overrides])

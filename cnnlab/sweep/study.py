@@ -37,11 +37,11 @@ def require_optuna() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def open_study(path: Path, searched: Mapping[str, str], higher_is_better: bool) -> "Study":
+def open_study(path: Path, searched: Mapping[str, str], space: Space, higher_is_better: bool) -> "Study":
     """Open the study in the file `path`, which is created if it is missing.
 
     Args:
-        searched: what is searched; a study can only be continued with the same.
+        searched: what is searched, in words; a study can only be continued with the same. space: the same for Optuna.
 
     Raises:
         ConfigError: the study searches something else. CheckpointError: the file is not a study.
@@ -61,6 +61,11 @@ def open_study(path: Path, searched: Mapping[str, str], higher_is_better: bool) 
         runs = [run for trial in trials for run in trial.user_attrs.get("runs", ())]
         if not isinstance(before, dict | None) or not all(isinstance(run, str) for run in runs):
             raise ValueError("its attributes are not those of a search")
+        if study.directions != [direction] or any(len(trial.values or [0]) != 1 for trial in trials):
+            raise ValueError("it has more than one direction, or a trial with more than one value")
+        drawn = [item for trial in trials for item in trial.distributions.items()]
+        if before == searched and any(kind != space.distributions.get(key) for key, kind in drawn):
+            raise ValueError("its trials were drawn from other distributions")
         if before is None:
             study.set_user_attr(SEARCHED, dict(searched))
     except OSError:

@@ -8,6 +8,7 @@ import pytest
 
 from cnnlab.errors import CheckpointError
 from cnnlab.status import Status
+from cnnlab.sweep import grid
 from cnnlab.sweep.manifest import KILLED, Job, Manifest
 from cnnlab.tracking.run import RunDirectory
 
@@ -27,6 +28,13 @@ def test_no_change_of_many_processes_is_lost(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         pool.starmap(mark, [(tmp_path, number) for number in range(12)])
     assert [(job.status, job.score) for job in made.jobs()] == [("finished", number / 10) for number in range(12)]
+
+
+def test_the_largest_sweep_can_be_read_back(tmp_path: Path) -> None:
+    overrides = [f"++model.of_{number}.them=0.00{number}" for number in range(12)]
+    jobs = [Job(f"lenet-optimizer.lr-0.00{number}", overrides, "0" * 16, number) for number in range(grid.MOST)]
+    Manifest(tmp_path).add(jobs)
+    assert Manifest(tmp_path).jobs() == jobs
 
 
 def test_after_a_kill_nobody_seems_to_run_and_lost_runs_are_due_again(tmp_path: Path) -> None:

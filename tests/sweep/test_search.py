@@ -1,5 +1,6 @@
 """A search: its space, its median rule, and real studies of real runs."""
 
+import json
 import os
 import subprocess
 import sys
@@ -229,6 +230,23 @@ def test_a_study_is_told_validation_scores_only_and_goes_on_as_if_never_stopped(
     for other, key in (("trainer.batch_size=32,128", "trainer.batch_size"), ("trainer.steps=4", "the settings")):
         code, _, err = search(call, *settings, other, trials=4)
         assert (code, err.count("\n"), key in err) == (2, 1, True)
+
+
+def test_a_journal_that_somebody_changed_is_one_line(call: Call) -> None:
+    lr = "optimizer.lr=interval(0.001,0.01)"
+    assert search(call, *QUICK, lr, trials=1)[0] == 0
+    journal = SWEEPS / "search/study.journal"
+    written = journal.read_text()
+    other = str(optuna.distributions.distribution_to_json(IntDistribution(0, 9)))
+    changes = {"directions": [1, 2], "values": [1, 2], "distribution": other, "user_attr": {"runs": ["../../x"]}}
+    codes = {}
+    for key, value in changes.items():
+        lines = [json.loads(line) for line in written.splitlines()]
+        changed = [line | {key: value} if key in line and "searched" not in line.get(key, ()) else line for line in lines]
+        journal.write_text("".join(json.dumps(line) + "\n" for line in changed))
+        codes[key], _, err = search(call, *QUICK, lr, trials=1)
+        assert len(err.splitlines()) == (codes[key] != 0)
+    assert codes == {"directions": 2, "values": 2, "distribution": 2, "user_attr": 0}
 
 
 def test_a_trial_is_worth_the_mean_of_its_seeds_and_less_error_is_better(call: Call) -> None:
