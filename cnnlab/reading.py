@@ -6,7 +6,6 @@ a device that never ends.
 
 import errno
 import json
-import math
 import os
 import re
 import stat
@@ -23,7 +22,7 @@ MAX_CONFIG, MAX_RECORD, MAX_EVENTS = MIB, 64 * MIB, 4096 * MIB  # bytes: config.
 MAX_DEPTH = 50  # of lists and mappings in a file
 MAX_NODES = 100_000  # scalars, lists and mappings of config.yaml
 MAX_VALUES, BYTES_A_VALUE = 500_000, 32  # of JSON: at most this many, plus one per 32 bytes of the file
-LARGEST_INTEGER = (1 << 64) - 1
+LARGEST_INTEGER, LARGEST_NUMBER = (1 << 64) - 1, 1e150  # larger ones overflow when they are summed or squared
 SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")  # 1:59:59 is a number in YAML, and slow if it is long
 
 
@@ -49,11 +48,9 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
-def require_regular(path: Path, at_most: int | None = None) -> None:
-    """Raise what `open_regular` raises, for a file that a library will open, or if it has more than `at_most` bytes."""
-    with open_regular(path) as file:
-        if at_most is not None and os.fstat(file.fileno()).st_size > at_most:
-            raise _too_large(path, at_most)
+def require_regular(path: Path) -> None:
+    """Raise what `open_regular` raises, for a file that a library will open."""
+    open_regular(path).close()
 
 
 def read_bytes(path: Path, at_most: int) -> bytes:
@@ -68,12 +65,8 @@ def read_bytes(path: Path, at_most: int) -> bytes:
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     if len(content) > at_most:
-        raise _too_large(path, at_most)
+        raise CheckpointError(f"{path}: larger than {at_most // MIB:,} MiB, more than cnnlab ever writes")
     return content
-
-
-def _too_large(path: Path, at_most: int) -> CheckpointError:
-    return CheckpointError(f"{path}: larger than {at_most // MIB:,} MiB, more than cnnlab ever writes")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -204,7 +197,7 @@ def _countable(text: bytes) -> bytes:
 
 def _number(text: str) -> float:
     number = float(text)
-    if not math.isfinite(number):
+    if not abs(number) <= LARGEST_NUMBER:
         raise ValueError(f"{text:.20} is not a number that cnnlab writes")
     return number
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cnnlab.comparison import columns, presentation
 from cnnlab.comparison.configuration import Configuration
 from cnnlab.comparison.tables import Table
-from cnnlab.errors import CheckpointError, ConfigError
+from cnnlab.errors import CheckpointError, ConfigError, short
 from cnnlab.plots import COLORS, GRAY, plain_axes, rendered
 from cnnlab.tracking import files
 from cnnlab.tracking.records import Epoch
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 BAND = "line: mean over the seeds, band: lowest to highest seed"
+LONGEST_LABEL = 400  # characters
 FORMATS = (".png", ".svg", ".pdf")
 PARTS: dict[str, Any] = {
     "validation": "-",
@@ -104,7 +105,7 @@ def save(path: Path, made: Sequence[Table]) -> None:
     panels = figure.subplots(len(made), squeeze=False, height_ratios=heights)[:, 0]
     for axes, table, lines, legend in zip(panels, made, drawn, legends, strict=True):
         _panel(axes, table, lines, "black")
-        name = textwrap.fill(presentation.title(table), 95) if len(made) > 1 else table.measured_on.data
+        name = _folded(presentation.title(table)) if len(made) > 1 else table.measured_on.data
         axes.set_title(f"{name}{'; ' + BAND if has_band(lines) else ''}", loc="left", fontsize=9)
         if len(table.rows) > 1 and legend:
             handles, labels = zip(*legend, strict=True)
@@ -138,11 +139,15 @@ def _panel(axes: "Axes", table: Table, lines: Sequence[Line], ink: str) -> None:
     plain_axes(axes, ink)
 
 
+def _folded(label: str) -> str:
+    return textwrap.fill(short(label, LONGEST_LABEL), 95)
+
+
 def _legend(lines: Sequence[Line]) -> "list[tuple[Line2D, str]]":
     from matplotlib.lines import Line2D
 
     entries = [
-        (Line2D([], [], color=line.color, linestyle=PARTS[line.curve.part], linewidth=1.8), textwrap.fill(line.label, 95))
+        (Line2D([], [], color=line.color, linestyle=PARTS[line.curve.part], linewidth=1.8), _folded(line.label))
         for line in lines
         if line.label
     ]
