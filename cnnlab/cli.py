@@ -15,7 +15,7 @@ from typing import cast
 from cnnlab import __version__
 from cnnlab.errors import CnnlabError, ConfigError, as_known, folded, note, suggest
 from cnnlab.status import Status, StoppedError
-from cnnlab.training.interrupt import ctrl_c_after_imports
+from cnnlab.training.interrupt import ctrl_c_after_imports, signals_exit
 
 COMMANDS = {
     "train": "train a network, or continue a run",
@@ -170,7 +170,7 @@ def _ended(call: Callable[[], int]) -> int:
     if sys.platform == "win32":
         return _fail(ConfigError("Windows: cnnlab runs on Linux and macOS; on Windows, run it in WSL (`wsl --install`)"))
     try:
-        with ctrl_c_after_imports():
+        with ctrl_c_after_imports(), signals_exit():
             code = call()
             sys.stdout.flush()
             return code

@@ -1,6 +1,8 @@
 """`python -m cnnlab.convert RUN`: replace a trained network's flatten and dense layers by equivalent convolutions."""
 
 import dataclasses
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +12,8 @@ from cnnlab import cli
 from cnnlab.config import trust
 from cnnlab.errors import ConfigError, known_errors
 from cnnlab.tracking.console import wide_console
-from cnnlab.tracking.run import RunDirectory, begun, find_run
+from cnnlab.tracking.files import make_directory, sync_directory
+from cnnlab.tracking.run import RunDirectory, find_run
 
 if TYPE_CHECKING:
     from cnnlab import OpenedRun
@@ -76,10 +79,16 @@ def convert(opened: "OpenedRun", output: Path, root: str | None = None) -> None:
     found.require("the converted network")
     cfg = dataclasses.replace(opened.config, model=section)
     record = {"converted_from": opened.directory.name, "data": opened.directory.recorded("data")}
-    with begun(output, may_rename=False) as made:
-        save_weights(made.last, network, dataclasses.replace(told, model=section))
-        made.begin(cfg, record)
-    console = wide_console()
+    part = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:  # all of it under another name, so that a kill leaves no half of a run
+        make_directory(part)
+        save_weights(RunDirectory(part).last, network, dataclasses.replace(told, model=section))
+        RunDirectory(part).begin(cfg, record)
+        part.rename(output)
+        sync_directory(output.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    made, console = RunDirectory(output), wide_console()
     count = sum(parameter.numel() for parameter in network.parameters())
     console.print(f"{made.name}: {count:,} parameters, as before", markup=False)
     console.print(f"checked on {found.images:,} {whence}: {found}", markup=False)

@@ -21,7 +21,7 @@ INSTALLED_WITH = {  # required packages, by import name
     "tensorboard": "tensorboard", "safetensors": "safetensors", "rich": "rich", "hydra": "hydra-core", "omegaconf": "omegaconf",
 }  # fmt: skip
 BAD_PATH = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT,
-            errno.ENXIO)  # fmt: skip
+            errno.ENXIO, errno.EEXIST, errno.ENOTEMPTY)  # fmt: skip
 
 
 def printable(text: str) -> str:
@@ -127,6 +127,8 @@ def as_known(error: BaseException) -> CnnlabError | None:
             return ResourceError(f"{place}{error.strerror}; close other programs, or raise the limit (ulimit -n 4096)")
         if error.errno == errno.ELOOP:
             return ConfigError(f"{place}a symbolic link, which cnnlab does not write through; replace or remove it")
+        if error.errno == errno.ENOENT and "temporary directory" in (error.strerror or ""):  # Python's tempfile
+            return ResourceError("no room for temporary files in /tmp, /var/tmp or here; make room, or set TMPDIR to a folder")
         if error.errno == errno.ENOENT and not error.filename:
             return ConfigError("the current directory no longer exists; change to another one (cd)")
         if error.errno in BAD_PATH:

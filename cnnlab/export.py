@@ -2,6 +2,7 @@
 
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str]) -> int:
     name = line.options.get("--output") or str(Path(run.name, f"model{'-int8' if int8 else ''}{SUFFIXES[to]}"))
     _check_output(Path(name), SUFFIXES[to], run, "--overwrite" in line.options)
     cli.tell_loading("torch and the run")
+    tempfile.gettempdir()  # raises if there is no room in any, of which the exporters of torch would say something else
     from cnnlab import load
 
     opened = load(run.path, settings.get("evaluation.weights"), trust=trusted)

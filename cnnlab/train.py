@@ -18,7 +18,6 @@ from cnnlab.errors import ConfigError
 from cnnlab.sweep.directory import locked, settings
 from cnnlab.tracking.run import COMMAND, begun, open_run
 from cnnlab.training import lengthening
-from cnnlab.training.interrupt import signals_exit
 
 FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve")
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
@@ -85,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
     if sweeping and not set(line.options) & {"--cfg", "-c", "--info", "-i"}:
         cli.tell_loading("torch and the sweep")
         typed = shlex.join(["cnnlab.train", *arguments])
-        with locked(overrides) as placed, signals_exit(), _environment(COMMAND, typed):
+        with locked(overrides) as placed, _environment(COMMAND, typed):
             return _enter_hydra(placed, options)
     return _enter_hydra(overrides, options)
 
@@ -123,7 +122,7 @@ def _resume(directory: str, overrides: Sequence[str]) -> int:
     if done:
         print(done)
         return 0
-    with run.locked(), signals_exit():
+    with run.locked():
         from cnnlab.training.experiment import run_resumed
 
         run_resumed(cfg, run)
@@ -141,7 +140,7 @@ def help_text() -> str:
 def _train(new: composing.NewRun) -> int:
     if new.cfg.console != "quiet":
         cli.tell_loading(f"torch and {new.cfg.data.name}")
-    with begun(new.directory, new.may_rename) as run, signals_exit():
+    with begun(new.directory, new.may_rename) as run:
         from cnnlab.training.experiment import run_new
 
         run_new(new.cfg, run.path, new.choices)

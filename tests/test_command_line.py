@@ -363,6 +363,7 @@ def test_windows_is_told_where_it_runs(call, monkeypatch: pytest.MonkeyPatch) ->
         (OSError(28, "No space left on device", "last.safetensors"), 4),
         (OSError(errno.ENOTCONN, "Transport endpoint is not connected", "last.safetensors"), 4),  # a network drive
         (PermissionError(13, "Permission denied", "outputs"), 2),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), 4),
         (MemoryError(), 4),
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 4),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 1 TB"), 4),
@@ -384,6 +385,13 @@ def test_a_package_that_is_not_installed_is_told_with_the_line_that_brings_it(
     words = ["model=pretrained"] if module == "torchvision" else ["data=folder", "data.root=."]
     code, _, err = call("summary", "data=digits", *words)
     assert (code, f"pip install {package}" in one_line(err)) == (2, True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_any_command_through_its_finally_blocks(number: signal.Signals, code: int) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli._ended(lambda: signal.raise_signal(number))
+    assert ended.value.code == code
 
 
 def test_a_bug_keeps_its_traceback() -> None:

@@ -14,6 +14,7 @@ import cnnlab
 from cnnlab import score_map as maps
 from cnnlab.data import all_images, load_data
 from cnnlab.errors import GeometryError
+from cnnlab.tracking.run import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,26 @@ def lenet(tmp_path_factory: pytest.TempPathFactory) -> cnnlab.OpenedRun:
 def converted(lenet: cnnlab.OpenedRun) -> cnnlab.OpenedRun:
     assert cnnlab.cli.run("convert", [str(lenet.directory.path)]) == 0
     return cnnlab.load(f"{lenet.directory.path}-conv")
+
+
+def test_a_conversion_that_is_stopped_can_be_repeated(
+    call, lenet: cnnlab.OpenedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise SystemExit(143)
+
+    command = ("convert", lenet.directory.path, "--output", tmp_path / "to")
+    monkeypatch.setattr(RunDirectory, "begin", stopped)
+    with pytest.raises(SystemExit):
+        call(*command)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # as if killed
+    with pytest.raises(SystemExit):
+        call(*command)
+    assert not (tmp_path / "to").exists()
+    monkeypatch.undo()
+    assert call(*command)[0] == 0
+    assert cnnlab.load(tmp_path / "to").weights == "last"
 
 
 def test_the_converted_run_gives_the_same_answers(call, lenet: cnnlab.OpenedRun, converted: cnnlab.OpenedRun) -> None:

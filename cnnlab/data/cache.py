@@ -1,5 +1,6 @@
 """A cache of decoded pictures, so that they are not decoded again at every start."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -19,8 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cnnlab.config.schema import from_plain
 from cnnlab.data.pictures import Resize, Unreadable, decode_all
 from cnnlab.data.source import Shape
-from cnnlab.errors import ConfigError, ResourceError, as_known, note
-from cnnlab.reading import MAX_RECORD, parse_json, require_regular
+from cnnlab.errors import CheckpointError, ConfigError, ResourceError, as_known, note
+from cnnlab.reading import MAX_RECORD, open_regular, parse_json, require_regular
 
 Cached = tuple[NDArray[np.uint8], dict[int, Unreadable]]
 
@@ -72,6 +73,15 @@ def _hash(pixels: Any) -> str:
     return hashlib.sha256(pixels).hexdigest()
 
 
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed: those of live processes are locked, or newer than a minute."""
+    for left in folder.glob(".*"):
+        with suppress(OSError, CheckpointError), open_regular(left) as file:
+            if time.time() - os.fstat(file.fileno()).st_mtime > 60:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left.unlink()
+
+
 def _write(path: Path, name: str, files: Sequence[Path], shape: Shape, resize: Resize) -> Cached:
     """Decode into a temporary file: the images in numpy's format, followed by their hash and the failures as JSON."""
     start, failed, blank = time.monotonic(), {}, np.zeros(shape, np.uint8).tobytes()
@@ -87,8 +97,11 @@ def _write(path: Path, name: str, files: Sequence[Path], shape: Shape, resize: R
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path.parent)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file, bar:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
             np.lib.format.write_array_header_1_0(file, header)
             task = bar.add_task(name, total=len(files))
             for index, picture in enumerate(decode_all(files, shape, resize)):

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from cnnlab.errors import ResourceError
 from cnnlab.training.interrupt import StopRequest
 
 PRELOADED = "cnnlab.sweep.preload"  # packages and data: 3 s once instead of in every job
@@ -94,7 +95,14 @@ def _start(
 ) -> Worker:
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(sender, dict(environment), function, arguments))
-    process.start()
+    for again in (True, False):
+        try:
+            process.start()
+            break
+        except (EOFError, ConnectionError) as error:  # of the server that forks the workers; the next call starts a new one
+            if not again:
+                told = "the process that starts the sweep's workers was killed, perhaps because memory ran out"
+                raise ResourceError(f"{told}; run the same command again") from error
     sender.close()
     return Worker(number, process, receiver, slot)
 

@@ -1,6 +1,7 @@
 """Pictures in class folders: layouts, kinds of files, the cache, and what is broken."""
 
 import errno
+import fcntl
 import json
 import os
 import struct
@@ -274,6 +275,18 @@ def test_a_class_whose_name_is_no_text(photos: Path) -> None:
     os.rename(photos / "a", os.fsencode(photos) + b"/a\xff")
     with pytest.raises(DataError, match="UTF-8"):
         read(photos)
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not(photos: Path, cache_home: Path) -> None:
+    cache_home.mkdir(parents=True)
+    for name in (".of_a_killed_one", ".of_a_live_one", ".new"):
+        (cache_home / name).write_bytes(b"pixels")
+    for name in (".of_a_killed_one", ".of_a_live_one"):
+        os.utime(cache_home / name, (0, 0))
+    with (cache_home / ".of_a_live_one").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        read(photos)
+    assert {path.name for path in cache_home.iterdir() if path.suffix != ".npy"} == {".of_a_live_one", ".new"}
 
 
 def test_a_full_disk_leaves_nothing_behind(photos: Path, cache_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from cnnlab.errors import ResourceError
+from cnnlab.sweep import pool
 from cnnlab.sweep.parallel import slots
 
 
@@ -37,3 +39,20 @@ def test_on_gpus_neighbours_get_different_ones(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     assert places(9, device="cuda") == ["5", "7"]
     assert len(places(9, device="cpu")) == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(("deaths", "started"), [(1, True), (2, False)])
+def test_workers_outlive_one_death_of_the_server_that_forks_them(deaths: int, started: bool) -> None:
+    left = [EOFError("unexpected EOF")] * deaths
+
+    def start() -> None:
+        if left:
+            raise left.pop()
+
+    pipe = (None, SimpleNamespace(close=lambda: None))
+    context = SimpleNamespace(Pipe=lambda duplex: pipe, Process=lambda **_: SimpleNamespace(start=start))
+    if started:
+        assert pool._start(context, 3, 1, {}, print, ()).number == 3
+    else:
+        with pytest.raises(ResourceError, match="same command again"):
+            pool._start(context, 3, 1, {}, print, ())
