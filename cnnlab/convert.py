@@ -82,8 +82,9 @@ def convert(opened: "OpenedRun", output: Path, root: str | None = None) -> None:
     part = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:  # all of it under another name, so that a kill leaves no half of a run
         make_directory(part)
-        save_weights(RunDirectory(part).last, network, dataclasses.replace(told, model=section))
-        RunDirectory(part).begin(cfg, record)
+        begun = RunDirectory(part)
+        save_weights(begun.last, network, dataclasses.replace(told, model=section))
+        begun.begin(cfg, record)
         part.rename(output)
         sync_directory(output.parent)
     finally:

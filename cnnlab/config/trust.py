@@ -66,7 +66,9 @@ def packages(given: str | Sequence[str]) -> list[str]:
     Raises:
         ConfigError: not the name of a top-level package.
     """
-    names = given.strip("[] ").split(",") if isinstance(given, str) else given if isinstance(given, Sequence) else [given]
+    if isinstance(given, str):
+        given = given.strip("[] ").split(",")
+    names = given if isinstance(given, Sequence) else [given]
     for name in names:
         if not isinstance(name, str) or not name.strip().isidentifier():
             raise ConfigError(f"trust={name}: expected the name of a package, such as mine for mine.Net")

@@ -63,7 +63,7 @@ def search(given: Search, overrides: Sequence[Override]) -> list[Job]:
     path = manifest.directory / study.NAME
     if manifest.jobs() and not path.exists():
         raise ConfigError(f"{manifest.directory}: holds a sweep that is not a search; choose another sweep.name")
-    trials = study.open_study(path, searched, space, higher)
+    trials = study.open_study(path, searched, higher)
     before = trials.get_trials(deepcopy=False)
     given_up = {run for trial in before if trial.state == TrialState.FAIL for run in trial.user_attrs.get("runs", ())}
     waiting = study.unfinished(trials, space)

@@ -37,16 +37,17 @@ def require_optuna() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def open_study(path: Path, searched: Mapping[str, str], space: Space, higher_is_better: bool) -> "Study":
+def open_study(path: Path, searched: Mapping[str, str], higher_is_better: bool) -> "Study":
     """Open the study in the file `path`, which is created if it is missing.
 
     Args:
-        searched: what is searched, in words; a study can only be continued with the same. space: the same for Optuna.
+        searched: what is searched; a study can only be continued with the same.
 
     Raises:
         ConfigError: the study searches something else. CheckpointError: the file is not a study.
     """
     import optuna
+    from optuna.distributions import distribution_to_json
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
     from optuna.study import StudyDirection
@@ -64,7 +65,7 @@ def open_study(path: Path, searched: Mapping[str, str], space: Space, higher_is_
         if study.directions != [direction] or any(len(trial.values or [0]) != 1 for trial in trials):
             raise ValueError("it has more than one direction, or a trial with more than one value")
         drawn = [item for trial in trials for item in trial.distributions.items()]
-        if before == searched and any(kind != space.distributions.get(key) for key, kind in drawn):
+        if before and any(distribution_to_json(kind) != before.get(key) for key, kind in drawn):
             raise ValueError("its trials were drawn from other distributions")
         if before is None:
             study.set_user_attr(SEARCHED, dict(searched))

@@ -200,9 +200,8 @@ def _journal(path: Path) -> None:
     from cnnlab.sweep import study
     from cnnlab.sweep.space import Space
 
-    space = Space([], [None], {}, {})
-    trials = study.open_study(path, {}, space, True)
-    study.unfinished(trials, space)
+    trials = study.open_study(path, {}, True)
+    study.unfinished(trials, Space([], [None], {}, {}))
     assert all(trial.number >= 0 for trial in trials.get_trials(deepcopy=False))
 
 
