@@ -1,6 +1,5 @@
 """What a tired, new or hostile user types: one line on stderr, the right exit code, no traceback, nothing left behind."""
 
-import errno
 import os
 import re
 import signal
@@ -357,24 +356,6 @@ def test_windows_is_told_where_it_runs(call, monkeypatch: pytest.MonkeyPatch) ->
     assert (code, out, "WSL" in one_line(err)) == (2, "", True)
 
 
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (OSError(28, "No space left on device", "last.safetensors"), 4),
-        (OSError(errno.ENOTCONN, "Transport endpoint is not connected", "last.safetensors"), 4),  # a network drive
-        (PermissionError(13, "Permission denied", "outputs"), 2),
-        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), 4),
-        (MemoryError(), 4),
-        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 4),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 1 TB"), 4),
-    ],
-)
-def test_what_the_machine_does_is_told_apart_from_bugs(error: Exception, code: int) -> None:
-    known = errors.as_known(error)
-    assert known is not None
-    assert known.exit_code == code
-
-
 @pytest.mark.parametrize(("module", "package"), [("torchvision", "torchvision"), ("PIL", "pillow")])
 def test_a_package_that_is_not_installed_is_told_with_the_line_that_brings_it(
     call, monkeypatch: pytest.MonkeyPatch, module: str, package: str
@@ -392,8 +373,3 @@ def test_a_signal_ends_any_command_through_its_finally_blocks(number: signal.Sig
     with pytest.raises(SystemExit) as ended:
         cli._ended(lambda: signal.raise_signal(number))
     assert ended.value.code == code
-
-
-def test_a_bug_keeps_its_traceback() -> None:
-    assert errors.as_known(KeyError("x")) is None
-    assert errors.as_known(RuntimeError("shapes")) is None
